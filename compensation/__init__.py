@@ -1,0 +1,1 @@
+"""Hearing-aid networks trained through a model of the midbrain."""

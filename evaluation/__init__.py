@@ -1,0 +1,1 @@
+"""Scores of processed sound, by whatever device made it."""

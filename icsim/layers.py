@@ -1,0 +1,87 @@
+"""Layers of the response networks: sinc filters, symmetric logarithm, causal convolutions."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .sound import SAMPLE_RATE
+
+MINIMUM_EDGE_HZ = 50.0
+"""Floor of a filter's lower edge and of its bandwidth [Hz]."""
+
+
+def symlog(x: Tensor) -> Tensor:
+    """Symmetric logarithm `sign(x) · ln(1 + |x|)`: odd, linear near zero.
+
+    >>> symlog(torch.tensor([-1.0, 0.0, 1.0])).tolist()
+    [-0.6931471824645996, 0.0, 0.6931471824645996]
+    """
+    return x.sign() * x.abs().log1p()
+
+
+class SincFilters(nn.Module):
+    """Band-pass filters of which only the two edges are learned, in the time domain.
+
+    Args:
+        filters: How many; they start evenly spaced in mel between 80 Hz and the Nyquist frequency.
+        taps: Length of each [samples], odd.
+
+    Source: Ravanelli & Bengio 2018 (SincNet); window and floors as in the published ICNet layers.
+    """
+
+    def __init__(self, filters: int, taps: int):
+        super().__init__()
+        if taps % 2 == 0:
+            raise ValueError(f"sinc filters need an odd number of taps, got {taps}")
+        mel = torch.linspace(_mel(80.0), _mel(SAMPLE_RATE / 2 - 2 * MINIMUM_EDGE_HZ), filters + 1)
+        edges = 700 * (10 ** (mel / 2595) - 1)
+        # In cycles a sample, so that the parameters are of the size that optimisers expect.
+        self.lower = nn.Parameter(edges[:-1] / SAMPLE_RATE)
+        self.band = nn.Parameter(edges.diff() / SAMPLE_RATE)
+        self.register_buffer("window", torch.hamming_window(taps), persistent=False)
+        time = torch.arange(taps, dtype=torch.float32) - taps // 2
+        self.register_buffer("time", time, persistent=False)
+
+    def kernels(self) -> Tensor:
+        """Impulse responses, `(filters, taps)`; the largest tap of each is 1 before the window."""
+        floor = MINIMUM_EDGE_HZ / SAMPLE_RATE
+        lower = (self.lower.abs() + floor).unsqueeze(1)
+        upper = lower + self.band.abs().unsqueeze(1) + floor
+        lowpass_upper = 2 * upper * torch.sinc(2 * upper * self.time)
+        lowpass_lower = 2 * lower * torch.sinc(2 * lower * self.time)
+        bandpass = lowpass_upper - lowpass_lower
+        return bandpass / bandpass.amax(1, keepdim=True) * self.window
+
+    def forward(self, sound: Tensor) -> Tensor:
+        """Filter causally: `(B, T)` to `(B, filters, T)`, in float32 whatever the autocast."""
+        with torch.autocast(sound.device.type, enabled=False):
+            kernels = self.kernels().unsqueeze(1)
+            padded = functional.pad(sound.to(kernels.dtype), (kernels.shape[-1] - 1, 0))
+            return functional.conv1d(padded.unsqueeze(1), kernels)
+
+
+class CausalConv(nn.Module):
+    """Convolution that sees no future, then (unless told not to) a PReLU with a slope a channel.
+
+    Output frame `j` ends with input sample `stride · (j + 1) − 1`: a frame may use every sample
+    that it covers and none after it.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, size: int, stride: int = 1, activate: bool = True
+    ):
+        super().__init__()
+        self.conv = nn.Conv1d(inputs, outputs, size, stride)
+        nn.init.xavier_uniform_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)
+        self.activation = nn.PReLU(outputs, init=0.25) if activate else nn.Identity()
+        self.padding = size - stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, inputs, L)` to `(B, outputs, L // stride)`."""
+        return self.activation(self.conv(functional.pad(x, (self.padding, 0))))
+
+
+def _mel(hz: float) -> float:
+    """Source: O'Shaughnessy 1987."""
+    return 2595 * torch.log10(torch.tensor(1 + hz / 700)).item()

@@ -1,0 +1,1 @@
+"""Simulated gerbils and the sounds they hear: a cohort whose truth is known."""

@@ -1,0 +1,117 @@
+"""The space of listeners: each animal is a Gaussian of θ in the unit box, moving with time."""
+
+import torch
+from torch import Tensor, nn
+
+HOURS = 10.0
+"""Unit of time inside the time transfer [h]. Source: arXiv 2506.03088."""
+
+BOUNDS = {"mean": (-10.0, 10.0), "shift": (0.0, 20.0), "rate": (0.0, 50.0), "onset": (0.05, 0.5)}
+"""Ranges of the learned parameters. Source: arXiv 2506.03088."""
+
+
+def time_transfer(mean: Tensor, shift: Tensor, rate: Tensor, onset: Tensor, time: Tensor) -> Tensor:
+    """Move a listener's mean, before its sigmoid, by what the recording's hours did.
+
+    Nothing happens before the onset; the function is continuous there, and never falls.
+
+    Args:
+        mean: `μ`, any shape that broadcasts with the others.
+        shift: `s`, in units of `μ`.
+        rate: `W`, per `HOURS`.
+        onset: `o` [`HOURS`].
+        time: Time since the recording began [`HOURS`].
+    """
+    start = torch.sigmoid(torch.as_tensor(-6.0))
+    moved = torch.sigmoid(rate * (time - onset).clamp(min=0) - 6) - start
+    return mean + shift * moved
+
+
+class Listeners(nn.Module):
+    """Learned Gaussians over θ, one an animal.
+
+    Args:
+        animals: How many, A.
+        parameters: Dimensions of θ, P.
+        shared_drift: One time transfer for all animals, or one for each.
+        seed: Of the starting means: wide apart, and certain (see docs/decisions.md).
+    """
+
+    def __init__(self, animals: int, parameters: int, shared_drift: bool = True, seed: int = 0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        rows = 1 if shared_drift else animals
+        self.mean = nn.Parameter(1.5 * torch.randn(animals, parameters, generator=generator))
+        self.log_deviation = nn.Parameter(torch.full((animals, parameters), 0.03).log())
+        self.shift = nn.Parameter(torch.full((rows, parameters), 0.2))
+        self.rate = nn.Parameter(torch.full((rows, parameters), 15.0))
+        self.onset = nn.Parameter(torch.full((rows, parameters), 0.1))
+
+    @property
+    def deviation(self) -> Tensor:
+        """Standard deviation of θ, `(A, P)`."""
+        return self.log_deviation.exp()
+
+    def theta(self, hours: Tensor) -> Tensor:
+        """Mean θ of each animal at a time since its recording began.
+
+        Args:
+            hours: `(*, A)` [h].
+
+        Returns:
+            `(*, A, P)` in the open unit box.
+        """
+        time = (hours / HOURS).unsqueeze(-1)
+        moved = time_transfer(self.mean, self.shift, self.rate, self.onset, time)
+        return torch.sigmoid(moved)
+
+    def sample(self, hours: Tensor, noise: Tensor) -> Tensor:
+        """θ with its uncertainty: `noise` is standard normal, `(*, A, P)`."""
+        return self.theta(hours) + self.deviation * noise
+
+    @torch.no_grad()
+    def project(self) -> None:
+        """Bring every parameter back into its range, after an optimiser's step."""
+        for name, (low, high) in BOUNDS.items():
+            getattr(self, name).clamp_(low, high)
+
+
+def separation(theta: Tensor, deviation: Tensor) -> Tensor:
+    """How far apart animals are: median distance of pairs, in units of their noise.
+
+    Args:
+        theta: Means, `(A, P)`.
+        deviation: Standard deviations, `(A, P)`.
+
+    Raises:
+        ValueError: With fewer than two animals.
+    """
+    if len(theta) < 2:
+        raise ValueError("separation needs at least two animals")
+    first, second = torch.triu_indices(len(theta), len(theta), 1)
+    noise = (deviation[first] ** 2 + deviation[second] ** 2).sqrt()
+    return ((theta[first] - theta[second]) / noise).square().sum(-1).sqrt().median()
+
+
+def sample_listeners(
+    theta: Tensor, deviation: Tensor, count: int, widening: float, generator: torch.Generator
+) -> Tensor:
+    """Draw listeners that nobody recorded, near and between those who were.
+
+    Each is a random point on the line between two animals, blurred by their own uncertainty and
+    by `widening`, and kept in the box.
+
+    Args:
+        theta: Means, `(A, P)`.
+        deviation: Standard deviations, `(A, P)`.
+        count: How many, n.
+        widening: Standard deviation added around the animals, in units of θ.
+
+    Returns:
+        `(n, P)`.
+    """
+    pairs = torch.randint(len(theta), (2, count), generator=generator)
+    weight = torch.rand(count, 1, generator=generator)
+    centre = weight * theta[pairs[0]] + (1 - weight) * theta[pairs[1]]
+    spread = (deviation[pairs[0]] ** 2 + widening**2).sqrt()
+    return (centre + spread * torch.randn(centre.shape, generator=generator)).clamp(0, 1)

@@ -1,0 +1,100 @@
+"""Networks on disk: weights in safetensors, the configuration that rebuilds them beside."""
+
+import dataclasses
+import json
+import typing
+from collections.abc import Callable
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+from torch import Tensor, nn
+
+
+def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict) -> None:
+    """Write tensors and JSON metadata as one file that appears whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.partial")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    safetensors.torch.save_file(contiguous, beside, {"json": json.dumps(metadata)})
+    beside.replace(path)
+
+
+def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
+    """Read what `save_tensors` wrote.
+
+    Raises:
+        ValueError: If the file is missing, damaged or not one of ours.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such checkpoint; train it first, or correct the path")
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = json.loads((file.metadata() or {})["json"])
+    except (safetensors.SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: damaged, or no checkpoint of this project ({error})") from error
+    return tensors, metadata
+
+
+def save_network(path: str | Path, network: nn.Module, **facts) -> None:
+    """Save a network whose `config` is its only constructor argument.
+
+    Args:
+        path: Where to, `*.safetensors`.
+        network: Its class name and `config` are kept with the weights.
+        facts: Anything JSON can hold that its users need (animals' names, where it came from).
+    """
+    metadata = {
+        "architecture": type(network).__name__,
+        "config": dataclasses.asdict(network.config),
+        "facts": facts,
+    }
+    save_tensors(path, network.state_dict(), metadata)
+
+
+def load_network(path: str | Path, constructor: Callable) -> tuple[nn.Module, dict]:
+    """Rebuild a network as it was saved.
+
+    Args:
+        path: From `save_network`.
+        constructor: Its class.
+
+    Returns:
+        The network in evaluation mode, and its facts.
+
+    Raises:
+        ValueError: If the file is damaged or holds another architecture; the message says which.
+    """
+    tensors, metadata = load_tensors(path)
+    found = metadata.get("architecture")
+    if found != constructor.__name__:
+        raise ValueError(f"{path}: holds a {found}, not a {constructor.__name__}")
+    config_class = typing.get_type_hints(constructor.__init__)["config"]
+    network = constructor(config_from_dict(config_class, metadata["config"]))
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: weights do not fit the configuration in it: {error}") from error
+    return network.eval(), metadata["facts"]
+
+
+def config_from_dict(config_class: type, values: dict):
+    """Rebuild a frozen dataclass, nested ones too, from `dataclasses.asdict`.
+
+    Raises:
+        ValueError: If a key is unknown.
+    """
+    hints = typing.get_type_hints(config_class)
+    unknown = set(values) - set(hints)
+    if unknown:
+        raise ValueError(f"{config_class.__name__} has no {', '.join(sorted(unknown))}")
+    nested = {
+        name: config_from_dict(hints[name], value)
+        if dataclasses.is_dataclass(hints[name])
+        else value
+        for name, value in values.items()
+    }
+    return config_class(**nested)
