@@ -100,14 +100,22 @@ class Masks(nn.Module):
         """Algorithmic delay of a streaming device [samples]; off line it is taken out."""
         return self.short_time.latency_samples
 
-    def gains(self, spectra: Tensor, listener: Tensor) -> Gains:
-        """The two masks for spectra `(B, bins, L)` and listeners `(B, P)`."""
-        if listener.shape != (len(spectra), self.config.listener):
+    def forward(self, sound: Tensor, listener: Tensor) -> Gains:
+        """Both masks for a sound.
+
+        Args:
+            sound: Pressure [Pa], `(B, T)`.
+            listener: θ or an audiogram, `(B, P)`.
+
+        Raises:
+            ValueError: If the listeners do not fit the sounds or this network.
+        """
+        if listener.shape != (len(sound), self.config.listener):
             raise ValueError(
-                f"listener must be ({len(spectra)}, {self.config.listener}) for this network, "
+                f"listener must be ({len(sound)}, {self.config.listener}) for this network, "
                 f"got {tuple(listener.shape)}"
             )
-        levels = self.bands.levels(spectra).unsqueeze(-1)
+        levels = self.bands.levels(self.short_time.spectra(sound)).unsqueeze(-1)
         x = self.enter((levels - 50) / 25) + self.place
         embedded = self.embed(2 * listener - 1)
         for layer in self.layers:
@@ -119,30 +127,29 @@ class Masks(nn.Module):
             _between(loss, config.lowest_gain_db, config.highest_gain_db, start=0.0),
         )
 
-    def forward(
-        self, sound: Tensor, listener: Tensor, noise_reduction: float = 1.0, gain: float = 1.0
+    def render(
+        self, sound: Tensor, gains: Gains, noise_reduction: float = 1.0, gain: float = 1.0
     ) -> Tensor:
-        """Process sounds off line, aligned with the input.
+        """Give a sound gains that were computed for it, aligned with the input.
 
         Args:
             sound: Pressure [Pa], `(B, T)`.
-            listener: θ or an audiogram, `(B, P)`.
+            gains: From `forward`.
             noise_reduction: Exponent of the noise mask: 0 off, 1 as trained.
             gain: Exponent of the compensating mask: 0 off, 1 as trained.
 
         Returns:
             Pressure [Pa], `(B, T)`.
         """
-        spectra = self.short_time.spectra(sound)
-        return self.render(spectra, self.gains(spectra, listener), sound, noise_reduction, gain)
-
-    def render(
-        self, spectra: Tensor, gains: Gains, sound: Tensor, noise_reduction: float, gain: float
-    ) -> Tensor:
-        """Give `sound` gains that were computed before; its spectra are at hand."""
         total_db = noise_reduction * gains.noise_db + gain * gains.loss_db
-        masked = spectra * 10 ** (self.bands.spread(total_db) / 20)
-        return self.short_time.sound(masked, sound.shape[-1])
+        spectra = self.short_time.spectra(sound) * 10 ** (self.bands.spread(total_db) / 20)
+        return self.short_time.sound(spectra, sound.shape[-1])
+
+    def process(
+        self, sound: Tensor, listener: Tensor, noise_reduction: float = 1.0, gain: float = 1.0
+    ) -> Tensor:
+        """`forward`, then `render`: what a listener hears, `(B, T)` to `(B, T)` [Pa]."""
+        return self.render(sound, self(sound, listener), noise_reduction, gain)
 
 
 def _between(raw: Tensor, low: float, high: float, start: float) -> Tensor:

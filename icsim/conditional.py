@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -156,6 +157,35 @@ class BetaICNet(nn.Module):
             piece = self.respond(sound[:, begin * BIN_SAMPLES : stop * BIN_SAMPLES], theta)
             pieces.append(piece[..., start - begin :])
         return torch.cat(pieces, dim=-1)
+
+
+def listener_cost(
+    model: BetaICNet, sound: Tensor, counts: Tensor, context_bins: int
+) -> Callable[[Tensor], Tensor]:
+    """The cost of candidate listeners for one animal's responses; latents are computed once.
+
+    Args:
+        model: Its gradients are not needed, and switched off.
+        sound: Frames with context [Pa], `(B, T)`.
+        counts: What the animal answered, aligned, `(B, C, N)`.
+        context_bins: Bins at the start of a frame that `counts` does not cover.
+
+    Returns:
+        A function of θ `(n, P)`: mean cross-entropy [nats a bin and channel], `(n,)`;
+        differentiable.
+    """
+    model.requires_grad_(False).eval()
+    with torch.no_grad():
+        latent = model.latent(sound)
+    target = counts.long().clamp(max=CLASSES - 1)[:, None, :, None]
+
+    def cost(theta: Tensor) -> Tensor:
+        candidates = theta.to(latent).unsqueeze(0)
+        logits = model.fusion(latent, candidates, crop=context_bins).float()
+        chosen = logits.gather(-2, target.expand(-1, len(theta), -1, -1, -1)).squeeze(-2)
+        return (logits.logsumexp(-2) - chosen).mean((0, 2, 3))
+
+    return cost
 
 
 def expected_counts(log_probability: Tensor) -> Tensor:

@@ -72,14 +72,16 @@ def calibrate(sound: Tensor, level_db_spl: float | Tensor) -> Tensor:
         Pressure [Pa], `(*, T)`.
 
     Raises:
-        ValueError: If a sound is silent: no gain can set its level.
+        ValueError: If a sound is silent or not finite: no gain can set its level.
 
     >>> calibrate(torch.randn(3, 24414), 65.0).shape
     torch.Size([3, 24414])
     """
     rms = sound.square().mean(-1, keepdim=True).sqrt()
-    if sound.numel() == 0 or bool((rms == 0).any()):
-        raise ValueError("a sound is silent, so no gain can set its level; leave it out")
+    if sound.numel() == 0 or not bool(((rms > 0) & rms.isfinite()).all()):
+        raise ValueError(
+            "a sound is silent or not finite, so no gain can set its level; leave it out"
+        )
     target = torch.as_tensor(level_db_spl, dtype=sound.dtype, device=sound.device)
     if target.ndim:
         target = target.unsqueeze(-1)
@@ -131,6 +133,10 @@ def resample(sound: Tensor, from_hz: float, to_hz: float = SAMPLE_RATE) -> Tenso
     """
     if from_hz <= 0 or to_hz <= 0:
         raise ValueError(f"sample rates must be positive, got {from_hz} and {to_hz} Hz")
+    if sound.ndim != 1:
+        raise ValueError(
+            f"resample takes one sound (T,), not {tuple(sound.shape)}; take each alone"
+        )
     if from_hz == to_hz:
         return sound
     samples = soxr.resample(sound.detach().cpu().numpy(), from_hz, to_hz, quality="VHQ")
@@ -161,7 +167,8 @@ def read(path: str | Path) -> tuple[Tensor, float]:
         Samples `(channels, T)` in float32, and the sample rate [Hz].
 
     Raises:
-        ValueError: If the file is no audio, is truncated or cannot be decoded.
+        ValueError: If the file is no audio or cannot be decoded. (A truncated FLAC file cannot; a
+            truncated WAV or OGG file is the sound that is left of it.)
     """
     try:
         samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
@@ -217,7 +224,9 @@ def find_audio(folder: str | Path) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder of sounds")
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES)
+    # Names with a dot in front are leftovers of file managers and of unfinished writing.
+    found = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    files = sorted(p for p in found if p.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
         raise ValueError(f"{folder}: no {', '.join(AUDIO_SUFFIXES)} file in it")
     return files

@@ -1,0 +1,37 @@
+# The two commands of a newcomer: `make demo` and `make test`. Everything is installed into .venv.
+
+PYTHON ?= python3
+SOUNDS ?=
+BIN := .venv/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+
+.PHONY: demo test check docs clean
+
+demo: .venv/ready
+	$(BIN)/python -m recipes.demo $(if $(SOUNDS),--sounds $(SOUNDS))
+
+test: .venv/ready check
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+docs: .venv/ready
+	$(UV) -e ".[docs]"
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf .venv runs site
+
+# PESQ is compiled on installation: without a C compiler its scores are reported as missing.
+# pyclarity declares a hundred packages that HASPI, HASQI and NAL-R do not need.
+.venv/ready: pyproject.toml Makefile
+	@echo "Installing into .venv (a few gigabytes with PyTorch, once)"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet uv
+	$(UV) -e ".[recipes,metrics,dev]"
+	$(UV) --no-deps "pyclarity==0.9.0"
+	-$(UV) ".[pesq]" || echo "PESQ could not be compiled here: its scores will be missing"
+	touch $@

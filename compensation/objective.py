@@ -1,0 +1,102 @@
+"""What an aid is trained on: terms by name, each a scalar, none hidden in another."""
+
+import torch
+from torch import Tensor, nn
+
+from icsim.loss import ResponseLoss
+
+from .masks import Gains
+
+
+def relative(discrepancy: Tensor, unaided: Tensor) -> Tensor:
+    """Mean of discrepancies relative to doing nothing, so that every listener counts.
+
+    A tenth of the batch's mean is added below: where nothing is lost, nothing is to be gained.
+
+    Args:
+        discrepancy: With the aid, `(B,)`.
+        unaided: Without, `(B,)`; no gradient.
+    """
+    return (discrepancy / (unaided + 0.1 * unaided.mean() + 1e-6)).mean()
+
+
+def compensation(
+    loss: ResponseLoss,
+    compensated: Tensor,
+    sound: Tensor,
+    listener: Tensor,
+    normal: Tensor,
+    skip_bins: int,
+) -> Tensor:
+    """How far the impaired midbrain hearing the aid is from the normal one hearing the sound.
+
+    Args:
+        loss: The frozen model.
+        compensated: What the aid makes of the sound [Pa], `(B, T)`.
+        sound: The sound, noise included [Pa], `(B, T)`.
+        listener: θ of each impaired listener, `(B, P)`.
+        normal: θ of normal hearing, `(1, P)`.
+        skip_bins: Bins at the start that are context.
+
+    Returns:
+        1 for an aid that does nothing, 0 for one that restores everything.
+    """
+    with torch.no_grad():
+        target = loss.respond(sound, normal)
+        unaided = loss(sound, listener, target, skip_bins)
+    return relative(loss(compensated, listener, target, skip_bins), unaided)
+
+
+def denoising(
+    loss: ResponseLoss, denoised: Tensor, noisy: Tensor, clean: Tensor, normal: Tensor, skip: int
+) -> Tensor:
+    """How far the normal midbrain hearing the denoised sound is from hearing the clean one.
+
+    Args:
+        loss: The frozen model.
+        denoised: `noisy` after noise reduction [Pa], `(B, T)`.
+        noisy: With noise [Pa], `(B, T)`.
+        clean: Without [Pa], `(B, T)`.
+        normal: θ of normal hearing, `(1, P)`.
+        skip: Bins at the start that are context.
+
+    Returns:
+        1 for no noise reduction, 0 for all noise gone; zero for an empty batch.
+    """
+    if len(noisy) == 0:
+        return denoised.sum()
+    with torch.no_grad():
+        target = loss.respond(clean, normal)
+        unprocessed = loss(noisy, normal, target, skip)
+    return relative(loss(denoised, normal, target, skip), unprocessed)
+
+
+def roughness(gains: Gains) -> Tensor:
+    """Mean squared second difference of the compensating gain over bands [(10 dB)²].
+
+    A gain that jumps between neighbouring bands colours sound and rings in time.
+    """
+    return (gains.loss_db / 10).diff(n=2, dim=1).square().mean()
+
+
+def flutter(gains: Gains) -> Tensor:
+    """Mean squared change of the compensating gain from hop to hop [(10 dB)²].
+
+    A gain that follows single periods of a voice modulates it and makes tones that were not there.
+    """
+    return (gains.loss_db / 10).diff(dim=2).square().mean()
+
+
+class TaskWeights(nn.Module):
+    """Weights of tasks by their learned uncertainty: `Σ exp(−s_k) · L_k + s_k`.
+
+    Source: Kendall, Gal & Cipolla 2018.
+    """
+
+    def __init__(self, tasks: int):
+        super().__init__()
+        self.log_variance = nn.Parameter(torch.zeros(tasks))
+
+    def forward(self, losses: Tensor) -> Tensor:
+        """`(K,)` to a scalar."""
+        return (torch.exp(-self.log_variance) * losses + self.log_variance).sum()

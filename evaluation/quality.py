@@ -1,0 +1,131 @@
+"""How good it sounds: PESQ, HASQI, SI-SDR, and what became of the level.
+
+Every score has the same signature, `(clean, processed, sample_rate, …) -> Score`; both sounds in
+pascals, aligned in time.
+"""
+
+import torch
+from torch import Tensor
+
+from evaluation.intelligibility import EAR_RATE_HZ, EAR_SHORTEST_S, INSTALL_CLARITY, clarity_ear
+from evaluation.table import Score, Sounds, score_each
+from icsim.audiogram import Audiogram
+from icsim.sound import level
+
+PESQ_RATE_HZ = 16000
+"""Wide band. Source: ITU-T P.862.2."""
+
+PESQ_LONGEST_S = 20.0
+"""The reference program holds 50 utterances and crashes at the 51st [s].
+
+Utterances and pauses of at least 0.2 s each cannot number more than that in 20 s.
+"""
+
+SI_SDR_LIMIT_DB = 100.0
+"""Beyond it [dB] two sounds are the same, or have nothing in common (chosen here)."""
+
+
+def pesq(clean: Sounds, processed: Sounds, sample_rate: float) -> Score:
+    """Perceptual evaluation of speech quality, wide band: 1 to 4.64 (MOS-LQO).
+
+    Level does not matter: the package divides both sounds by their common peak, and PESQ then
+    brings each to the same level.
+
+    Args:
+        clean: Clean speech, `(B, T)`, at most 20 s long.
+        processed: What is judged, `(B, T)`.
+        sample_rate: Of both [Hz].
+
+    Source: ITU-T P.862.2, by the pesq package, which needs a C compiler to install.
+    """
+
+    def metric(clean: Tensor, processed: Tensor) -> float:
+        import pesq as package
+
+        return package.pesq(PESQ_RATE_HZ, clean.numpy(), processed.numpy(), "wb")
+
+    return score_each(
+        metric,
+        clean,
+        processed,
+        sample_rate,
+        PESQ_RATE_HZ,
+        longest_s=PESQ_LONGEST_S,
+        install="pip install pesq (with a C compiler)",
+    )
+
+
+def hasqi(
+    clean: Sounds, processed: Sounds, sample_rate: float, audiogram: Audiogram, seed: int = 0
+) -> Score:
+    """Hearing-aid speech quality index, version 2: 0 to 1.
+
+    The reference is the clean sound amplified by NAL-R and heard by the listener's own ear, so
+    NAL-R is favoured by construction.
+
+    Args:
+        clean: Clean speech as it reaches the unaided ear [Pa], `(B, T)`, at least 1 s long.
+        processed: What the listener hears [Pa], `(B, T)`.
+        sample_rate: Of both [Hz].
+        audiogram: The listener's thresholds.
+        seed: Of the noise at the model's threshold.
+
+    Source: Kates & Arehart 2014, JAES 62:99-117, by pyclarity.
+    """
+
+    def metric(clean: Tensor, processed: Tensor) -> float:
+        from clarity.evaluator.hasqi import hasqi_v2
+
+        ear = clarity_ear(audiogram)
+        quality, _, _, (envelope, fine_structure, *_) = hasqi_v2(
+            clean.numpy(), EAR_RATE_HZ, processed.numpy(), EAR_RATE_HZ, **ear
+        )
+        if envelope == 0 or fine_structure == 0:  # its way of saying that it has no result
+            raise ValueError("nothing of it is above the listener's threshold")
+        return quality
+
+    return score_each(
+        metric,
+        clean,
+        processed,
+        sample_rate,
+        EAR_RATE_HZ,
+        EAR_SHORTEST_S,
+        install=INSTALL_CLARITY,
+        seed=seed,
+    )
+
+
+def si_sdr(clean: Sounds, processed: Sounds, sample_rate: float) -> Score:
+    """Scale-invariant signal-to-distortion ratio [dB], within ±100.
+
+    Args:
+        clean: The reference, `(B, T)`.
+        processed: What is judged, `(B, T)`.
+        sample_rate: Of both [Hz]; the ratio does not depend on it.
+
+    Source: Le Roux et al. 2019, ICASSP, eq. 4 (means removed).
+    """
+
+    def metric(clean: Tensor, processed: Tensor) -> float:
+        clean, processed = clean - clean.mean(), processed - processed.mean()
+        target = clean * (processed @ clean) / (clean @ clean)
+        distortion = processed - target
+        ratio_db = 10 * torch.log10((target @ target) / (distortion @ distortion))
+        return ratio_db.clamp(-SI_SDR_LIMIT_DB, SI_SDR_LIMIT_DB).item()
+
+    return score_each(metric, clean, processed, sample_rate)
+
+
+def output_level(clean: Sounds, processed: Sounds, sample_rate: float) -> Score:
+    """RMS level of the processed sound [dB SPL]."""
+    return score_each(lambda _, after: level(after).item(), clean, processed, sample_rate)
+
+
+def level_change(unprocessed: Sounds, processed: Sounds, sample_rate: float) -> Score:
+    """RMS level of the processed sound above that of what went in [dB]."""
+
+    def metric(before: Tensor, after: Tensor) -> float:
+        return (level(after) - level(before)).item()
+
+    return score_each(metric, unprocessed, processed, sample_rate)

@@ -1,0 +1,172 @@
+"""Training frames: a piece of a sound, and what every animal that heard it answered."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from icsim.sound import BIN_SAMPLES, SAMPLE_RATE
+from icsim.store import AnimalRecording, Cohort
+
+
+class Frames(Dataset):
+    """Frames of a cohort's sounds with the aligned counts of several animals.
+
+    A frame lies within one sound; what remains at a sound's end is left out. Every animal that
+    heard the sound gives one of its presentations: the first, or, once `epoch` is set, another one
+    in each epoch, until all have had their turn. Whole batches are read faster than frames:
+
+        DataLoader(range(len(frames)), batch_size=16, shuffle=True, collate_fn=frames.read)
+
+    With `persistent_workers=True` the workers keep the epoch that they started with.
+
+    Args:
+        cohort: Where sounds and animals are.
+        animals: Names; their order is the axis A.
+        split: One or several of train, validation and test.
+        context: Samples of the sound before the frame, zeros before the sound began.
+        samples: Samples of the frame. Source of both defaults: arXiv 2506.03088.
+        max_hours: Leave out presentations that began later than this [h].
+
+    Raises:
+        ValueError: If an animal is missing, the animals differ in channels, a length is no multiple
+            of a bin, or no frame is left.
+    """
+
+    epoch: int | None = None
+    """Which presentation to take of several, set by whoever trains; the first when None."""
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        animals: Sequence[str],
+        split: str | Sequence[str],
+        context: int = 2048,
+        samples: int = 8192,
+        max_hours: float | None = None,
+    ):
+        if context < 0 or samples <= 0 or context % BIN_SAMPLES or samples % BIN_SAMPLES:
+            raise ValueError(
+                f"context {context} and samples {samples} must be multiples of {BIN_SAMPLES}"
+            )
+        self.cohort, self.context, self.samples = cohort, context, samples
+        self.animals = [cohort.animal(name) for name in animals]
+        self.channels = _common_channels(self.animals)
+        self._heard = [_heard(animal, max_hours) for animal in self.animals]
+        self._frames = self._plan(_sounds(cohort, split))
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        """One frame: as `read` returns, without the axis B."""
+        return {key: value[0] for key, value in self.read([index]).items()}
+
+    def read(self, indices: Iterable[int]) -> dict[str, Tensor]:
+        """Several frames at once.
+
+        Args:
+            indices: Which frames, B of them.
+
+        Returns:
+            `sound` `(B, context + samples)` [Pa]; `hours` `(B, A)` since the recording began, at
+            the frame's first bin [h]; `counts` uint8 `(B, A, C, N)`; `heard` `(B, A)`, False where
+            an animal did not hear the sound (its hours and counts are zeros); `sound_index` `(B,)`.
+        """
+        indices = [range(len(self))[int(index)] for index in indices]
+        shape = (len(indices), len(self.animals))
+        sound = torch.empty(len(indices), self.context + self.samples)
+        hours, heard = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
+        counts = torch.zeros(*shape, self.channels, self.samples // BIN_SAMPLES, dtype=torch.uint8)
+        for row, index in enumerate(indices):
+            number, start = self._frames[index]
+            sound[row] = self.cohort.pressure(number, start - self.context, start + self.samples)
+            self._fill(index, hours.numpy()[row], heard.numpy()[row], counts.numpy()[row])
+        sound_index = torch.tensor([self._frames[index][0] for index in indices])
+        return {
+            "sound": sound,
+            "hours": hours,
+            "counts": counts,
+            "heard": heard,
+            "sound_index": sound_index,
+        }
+
+    def _fill(self, index: int, hours: np.ndarray, heard: np.ndarray, counts: np.ndarray) -> None:
+        """What each animal answered to one frame, written where the batch wants it."""
+        number, start = self._frames[index]
+        bins = slice(start // BIN_SAMPLES, (start + self.samples) // BIN_SAMPLES)
+        for a, (animal, presented) in enumerate(zip(self.animals, self._heard, strict=True)):
+            if number not in presented:
+                continue
+            turn = 0 if self.epoch is None else index + self.epoch
+            which = presented[number][turn % len(presented[number])]
+            hours[a] = animal.presentations[which].time_h + start / SAMPLE_RATE / 3600
+            heard[a] = True
+            counts[a] = animal.block(which, bins.start, bins.stop).T
+
+    def _plan(self, sounds: list[int]) -> list[tuple[int, int]]:
+        """Sound and first sample of every frame."""
+        heard = [s for s in sounds if any(s in presented for presented in self._heard)]
+        frames = [
+            (number, start)
+            for number in heard
+            for start in range(
+                0, self.cohort.sounds[number].samples - self.samples + 1, self.samples
+            )
+        ]
+        if not frames:
+            raise ValueError(
+                f"no frame of {self.samples} samples: {len(heard)} of the split's {len(sounds)} "
+                "sounds were heard by these animals in time; choose shorter frames, other animals "
+                "or a larger max_hours"
+            )
+        return frames
+
+
+def recording_pairs(
+    cohort: Cohort, animal: str, split: str | Sequence[str]
+) -> list[tuple[int, list[int]]]:
+    """The sounds that an animal heard at least twice: what a noise ceiling is measured on.
+
+    Args:
+        cohort: Where sounds and animals are.
+        animal: Its name.
+        split: One or several of train, validation and test.
+
+    Returns:
+        For each such sound its index and those of its presentations, earliest first.
+    """
+    presented = _heard(cohort.animal(animal), None)
+    sounds = _sounds(cohort, split)
+    return [(s, presented[s]) for s in sounds if len(presented.get(s, ())) > 1]
+
+
+def _heard(animal: AnimalRecording, max_hours: float | None) -> dict[int, list[int]]:
+    """For each sound heard in time, its presentations, earliest first."""
+    heard: dict[int, list[int]] = {}
+    in_time = sorted(enumerate(animal.presentations), key=lambda numbered: numbered[1].time_h)
+    for which, shown in in_time:
+        if max_hours is None or shown.time_h <= max_hours:
+            heard.setdefault(shown.sound, []).append(which)
+    return heard
+
+
+def _sounds(cohort: Cohort, split: str | Sequence[str]) -> list[int]:
+    """Indices of the sounds of some splits."""
+    splits = [split] if isinstance(split, str) else list(split)
+    sounds = [sound.index for sound in cohort.sounds if sound.split in splits]
+    if not sounds:
+        there = ", ".join(sorted({sound.split for sound in cohort.sounds}))
+        raise ValueError(f"no sound of split {', '.join(splits)}; the cohort has {there}")
+    return sounds
+
+
+def _common_channels(animals: list[AnimalRecording]) -> int:
+    if not animals:
+        raise ValueError("no animal; name at least one")
+    if len({animal.channels for animal in animals}) > 1:
+        each = ", ".join(f"{animal.name} {animal.channels}" for animal in animals)
+        raise ValueError(f"animals differ in channels: {each}; train on those that agree")
+    return animals[0].channels

@@ -1,0 +1,182 @@
+"""Simulate a cohort: `python -m recipes.make_cohort --config recipes/configs/make_cohort/X.yaml`.
+
+Run the same command again to go on.
+"""
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from icsim.folder import folder_sounds
+from icsim.simulation.abr import ABR_FREQUENCIES_HZ, abr_thresholds
+from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
+from icsim.simulation.cochlea import filter_sound
+from icsim.simulation.sounds import embedded_sounds
+from icsim.sound import SAMPLE_RATE, Sound
+from icsim.store import Cohort, Recording, create
+from recipes.state import claim, parse, seeded
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One animal to simulate."""
+
+    name: str
+    hearing: Literal["NH", "HI", "hidden"]
+    """Normal, impaired, or synapses lost with normal thresholds."""
+    severity: float = 1.0
+    """Of HI: threshold shift in units of a mild high-frequency loss."""
+    role: Literal["seen", "unseen"] = "seen"
+    """Whether networks train on it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A cohort of simulated gerbils."""
+
+    out: str
+    """Folder: the cohort is `cohort.zarr` in it."""
+    members: list[Member]
+    """The animals."""
+    channels: int = 64
+    """Channels of each animal."""
+    train_s: float = 240.0
+    """Training sounds [s]."""
+    validation_s: float = 20.0
+    """Validation sounds [s]."""
+    test_s: float = 60.0
+    """Test sounds, each heard twice [s]."""
+    sounds: str | None = None
+    """Folder of sound files in place of the embedded sounds."""
+    hours: float = 11.0
+    """Length of each recording [h]; presentations are spread over it."""
+    longest_s: float = 30.0
+    """Longest sound [s]."""
+    seed: int = 0
+    """Of sounds, animals and responses."""
+
+
+def make_cohort(config: Config) -> Path:
+    """Simulate what is not there yet; returns the path of the cohort."""
+    out = Path(config.out)
+    path = out / "cohort.zarr"
+    names = [member.name for member in config.members]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"members must be named, each differently: {names}")
+    cohort = Cohort.open(path) if _finished(path) else None
+    sounds = None if cohort else gather_sounds(config)  # may refuse files, so before all else
+    claim(out, config)
+    cohort = cohort or create(path, sounds, {"simulated": True, "seed": config.seed})
+    missing = [n for n, m in enumerate(config.members) if m.name not in cohort.animals()]
+    if missing:
+        _simulate(config, cohort, missing, out / "unfinished")
+        shutil.rmtree(out / "unfinished")
+    return path
+
+
+def gather_sounds(config: Config) -> list[Sound]:
+    """The sounds that the cohort will hear: embedded, or from a folder."""
+    wanted = {"train": config.train_s, "validation": config.validation_s, "test": config.test_s}
+    if config.sounds is None:
+        return embedded_sounds(wanted, config.seed, config.longest_s, progress=True)
+    return folder_sounds(config.sounds, wanted, config.seed, config.longest_s)
+
+
+def _simulate(config: Config, cohort: Cohort, missing: list[int], scratch: Path) -> None:
+    """Sound by sound for all animals, as they share its filtering; then animal by animal."""
+    scratch.mkdir(exist_ok=True)
+    animals = {n: simulated_animal(config, n) for n in missing}
+    schedules = {n: schedule(config, cohort, n) for n in missing}
+    for sound in tqdm(cohort.sounds, desc="simulating animals", unit="sound"):
+        todo = [n for n in missing if not _part(scratch, n, sound.index).exists()]
+        if not todo:
+            continue
+        with torch.no_grad():
+            subbands = filter_sound(cohort.pressure(sound.index).unsqueeze(0))
+            for n in todo:
+                hours = [hour for index, hour in schedules[n] if index == sound.index]
+                counts = [
+                    animals[n].sample_counts(
+                        subbands, hour, seeded(config.seed, n, sound.index, trial)
+                    )
+                    for trial, hour in enumerate(hours)
+                ]
+                _write_part(_part(scratch, n, sound.index), torch.cat(counts).numpy())
+    for n in missing:
+        member, animal = config.members[n], animals[n]
+        recording = Recording(
+            status="NH" if member.hearing == "NH" else "HI",
+            role=member.role,
+            thresholds_db_spl=abr_thresholds(animal, seeded(config.seed, n)).tolist(),
+            abr_frequencies_hz=ABR_FREQUENCIES_HZ,
+            channels=config.channels,
+            presentations=schedules[n],
+            counts=_parts(scratch, n, schedules[n]),
+        )
+        truth = animal.truth() | {"hearing": member.hearing, "severity": member.severity}
+        cohort.add_animal(member.name, recording, truth)
+
+
+def simulated_animal(config: Config, number: int) -> Animal:
+    """Animal `number` of the cohort, as its member says; each has a seed of its own."""
+    member, seed = config.members[number], 1000 * config.seed + number
+    loss = draw_loss(member.hearing, member.severity, seed)
+    return Animal(draw_anatomy(config.channels, seed), loss)
+
+
+def schedule(config: Config, cohort: Cohort, number: int) -> list[tuple[int, float]]:
+    """When one animal hears which sound: `(index, hours)`, test sounds twice, in private order.
+
+    Raises:
+        ValueError: If the sounds are longer than the recording.
+    """
+    heard = [s.index for s in cohort.sounds for _ in range(2 if s.split == "test" else 1)]
+    longest_h = max(s.samples for s in cohort.sounds) / SAMPLE_RATE / 3600
+    if len(heard) * longest_h > config.hours:
+        needed = math.ceil(len(heard) * longest_h)
+        raise ValueError(f"{len(heard)} presentations do not fit {config.hours} h: use {needed} h")
+    order = torch.randperm(len(heard), generator=seeded(config.seed, number, 1)).tolist()
+    step = (config.hours - longest_h) / max(1, len(heard) - 1)
+    return [(heard[which], step * place) for place, which in enumerate(order)]
+
+
+def _part(scratch: Path, number: int, sound: int) -> Path:
+    return scratch / f"{number}-{sound}.npy"
+
+
+def _write_part(path: Path, counts: np.ndarray) -> None:
+    beside = path.with_suffix(".partial")
+    with beside.open("wb") as file:
+        np.save(file, counts)
+    beside.replace(path)
+
+
+def _parts(scratch: Path, number: int, presentations: list) -> Iterator[np.ndarray]:
+    """Counts `(N, C)` of each presentation, trials of a sound in the order of time."""
+    trials: dict[int, int] = {}
+    for sound, _ in presentations:
+        trial = trials.get(sound, 0)
+        trials[sound] = trial + 1
+        yield np.load(_part(scratch, number, sound), mmap_mode="r")[trial].T
+
+
+def _finished(path: Path) -> bool:
+    try:
+        Cohort.open(path)
+    except ValueError as error:
+        # A damaged cohort is refused; only one whose sounds were never finished is begun again.
+        if path.exists() and "half-written" not in str(error):
+            raise
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    print(make_cohort(parse(Config)))

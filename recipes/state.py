@@ -1,0 +1,110 @@
+"""What a run needs to go on where it was stopped."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from jsonargparse import auto_cli, set_parsing_settings
+from torch import nn
+
+from icsim.weights import load_tensors, save_tensors
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+def parse(config_class: type, arguments: list[str] | None = None):
+    """The configuration that a command line and its `--config FILE.yaml` ask for.
+
+    Exits with a message that names an unknown key or a wrong value.
+    """
+    return auto_cli(config_class, args=arguments, as_positional=False)
+
+
+def claim(out: Path, config) -> None:
+    """Make the folder of a run and write its configuration there; the file starts it again.
+
+    Raises:
+        ValueError: If the folder holds another run: resuming would mix the two.
+    """
+    path = out / "config.json"
+    wanted = json.loads(json.dumps(dataclasses.asdict(config)))
+    if path.is_file():
+        found = json.loads(path.read_text())
+        changed = sorted(key for key in wanted | found if wanted.get(key) != found.get(key))
+        if changed:
+            raise ValueError(
+                f"{out}: holds a run with other {', '.join(changed)}; "
+                "choose another --out, or delete the folder"
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(path, wanted)
+
+
+def write_json(path: Path, content) -> None:
+    """Write JSON that appears whole or not at all."""
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    beside.replace(path)
+
+
+def save_state(
+    path: Path, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer, progress: dict
+) -> None:
+    """Save modules, Adam's moments and whatever JSON says of the progress, as one file."""
+    tensors = {
+        f"{name}/{key}": tensor
+        for name, module in modules.items()
+        for key, tensor in module.state_dict().items()
+    }
+    for index, moments in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser/{index}/{key}": moment for key, moment in moments.items()}
+    save_tensors(path, tensors, progress)
+
+
+def load_state(
+    path: Path, modules: dict[str, nn.Module], optimiser: torch.optim.Optimizer
+) -> dict | None:
+    """Bring back what `save_state` saved; None if there is nothing yet.
+
+    Raises:
+        ValueError: If the file is damaged or belongs to other networks.
+    """
+    if not path.is_file():
+        return None
+    tensors, progress = load_tensors(path)
+    try:
+        for name, module in modules.items():
+            module.load_state_dict(_below(tensors, name))
+    except RuntimeError as error:
+        raise ValueError(f"{path}: is of another architecture: {error}") from error
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for key, moment in _below(tensors, "optimiser").items():
+        index, name = key.split("/")
+        state.setdefault(int(index), {})[name] = moment
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": state, "param_groups": groups})
+    return progress
+
+
+def mixed_precision(wanted: str) -> str:
+    """`bf16` where the hardware multiplies matrices in it, else `no`, if `auto` is wanted."""
+    if wanted != "auto":
+        return wanted
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "no"
+    return "bf16" if torch.cpu._is_amx_tile_supported() else "no"
+
+
+def seeded(*numbers: int) -> torch.Generator:
+    """A generator that depends on nothing but these numbers: a seed, an epoch, a step."""
+    mixed = 0
+    for number in numbers:
+        mixed = (mixed * 6364136223846793005 + number + 1442695040888963407) % 2**63
+    return torch.Generator().manual_seed(mixed)
+
+
+def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    start = f"{prefix}/"
+    return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
