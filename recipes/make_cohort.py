@@ -63,22 +63,37 @@ class Config:
     """Of sounds, animals and responses."""
 
 
-def make_cohort(config: Config) -> Path:
-    """Simulate what is not there yet; returns the path of the cohort."""
+def make_cohort(config: Config, sounds: list[Sound] | None = None) -> str:
+    """Simulate what is not there yet; returns the path of the cohort.
+
+    Args:
+        config: What to simulate.
+        sounds: From `ready`, if it was called before.
+    """
     out = Path(config.out)
     path = out / "cohort.zarr"
-    names = [member.name for member in config.members]
-    if not names or len(set(names)) < len(names):
-        raise ValueError(f"members must be named, each differently: {names}")
-    cohort = Cohort.open(path) if _finished(path) else None
-    sounds = None if cohort else gather_sounds(config)  # may refuse files, so before all else
+    if sounds is None:
+        sounds = ready(config)
     claim(out, config)
-    cohort = cohort or create(path, sounds, {"simulated": True, "seed": config.seed})
+    description = {"simulated": True, "seed": config.seed}
+    cohort = create(path, sounds, description) if sounds else Cohort.open(path)
     missing = [n for n, m in enumerate(config.members) if m.name not in cohort.animals()]
     if missing:
         _simulate(config, cohort, missing, out / "unfinished")
         shutil.rmtree(out / "unfinished")
-    return path
+    return str(path)
+
+
+def ready(config: Config) -> list[Sound]:
+    """The sounds that are still to be stored, none if they are; nothing is written.
+
+    Raises:
+        ValueError: If animals or sound files cannot be used.
+    """
+    names = [member.name for member in config.members]
+    if not names or len(set(names)) < len(names):
+        raise ValueError(f"members must be named, each differently: {names}")
+    return [] if _finished(Path(config.out) / "cohort.zarr") else gather_sounds(config)
 
 
 def gather_sounds(config: Config) -> list[Sound]:

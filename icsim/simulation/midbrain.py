@@ -35,7 +35,8 @@ SPECIES = {
 }
 """How a channel's properties vary over the map of frequency and modulation rate, the same in every
 animal: `centre · 2^(spread · sin(a x + b y + phase))`, x and y from -1 to 1. Chosen here, so that
-speech at 60 dB SPL gives a healthy animal 0.3-0.6 counts and 0.6-0.8 nats a bin."""
+real speech from 40 to 90 dB SPL gives healthy animals 0.4 counts and 0.7 nats a bin (0.16 and 0.4
+at 40 dB, 0.7 and 1.0 at 90 dB), and most channels a trial-to-trial correlation above 0.22."""
 
 
 def channel_properties(

@@ -1,0 +1,244 @@
+"""Judge an aid on listeners that it has never met, through their true simulated midbrains.
+
+`python -m recipes.judge --cohort C --model M --aid A --fits FOLDER --out FOLDER`
+"""
+
+import dataclasses
+import json
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from compensation.masks import Masks
+from compensation.prescriptions import nal_r
+from evaluation.intelligibility import estoi, haspi, stoi
+from evaluation.neural import discrepancies, pooled_interval, pooled_restoration
+from evaluation.quality import hasqi, level_change, pesq, si_sdr
+from evaluation.table import markdown, rows, summarise, write_csv
+from icsim.audiogram import Audiogram
+from icsim.conditional import BetaICNet, expected_counts
+from icsim.simulation.animal import Animal, animal_from
+from icsim.simulation.noises import speech_shaped_noise
+from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, calibrate, level, mix
+from icsim.store import Cohort
+from icsim.weights import load_network
+from recipes.state import parse, write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to judge, and on what."""
+
+    cohort: str
+    """A simulated cohort: the truth is needed."""
+    model: str
+    """The BetaICNet that the aid was trained through."""
+    aid: str
+    """A trained Masks."""
+    fits: str
+    """Folder of `<animal>.json` from `recipes.fit_theta`; these animals are the listeners."""
+    out: str
+    """Folder for `judged.json`, `scores.csv` and `scores.md`."""
+    excerpts: int = 9
+    """Test sounds that restoration is measured on, of all classes that an aid may meet."""
+    excerpt_s: float = 4.0
+    """Their length [s]."""
+    level_db_spl: float = 65.0
+    """Their level [dB SPL]."""
+    speech: int = 3
+    """Speech excerpts that intelligibility and quality are scored on."""
+    snr_db: float = 5.0
+    """Their signal-to-noise ratio [dB]."""
+    workers: int = 2
+    """Processes that compute scores."""
+    seed: int = 0
+    """Of excerpts and noise."""
+
+
+KINDS = ("speech", "noisy", "music", "instrument")
+"""Classes that restoration is measured on, if the cohort has them."""
+
+
+def judge(config: Config) -> dict:
+    """Restoration and scores of every device for every listener; also written to `out`."""
+    cohort = Cohort.open(config.cohort)
+    model, _ = load_network(config.model, BetaICNet)
+    aid, facts = load_network(config.aid, Masks)
+    normal = torch.tensor(facts["normal"])
+    fits = sorted(Path(config.fits).glob("*.json"))
+    if not fits:
+        raise ValueError(f"{config.fits}: no fitted listener; run recipes.fit_theta first")
+    sounds, kinds = test_excerpts(cohort, config)
+    noisy, clean = noisy_speech(cohort, config)
+    judged, table = {"kinds": kinds, "listeners": {}}, []
+    for path in tqdm(fits, desc="judging on true midbrains", unit="listener"):
+        name, theta = path.stem, torch.tensor(json.loads(path.read_text())["theta"])
+        animal = animal_from(cohort.truth(name))
+        ear = audiogram(cohort, name)
+        heard = processed(aid, theta, ear, sounds, noise_reduction=0)
+        judged["listeners"][name] = {
+            "audiogram": dataclasses.asdict(ear),
+            "truth": through_truth(animal, sounds, heard),
+            "model": through_model(model, theta, normal, sounds, heard),
+        }
+        devices = processed(aid, theta, ear, noisy, noise_reduction=1)
+        table += score(devices, clean, noisy, ear, name, config)
+    devices = list(heard)
+    listeners = judged["listeners"].values()
+    judged["restoration"] = {
+        device: float(np.mean([one["truth"][device]["restoration"] for one in listeners]))
+        for device in devices
+    }
+    judged["restoration_in_model"] = {
+        device: float(np.mean([one["model"][device]["restoration"] for one in listeners]))
+        for device in devices
+    }
+    summary = summarise(table)
+    judged["scores"] = summary
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(out / "scores.csv", table)
+    (out / "scores.md").write_text(markdown(summary))
+    write_json(out / "judged.json", judged)
+    return judged
+
+
+def processed(
+    aid: Masks, theta: Tensor, ear: Audiogram, sounds: Tensor, noise_reduction: float
+) -> dict[str, Tensor]:
+    """The sounds as every device gives them to one listener, `(B, T)` [Pa] each."""
+    with torch.no_grad():
+        ours = aid.process(sounds, theta.expand(len(sounds), -1), noise_reduction)
+    return {"unprocessed": sounds, "nal_r": nal_r(sounds, ear), "masks": ours}
+
+
+def through_truth(animal: Animal, sounds: Tensor, heard: dict[str, Tensor]) -> dict[str, dict]:
+    """Restoration of each device through the true midbrain and its healthy twin."""
+    healthy = animal.healthy()
+    return _restorations(animal.expected_counts, healthy.expected_counts, sounds, heard)
+
+
+def through_model(
+    model: BetaICNet, theta: Tensor, normal: Tensor, sounds: Tensor, heard: dict[str, Tensor]
+) -> dict[str, dict]:
+    """The same through the model that the aid was trained with: its own opinion of itself."""
+    return _restorations(
+        lambda sound: expected_counts(model.respond(sound, theta.expand(len(sound), -1))),
+        lambda sound: expected_counts(model.respond(sound, normal.expand(len(sound), -1))),
+        sounds,
+        heard,
+    )
+
+
+def score(
+    devices: dict[str, Tensor],
+    clean: Tensor,
+    noisy: Tensor,
+    ear: Audiogram,
+    listener: str,
+    config: Config,
+) -> list[dict]:
+    """Intelligibility and quality of every device on noisy speech, a row a sound."""
+    with ProcessPoolExecutor(config.workers, get_context("spawn")) as pool:
+        jobs = {
+            device: pool.submit(_scores, clean, noisy, after, ear)
+            for device, after in devices.items()
+        }
+        files = [f"{listener}, speech {i + 1}" for i in range(len(clean))]
+        return [row for d, job in jobs.items() for row in rows(d, files, job.result())]
+
+
+def _scores(clean: Tensor, noisy: Tensor, after: Tensor, ear: Audiogram) -> dict:
+    torch.set_num_threads(1)
+    return {
+        "stoi": stoi(clean, after, SAMPLE_RATE),
+        "estoi": estoi(clean, after, SAMPLE_RATE),
+        "pesq": pesq(clean, after, SAMPLE_RATE),
+        "si_sdr_db": si_sdr(clean, after, SAMPLE_RATE),
+        "haspi": haspi(clean, after, SAMPLE_RATE, ear),
+        "hasqi": hasqi(clean, after, SAMPLE_RATE, ear),
+        "level_change_db": level_change(noisy, after, SAMPLE_RATE),
+    }
+
+
+def audiogram(cohort: Cohort, name: str) -> Audiogram:
+    """Shift of an animal's thresholds from the mean of the seen animals with normal hearing.
+
+    Raises:
+        ValueError: If thresholds are missing.
+    """
+    animals = [cohort.animal(other) for other in cohort.animals("seen")]
+    normal = [a.thresholds_db_spl for a in animals if a.status == "NH"]
+    own = cohort.animal(name)
+    if own.thresholds_db_spl is None or not normal or any(t is None for t in normal):
+        raise ValueError(f"{name}: thresholds of it and of seen normal animals are needed")
+    mean = torch.stack(normal).mean(0)
+    return Audiogram.from_thresholds(own.thresholds_db_spl, own.abr_frequencies_hz, mean)
+
+
+def test_excerpts(cohort: Cohort, config: Config) -> tuple[Tensor, list[str]]:
+    """Excerpts of test sounds at one level, `(B, T)` [Pa], and their classes."""
+    draw = np.random.default_rng([config.seed, 1])
+    samples = round(config.excerpt_s * SAMPLE_RATE) // BIN_SAMPLES * BIN_SAMPLES
+    by_kind = {kind: _long_enough(cohort, (kind,), samples) for kind in KINDS}
+    by_kind = {kind: sounds for kind, sounds in by_kind.items() if sounds}
+    if not by_kind:
+        raise ValueError(f"no test sound of {', '.join(KINDS)} has {config.excerpt_s} s")
+    kinds = [list(by_kind)[i % len(by_kind)] for i in range(config.excerpts)]
+    chosen = [_excerpt(by_kind[kind], samples, draw) for kind in kinds]
+    return calibrate(torch.stack(chosen), config.level_db_spl), kinds
+
+
+def noisy_speech(cohort: Cohort, config: Config) -> tuple[Tensor, Tensor]:
+    """Test speech in speech-shaped noise, and without, `(B, T)` [Pa] each."""
+    draw = np.random.default_rng([config.seed, 2])
+    samples = round(config.excerpt_s * SAMPLE_RATE)
+    speech = _long_enough(cohort, ("speech",), samples)
+    if not speech:
+        raise ValueError(f"no test speech of {config.excerpt_s} s")
+    chosen = [_excerpt(speech, samples, draw) for _ in range(config.speech)]
+    clean = calibrate(torch.stack(chosen), config.level_db_spl)
+    noise = torch.stack([speech_shaped_noise(samples, draw) for _ in chosen])
+    return mix(clean, noise, config.snr_db), clean
+
+
+def _long_enough(cohort: Cohort, kinds: tuple[str, ...], samples: int) -> list[Tensor]:
+    return [
+        cohort.pressure(sound.index)
+        for sound in cohort.sounds
+        if sound.split == "test" and sound.kind in kinds and sound.samples >= samples
+    ]
+
+
+def _excerpt(sounds: list[Tensor], samples: int, draw: np.random.Generator) -> Tensor:
+    """The loudest of a few random excerpts, so that no pause is judged."""
+    sound = sounds[draw.integers(len(sounds))]
+    starts = draw.integers(len(sound) - samples + 1, size=4)
+    return max((sound[s : s + samples] for s in starts), key=lambda part: level(part).item())
+
+
+def _restorations(impaired, normal, sounds: Tensor, heard: dict[str, Tensor]) -> dict[str, dict]:
+    found = {}
+    with torch.no_grad():
+        for device, after in heard.items():
+            aided, unaided = discrepancies(impaired, normal, sounds, after)
+            low, high = pooled_interval(aided, unaided)
+            found[device] = {
+                "restoration": pooled_restoration(aided, unaided),
+                "interval": [low, high],
+            }
+    return found
+
+
+if __name__ == "__main__":
+    judged = judge(parse(Config))
+    for device, value in judged["restoration"].items():
+        inside = judged["restoration_in_model"][device]
+        print(
+            f"{device:12s} restoration {value:+.3f} on true midbrains, {inside:+.3f} in the model"
+        )
