@@ -39,7 +39,8 @@ def compensation(
         skip_bins: Bins at the start that are context.
 
     Returns:
-        1 for an aid that does nothing, 0 for one that restores everything.
+        Near 1 for an aid that does nothing (1 / 1.1 if all lose alike, less otherwise), 0 for one
+        that restores everything.
     """
     with torch.no_grad():
         target = loss.respond(sound, normal)
@@ -61,7 +62,8 @@ def denoising(
         skip: Bins at the start that are context.
 
     Returns:
-        1 for no noise reduction, 0 for all noise gone; zero for an empty batch.
+        Near 1 for no noise reduction, as in `compensation`, 0 for all noise gone; zero for an
+        empty batch.
     """
     if len(noisy) == 0:
         return denoised.sum()

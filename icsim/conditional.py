@@ -141,7 +141,8 @@ class BetaICNet(nn.Module):
                 f"theta must be (B, A, {self.config.parameters}) for this model, "
                 f"got {tuple(theta.shape)}"
             )
-        return self.fusion(latent, theta).float().log_softmax(dim=-2)
+        logits = self.fusion(latent, theta)
+        return logits.log_softmax(-2, dtype=torch.promote_types(logits.dtype, torch.float32))
 
     def respond(self, sound: Tensor, theta: Tensor) -> Tensor:
         """Log-probabilities of counts: `(B, T)` [Pa], θ `(B or 1, P)` to `(B, C, K, N)`."""
@@ -151,9 +152,8 @@ class BetaICNet(nn.Module):
         """`respond` for sounds of any length in bounded memory, equal to the whole at once."""
         bins = sound.shape[-1] // BIN_SAMPLES
         pieces = []
-        for start in range(0, bins, chunk_bins):
-            stop = min(start + chunk_bins, bins)
-            begin = max(start - self.receptive_bins, 0)
+        for start in range(0, max(bins, 1), chunk_bins):
+            begin, stop = max(start - self.receptive_bins, 0), start + chunk_bins
             piece = self.respond(sound[:, begin * BIN_SAMPLES : stop * BIN_SAMPLES], theta)
             pieces.append(piece[..., start - begin :])
         return torch.cat(pieces, dim=-1)

@@ -62,8 +62,8 @@ def dense_search(cost: Cost, starts: Tensor, points: int = 1024, seed: int = 0) 
     candidates = torch.cat([starts, sobol(points, starts.shape[-1], seed).to(starts)])
     with torch.no_grad():
         losses = _evaluate(cost, candidates)
-    best = candidates[losses.argsort()[:8]]
-    return descend(cost, best)
+    found = descend(cost, candidates[losses.argsort()[:8]])
+    return _fit(torch.cat([candidates, found.candidates]), torch.cat([losses, found.losses]))
 
 
 def descend(cost: Cost, starts: Tensor, steps: int = 60, rate: float = 0.1) -> Fit:
@@ -115,6 +115,8 @@ def bayesian_search(
     with torch.no_grad():
         losses = _evaluate(cost, candidates.float()).double()
     while len(candidates) < evaluations and (target is None or losses.min() > target):
+        if losses.min() <= 0:
+            raise ValueError(f"costs must be positive, got {losses.min():.3g}; add a constant")
         proposal = _propose(candidates, losses, seed + len(candidates))
         with torch.no_grad():
             loss = _evaluate(cost, proposal.float()).double()

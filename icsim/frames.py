@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from icsim.recording import AnimalRecording
 from icsim.sound import BIN_SAMPLES, SAMPLE_RATE
-from icsim.store import AnimalRecording, Cohort
+from icsim.store import Cohort
 
 
 class Frames(Dataset):
@@ -31,8 +32,8 @@ class Frames(Dataset):
         max_hours: Leave out presentations that began later than this [h].
 
     Raises:
-        ValueError: If an animal is missing, the animals differ in channels, a length is no multiple
-            of a bin, or no frame is left.
+        ValueError: If an animal is missing, the animals differ in channels, only some of them are
+            aligned, a length is no multiple of a bin, or no frame is left.
     """
 
     epoch: int | None = None
@@ -54,6 +55,7 @@ class Frames(Dataset):
         self.cohort, self.context, self.samples = cohort, context, samples
         self.animals = [cohort.animal(name) for name in animals]
         self.channels = _common_channels(self.animals)
+        _refuse_partly_aligned(self.animals)
         self._heard = [_heard(animal, max_hours) for animal in self.animals]
         self._frames = self._plan(_sounds(cohort, split))
 
@@ -170,3 +172,13 @@ def _common_channels(animals: list[AnimalRecording]) -> int:
         each = ", ".join(f"{animal.name} {animal.channels}" for animal in animals)
         raise ValueError(f"animals differ in channels: {each}; train on those that agree")
     return animals[0].channels
+
+
+def _refuse_partly_aligned(animals: list[AnimalRecording]) -> None:
+    aligned = [animal.name for animal in animals if animal.permutation is not None]
+    others = [animal.name for animal in animals if animal.permutation is None]
+    if aligned and others:
+        raise ValueError(
+            f"aligned: {', '.join(aligned)}; not aligned: {', '.join(others)}; their channels do "
+            "not correspond: run the alignment for all animals"
+        )

@@ -27,15 +27,19 @@ class EncoderConfig:
     kernels: int = 246
     """Kernels of each strided convolution."""
     size: int = 60
-    """Taps of each convolution; the sinc filters have one more."""
+    """Taps of each convolution."""
     bottleneck: int = 64
     """Channels of the latent that the encoder returns."""
     input_scale: float = 0.04
     """Factor on the pressure [1/Pa] before the symmetric logarithm."""
+    sinc_size: int = 60
+    """Taps of the sinc filters, less one; long ones tell low frequencies apart from the start."""
 
     def __post_init__(self):
-        if self.size % 2 or min(self.filters, self.kernels, self.size, self.bottleneck) < 1:
-            raise ValueError(f"sizes must be positive and `size` even: {self}")
+        if min(self.filters, self.kernels, self.size, self.sinc_size, self.bottleneck) < 1:
+            raise ValueError(f"sizes must be positive: {self}")
+        if self.size % 2 or self.sinc_size % 2:
+            raise ValueError(f"sizes of filters must be even: {self}")
 
 
 class Encoder(nn.Module):
@@ -44,7 +48,7 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig):
         super().__init__()
         self.config = config
-        self.sinc = SincFilters(config.filters, config.size + 1)
+        self.sinc = SincFilters(config.filters, config.sinc_size + 1)
         widths = [config.filters] + [config.kernels] * STRIDES
         self.strided = nn.Sequential(
             *(CausalConv(i, o, config.size, stride=2) for i, o in itertools.pairwise(widths))
@@ -56,7 +60,7 @@ class Encoder(nn.Module):
         """Samples before a bin's end that the bin can depend on."""
         size = self.config.size
         strided = sum((size - 1) * 2**layer for layer in range(STRIDES))
-        return size + 1 + strided + (size - 1) * BIN_SAMPLES
+        return self.config.sinc_size + 1 + strided + (size - 1) * BIN_SAMPLES
 
     def forward(self, sound: Tensor) -> Tensor:
         """Encode a sound.

@@ -97,7 +97,8 @@ class ResponseLoss(nn.Module):
             `(B,)`.
         """
         response = self.respond(sound, theta)
-        return self.distance(response[..., skip_bins:], target[..., skip_bins:], self.weight)
+        with torch.autocast(sound.device.type, enabled=False):
+            return self.distance(response[..., skip_bins:], target[..., skip_bins:], self.weight)
 
 
 def _over_channels(errors: Tensor, weight: Tensor | None) -> Tensor:

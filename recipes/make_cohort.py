@@ -15,12 +15,13 @@ import torch
 from tqdm import tqdm
 
 from icsim.folder import folder_sounds
+from icsim.recording import Recording
 from icsim.simulation.abr import ABR_FREQUENCIES_HZ, abr_thresholds
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.simulation.cochlea import filter_sound
 from icsim.simulation.sounds import embedded_sounds
 from icsim.sound import SAMPLE_RATE, Sound
-from icsim.store import Cohort, Recording, create
+from icsim.store import Cohort, create
 from recipes.state import claim, parse, seeded
 
 

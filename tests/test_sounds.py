@@ -11,10 +11,19 @@ import soundfile
 import torch
 
 from icsim import sound
-from icsim.folder import catalogue, folder_sounds
+from icsim.catalogue import catalogue
+from icsim.folder import folder_sounds
 from icsim.simulation import speech
 from icsim.simulation.noises import NOISES, babble, noise, speech_shaped_noise
-from icsim.simulation.sounds import KINDS, SPLITS, embedded_sounds, lengths, processed, speakers
+from icsim.simulation.sounds import (
+    KINDS,
+    SPLITS,
+    embedded_sounds,
+    lengths,
+    masked,
+    processed,
+    speakers,
+)
 from icsim.simulation.tones import instrument, music, ripple
 from icsim.sound import SAMPLE_RATE, calibrate, level, mix, read, read_mono, resample, write
 
@@ -332,6 +341,24 @@ def test_speech_has_pauses(embedded):
     assert 0.01 < (frames < level(x) - 40).float().mean() < 0.5
 
 
+def quietest_db(x: torch.Tensor) -> float:
+    """Level of the quietest 20 ms re that of the whole [dB]."""
+    return (level(x.unfold(0, 488, 488)).min() - level(x)).item()
+
+
+def test_half_of_processed_speech_has_no_silent_pauses(embedded):
+    floors_db = [quietest_db(s.pressure) for s in embedded if s.kind == "processed"][:2]
+    assert min(floors_db) < -70 < -60 < max(floors_db)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_noise_is_for_all_noisy_and_half_of_the_processed_sounds(seed):
+    assert masked("noisy", 5, random(seed)).all()
+    assert not masked("music", 5, random(seed)).any()
+    assert masked("processed", 10, random(seed)).sum() == 5
+    assert masked("processed", 11, random(seed)).sum() in (5, 6)
+
+
 def test_the_seed_decides():
     a, b, c = (embedded_sounds((6, 0, 6), seed) for seed in (0, 0, 1))
     assert same(a, b)
@@ -385,6 +412,36 @@ def test_a_folder_gives_every_kind_in_every_split(folder):
     assert 39.99 < min(levels) < 65 < max(levels) < 90.01
     assert same(sounds, folder_sounds(folder, (12, 6, 6), seed=0, max_s=3.0))
     assert not same(sounds, folder_sounds(folder, (12, 6, 6), seed=1, max_s=3.0))
+
+
+def test_half_of_a_folders_processed_speech_is_made_from_noisy_speech(tmp_path):
+    (tmp_path / "speech").mkdir()
+    for i in range(12):
+        x = 0.1 * random(i).standard_normal(32000)
+        x[12000:20000] = 0  # a pause of 0.5 s
+        soundfile.write(tmp_path / "speech" / f"{i}.wav", x, 16000)
+    sounds = folder_sounds(tmp_path, (24, 0, 0), seed=0)
+    floors_db = {
+        kind: [quietest_db(s.pressure) for s in sounds if s.kind == kind] for kind in KINDS[:3]
+    }
+    assert max(floors_db["speech"]) < -60 < min(floors_db["noisy"])
+    assert [db > -60 for db in sorted(floors_db["processed"])] == [False, False, True, True]
+
+
+def test_babble_is_made_of_speech_alone(folder, monkeypatch):
+    talkers = []
+
+    def listen(kind, samples, generator, voices):
+        talkers.extend(voices)
+        return noise(kind, samples, generator, voices)
+
+    monkeypatch.setattr("icsim.folder.noise", listen)
+    folder_sounds(folder, (24, 0, 0), seed=0)
+    assert talkers
+    for talker in talkers:  # speech was recorded at 16 kHz, music at 22.05 kHz
+        power = torch.fft.rfft(talker).abs().square()
+        hz = torch.fft.rfftfreq(len(talker), 1 / SAMPLE_RATE)
+        assert power[hz > 9000].sum() < 1e-3 * power.sum()
 
 
 def test_a_folder_with_too_little_gives_all_it_has_once_and_says_so(folder):

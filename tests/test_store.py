@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from icsim import store
+from icsim import chunks, store
+from icsim.recording import Recording
 from icsim.sound import Sound
-from icsim.store import Cohort, Recording
+from icsim.store import Cohort
 
 LENGTHS = (60_000, 24_414, 3_205)
 CHANNELS = 6
@@ -124,11 +125,11 @@ def test_a_generator_may_fill_the_same_array_again(cohort):
 
 
 def test_a_small_cache_lets_go_and_still_reads_right(cohort, monkeypatch):
-    monkeypatch.setattr(store, "cache", store.ChunkCache(150_000))
+    monkeypatch.setattr(chunks, "cache", chunks.ChunkCache(150_000))
     for _ in range(2):
         for entry, sound in zip(cohort.sounds, sounds(), strict=True):
             assert torch.equal(cohort.pressure(entry.index), sound.pressure)
-            assert 0 < store.cache.bytes <= 150_000
+            assert 0 < chunks.cache.bytes <= 150_000
 
 
 def test_a_cohort_made_again_is_not_read_from_the_old_ones_cache(cohort, tmp_path):
@@ -266,7 +267,7 @@ def test_a_cohort_whose_sounds_were_interrupted_is_refused_and_can_be_made_again
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(store, "_write_rows", stop)
+    monkeypatch.setattr(chunks, "write_rows", stop)
     with pytest.raises(KeyboardInterrupt):
         store.create(tmp_path / "c", sounds())
     monkeypatch.undo()

@@ -121,6 +121,19 @@ def levels(
     return [float(low_db_spl + (high_db_spl - low_db_spl) * step) for step in steps]
 
 
+def masked(kind: str, count: int, generator: np.random.Generator) -> np.ndarray:
+    """Which of `count` sounds of a kind are put into noise, `(count,)`.
+
+    All noisy ones, and half of the processed ones: an aid processes noise as well.
+
+    >>> int(masked("processed", 10, np.random.default_rng(0)).sum())
+    5
+    """
+    if kind == "processed":
+        return (generator.permutation(count) + generator.integers(2)) % 2 == 0
+    return np.full(count, kind == "noisy")
+
+
 def speakers(split: str, seed: int) -> list[str]:
     """Voices of a split, `accent+speaker`; no speaker is in two splits.
 
@@ -150,17 +163,18 @@ def _split(split: str, total_s: float, seed: int, max_s: float) -> Iterator[Soun
         maskers = np.resize(generator.permutation(NOISES), len(samples))
         bounds = PROCESSED_DB_SPL if kind == "processed" else LEVEL_DB_SPL
         loudness = levels(len(samples), *bounds, generator)
+        in_noise = masked(kind, len(samples), generator)
         for i, (count, level_db_spl) in enumerate(zip(samples, loudness, strict=True)):
             if kind in _TONES:
                 source, sound = f"{kind} {seed}-{split}-{i}", _TONES[kind](count, generator)
             else:
                 voice = next(turns)
                 source, sound = f"voice {voice}", talk(voice, count, texts, generator)
-            if kind == "processed":
-                sound = processed(sound, generator)
-            elif kind == "noisy":
+            if in_noise[i]:
                 masker = noise(maskers[i], count, generator, babblers)
                 sound = mix(sound, masker, float(generator.uniform(*SNR_DB)))
+            if kind == "processed":
+                sound = processed(sound, generator)
             name = f"{split}-{kind}-{i:04d}"
             yield Sound(name, kind, source, split, calibrate(sound, level_db_spl))
 

@@ -1,0 +1,127 @@
+"""A planted permutation is found again, whatever noise and gain did to the responses."""
+
+import itertools
+
+import pytest
+import torch
+
+from icsim.alignment import (
+    correlation_distance,
+    octave_error,
+    permutation,
+    smooth,
+    squared_distance,
+)
+
+CHANNELS, BINS = 40, 4000
+
+
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def rate() -> torch.Tensor:
+    """Spikes a bin: neighbouring channels answer alike, every channel in its own way."""
+    course = torch.randn(CHANNELS + 4, BINS // 8, generator=generator())
+    mixed = sum(course[i : i + CHANNELS] for i in range(5)) / 5**0.5
+    return 0.3 * torch.exp(0.8 * mixed).repeat_interleave(8, dim=1)
+
+
+@pytest.fixture
+def planted() -> torch.Tensor:
+    return torch.randperm(CHANNELS, generator=generator())
+
+
+def brains(rate: torch.Tensor, planted: torch.Tensor, gain: torch.Tensor | float = 1.0):
+    """Responses of a reference and of a shuffled brain to the same sounds, smoothed."""
+    drawn = generator()
+    reference = torch.poisson(rate, drawn)
+    other = torch.poisson(rate * gain, drawn)[planted]
+    return smooth(reference, 8), smooth(other, 8)
+
+
+def is_undone(found: torch.Tensor, planted: torch.Tensor) -> torch.Tensor:
+    return planted[found] == torch.arange(len(planted))
+
+
+@pytest.mark.parametrize("distance", [correlation_distance, squared_distance])
+def test_a_planted_permutation_is_found_in_noisy_responses(rate, planted, distance):
+    reference, other = brains(rate, planted)
+    assert is_undone(permutation(distance(reference, other)), planted).all()
+
+
+def test_a_planted_permutation_is_found_among_scaled_channels_by_correlation(rate, planted):
+    gain = torch.logspace(-0.7, 1, CHANNELS)[torch.randperm(CHANNELS, generator=generator())]
+    reference, other = brains(rate, planted, gain.unsqueeze(1))
+    assert is_undone(permutation(correlation_distance(reference, other)), planted).all()
+
+
+def test_aligned_counts_are_indexed_by_the_permutation(planted):
+    counts = torch.rand(CHANNELS, 100, generator=generator())
+    found = permutation(squared_distance(counts, counts[planted]))
+    assert torch.equal(counts[planted][found], counts)
+
+
+def test_the_permutation_has_the_least_total_cost():
+    cost = torch.rand(5, 5, generator=generator())
+    rows = torch.arange(5)
+    least = min(cost[rows, torch.tensor(p)].sum() for p in itertools.permutations(range(5)))
+    assert cost[rows, permutation(cost)].sum().item() == pytest.approx(least.item())
+
+
+def test_dead_channels_leave_the_living_where_they_belong(rate, planted):
+    rate[:10] = 0
+    reference, other = brains(rate, planted)
+    cost = correlation_distance(reference, other)
+    found = permutation(cost)
+    assert cost.isfinite().all()
+    assert sorted(found.tolist()) == list(range(CHANNELS))
+    assert is_undone(found, planted)[10:].all()
+
+
+def test_two_dead_brains_still_get_a_permutation():
+    silent = torch.zeros(6, 100)
+    cost = correlation_distance(silent, silent)
+    assert torch.equal(cost, torch.ones(6, 6))
+    assert sorted(permutation(cost).tolist()) == list(range(6))
+
+
+def test_the_correlation_distance_is_one_minus_the_correlation():
+    reference, other = torch.randn(2, 3, 50, generator=generator())
+    expected = 1 - torch.corrcoef(torch.cat([reference, other]))[:3, 3:]
+    torch.testing.assert_close(correlation_distance(reference, other), expected)
+    scaled = correlation_distance(reference, 7 * other + 3)
+    torch.testing.assert_close(scaled, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_squared_distance_by_hand():
+    reference, other = (
+        torch.tensor([[0.0, 2.0], [1.0, 1.0]]),
+        torch.tensor([[1.0, 1.0], [0.0, 4.0]]),
+    )
+    expected = torch.tensor([[1.0, 2.0], [0.0, 5.0]])
+    torch.testing.assert_close(squared_distance(reference, other), expected)
+
+
+def test_smoothing_averages_runs_and_leaves_the_remainder_out():
+    counts = torch.tensor([[0, 2, 4, 4, 1, 3, 9]], dtype=torch.uint8)
+    assert smooth(counts, 2).tolist() == [[1.0, 4.0, 2.0]]
+    assert torch.equal(smooth(counts, 1), counts.float())
+
+
+def test_the_octave_error_is_the_median_distance():
+    reference, matched = torch.tensor([500.0, 1000.0, 2000.0]), torch.tensor([500.0, 2000.0, 500.0])
+    assert octave_error(reference, matched) == pytest.approx(1)
+    assert octave_error(reference, reference) == 0
+
+
+def test_brains_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"got \(3, 50\) and \(4, 50\)"):
+        correlation_distance(torch.zeros(3, 50), torch.zeros(4, 50))
+
+
+@pytest.mark.parametrize("cost", [torch.zeros(2, 3), torch.zeros(4), torch.full((2, 2), torch.nan)])
+def test_costs_that_are_no_square_of_finite_numbers_are_refused(cost):
+    with pytest.raises(ValueError, match="square and finite cost"):
+        permutation(cost)

@@ -1,0 +1,238 @@
+"""What aids are trained on: excerpts that are repeatable, terms that mean what they say."""
+
+import numpy as np
+import pytest
+import torch
+
+from compensation.data import Mixtures, excerpt
+from compensation.masks import Gains
+from compensation.objective import (
+    TaskWeights,
+    compensation,
+    denoising,
+    flutter,
+    relative,
+    roughness,
+)
+from icsim.conditional import BetaICNet, BetaICNetConfig
+from icsim.icnet import EncoderConfig
+from icsim.loss import ResponseLoss
+from icsim.sound import level
+
+NORMAL = torch.tensor([[0.2, 0.2]])
+
+
+def sounds(count: int, samples: int, seed: int) -> list[torch.Tensor]:
+    """Noise that swells and fades, with a pause at its start."""
+    generator = torch.Generator().manual_seed(seed)
+    time = torch.arange(samples)
+    envelope = torch.sin(time / 300).abs() * (time > samples // 4)
+    return [torch.randn(samples, generator=generator) * envelope for _ in range(count)]
+
+
+@pytest.fixture
+def mixtures() -> Mixtures:
+    return Mixtures(sounds(3, 6000, 0), sounds(2, 5000, 1), samples=2000, count=60, seed=4)
+
+
+# --- excerpts -----------------------------------------------------------------------------------
+
+
+def test_an_item_depends_on_the_seed_and_its_index_alone(mixtures):
+    again = Mixtures(sounds(3, 6000, 0), sounds(2, 5000, 1), samples=2000, count=10, seed=4)
+    state = torch.random.get_rng_state()
+    later = [mixtures[i] for i in (9, 3, 5)]
+    for index, item in zip((9, 3, 5), later, strict=True):
+        torch.manual_seed(index)
+        for key in ("clean", "noisy", "in_noise"):
+            assert torch.equal(again[index][key], item[key])
+    torch.random.set_rng_state(state)
+    other = Mixtures(sounds(3, 6000, 0), sounds(2, 5000, 1), samples=2000, count=10, seed=5)
+    assert not torch.equal(other[3]["clean"], mixtures[3]["clean"])
+    assert not torch.equal(mixtures[3]["clean"], mixtures[4]["clean"])
+
+
+def test_levels_and_signal_to_noise_ratios_are_in_their_ranges():
+    mixtures = Mixtures(
+        sounds(3, 6000, 0), [], 2000, 60, 0, level_db_spl=(50.0, 60.0), snr_db=(-3.0, 9.0)
+    )
+    levels = torch.stack([level(item["clean"]) for item in map(mixtures.__getitem__, range(60))])
+    in_noise = [item for item in map(mixtures.__getitem__, range(60)) if item["in_noise"]]
+    snr = torch.stack([level(i["clean"]) - level(i["noisy"] - i["clean"]) for i in in_noise])
+    for values, low, high in [(levels, 50, 60), (snr, -3, 9)]:
+        assert values.min() >= low - 1e-3
+        assert values.max() <= high + 1e-3
+        assert values.max() - values.min() > 0.7 * (high - low)
+
+
+def test_quiet_items_are_the_same_clean_and_noisy_and_as_many_as_asked(mixtures):
+    items = [mixtures[i] for i in range(len(mixtures))]
+    assert len(items) == 60
+    assert all(item["clean"].shape == item["noisy"].shape == (2000,) for item in items)
+    for item in items:
+        assert torch.equal(item["clean"], item["noisy"]) != bool(item["in_noise"])
+    share = sum(not item["in_noise"] for item in items) / 60
+    assert 0.2 < share < 0.6
+
+
+@pytest.mark.parametrize(("quiet", "in_noise"), [(1.0, False), (0.0, True)])
+def test_the_share_in_quiet_may_be_all_or_nothing(quiet, in_noise):
+    mixtures = Mixtures(sounds(2, 4000, 0), [], 1000, 8, 0, quiet=quiet)
+    assert all(mixtures[i]["in_noise"] == in_noise for i in range(8))
+
+
+def test_music_stays_in_quiet():
+    music = [torch.sin(torch.arange(4000) / 9.0)]
+    mixtures = Mixtures(sounds(2, 4000, 0), music, 1000, 60, 0)
+    items = [mixtures[i] for i in range(60)]
+    slow = [item["clean"].diff().norm() < 0.2 * item["clean"].norm() for item in items]
+    assert any(slow)
+    assert not any(s and item["in_noise"] for s, item in zip(slow, items, strict=True))
+
+
+def test_short_sounds_are_left_out_and_refused_alone():
+    mixed = Mixtures([*sounds(1, 3000, 0), torch.ones(10)], [torch.ones(10)], 2000, 5, 0)
+    assert len(mixed.speech) == 1
+    assert mixed.others == []
+    with pytest.raises(ValueError, match="none of 2 speech sounds has 2000 samples"):
+        Mixtures(sounds(2, 1999, 0), sounds(2, 5000, 1), 2000, 5, 0)
+    with pytest.raises(ValueError, match="none of 0 speech sounds"):
+        Mixtures([], sounds(2, 5000, 1), 2000, 5, 0)
+
+
+def test_excerpts_are_no_pauses():
+    sound = torch.zeros(10_000)
+    sound[4000:9000] = 1.0
+    loud = [excerpt([sound], 500, np.random.default_rng(seed)).any() for seed in range(40)]
+    assert all(loud)  # eight draws in half the sound miss it less often than once in 200 times
+
+
+# --- terms --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loss() -> ResponseLoss:
+    torch.manual_seed(0)
+    encoder = EncoderConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=1.0)
+    model = BetaICNet(BetaICNetConfig(animals=2, channels=3, parameters=2, encoder=encoder))
+    with torch.no_grad():
+        model.fusion.layers[0].conv.weight[:, 4:] *= 8
+        model.fusion.decoder.conv.weight *= 100
+    return ResponseLoss(model)
+
+
+@pytest.fixture
+def sound() -> torch.Tensor:
+    return torch.randn(3, 640, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def listener() -> torch.Tensor:
+    return torch.tensor([[0.9, 0.3], [0.4, 0.8], [0.6, 0.6]])
+
+
+def test_relative_is_zero_for_nothing_left_and_by_hand_otherwise():
+    unaided = torch.tensor([1.0, 3.0])
+    assert relative(torch.zeros(2), unaided) == 0
+    # Half of each: (0.5 / 1.2 + 1.5 / 3.2) / 2.
+    assert relative(unaided / 2, unaided).item() == pytest.approx(0.442708, abs=1e-5)
+
+
+def test_relative_is_finite_where_nothing_was_lost():
+    unaided = torch.tensor([0.0, 1.0])
+    value = relative(torch.tensor([0.1, 0.0]), unaided)
+    assert value.item() == pytest.approx(1.0, rel=1e-4)
+    assert relative(torch.zeros(2), torch.zeros(2)) == 0
+
+
+def test_doing_nothing_scores_what_it_should(loss, sound, listener):
+    with torch.no_grad():
+        target = loss.respond(sound, NORMAL)
+        unaided = loss(sound, listener, target, 4)
+    expected = (unaided / (unaided + 0.1 * unaided.mean() + 1e-6)).mean()
+    value = compensation(loss, sound, sound, listener, NORMAL, skip_bins=4)
+    torch.testing.assert_close(value, expected)
+    assert 0.5 < value < 1 / 1.1
+    alike = [x[:1].expand(3, -1) for x in (sound, sound, listener)]
+    assert compensation(loss, *alike, NORMAL, 4).item() == pytest.approx(1 / 1.1, rel=1e-4)
+
+
+def test_a_normal_listener_needs_no_compensation(loss, sound):
+    value = compensation(loss, sound, sound, NORMAL.expand(3, -1), NORMAL, 4)
+    assert value.item() == pytest.approx(0, abs=1e-4)
+
+
+def test_compensation_can_be_learned_by_the_sound(loss, sound, listener):
+    aided = sound.clone().requires_grad_()
+    optimiser = torch.optim.Adam([aided], lr=0.05)
+    values = []
+    for _ in range(30):
+        value = compensation(loss, aided, sound, listener, NORMAL, 4)
+        values.append(value.item())
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+    assert values[-1] < 0.9 * values[0]
+
+
+def test_denoising_is_zero_for_clean_and_near_one_for_noisy(loss, sound):
+    noisy = sound + torch.randn(sound.shape, generator=torch.Generator().manual_seed(1))
+    assert denoising(loss, sound, noisy, sound, NORMAL, 4) == 0
+    assert 0.7 < denoising(loss, noisy, noisy, sound, NORMAL, 4) <= 1 / 1.1
+    half = denoising(loss, (sound + noisy) / 2, noisy, sound, NORMAL, 4)
+    assert 0 < half < denoising(loss, noisy, noisy, sound, NORMAL, 4)
+
+
+def test_denoising_of_an_empty_batch_is_zero_and_has_a_gradient(loss):
+    empty = torch.zeros(0, 640)
+    denoised = torch.zeros(0, 640, requires_grad=True)
+    value = denoising(loss, denoised, empty, empty, NORMAL, 4)
+    value.backward()
+    assert value == 0
+    assert denoised.grad.shape == (0, 640)
+
+
+def test_terms_have_gradients_of_what_is_heard_alone(loss, sound, listener):
+    heard, meant = sound.clone().requires_grad_(), sound.clone().requires_grad_()
+    quieter = 0.5 * heard
+    compensation(loss, quieter, meant, listener, NORMAL, 4).backward()
+    denoising(loss, quieter.detach() + heard, meant, meant, NORMAL, 4).backward()
+    assert heard.grad.abs().sum() > 0
+    assert meant.grad is None
+
+
+def test_flat_gains_are_neither_rough_nor_fluttering():
+    flat = torch.full((2, 9, 20), 12.0)
+    gains = Gains(noise_db=torch.randn(2, 9, 20), loss_db=flat)
+    assert roughness(gains) == 0
+    assert flutter(gains) == 0
+
+
+def test_slopes_over_bands_are_not_rough_and_steps_are():
+    slope = torch.linspace(0, 40, 9)[:, None].expand(1, -1, 20)
+    assert roughness(Gains(slope, slope)).abs() < 1e-9
+    assert flutter(Gains(slope, slope)) == 0
+    comb = 10.0 * (torch.arange(9) % 2)[:, None].expand(1, -1, 20)
+    # Second differences of ±20 dB: 2² in units of (10 dB)².
+    assert roughness(Gains(comb, comb)).item() == pytest.approx(4)
+
+
+def test_flutter_is_the_mean_squared_step_in_time():
+    steps = 5.0 * (torch.arange(20) % 2).expand(1, 9, -1)
+    assert flutter(Gains(steps, steps)).item() == pytest.approx(0.25)
+    assert roughness(Gains(steps, steps)) == 0
+
+
+def test_untrained_task_weights_give_the_sum():
+    losses = torch.tensor([0.3, 2.0, 0.7])
+    assert TaskWeights(3)(losses).item() == pytest.approx(3.0)
+
+
+def test_task_weights_settle_at_the_inverse_of_their_losses():
+    weights, losses = TaskWeights(2), torch.tensor([0.5, 4.0])
+    with torch.no_grad():
+        weights.log_variance.copy_(losses.log())
+    total = weights(losses)
+    total.backward()
+    assert total.item() == pytest.approx(2 + losses.log().sum().item())
+    assert weights.log_variance.grad.abs().max() < 1e-6

@@ -1,0 +1,230 @@
+"""One network for all listeners: causal, the same in chunks, the same one listener at a time."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from icsim import objective
+from icsim.conditional import BetaICNet, BetaICNetConfig, Fusion, expected_counts, listener_cost
+from icsim.fitting import descend, laplace, sobol
+from icsim.icnet import EncoderConfig
+
+ENCODER = EncoderConfig(filters=4, kernels=6, size=8, bottleneck=6, input_scale=1.0)
+CONFIG = BetaICNetConfig(animals=3, channels=4, parameters=2, encoder=ENCODER)
+
+
+def outspoken(config: BetaICNetConfig, seed: int = 0) -> BetaICNet:
+    """A network drawn at random whose answers depend much on the sound and on θ."""
+    torch.manual_seed(seed)
+    model = BetaICNet(config)
+    with torch.no_grad():
+        model.fusion.layers[0].conv.weight[:, model.fusion.latent :] *= 8
+        model.fusion.decoder.conv.weight *= 15
+    return model
+
+
+@pytest.fixture
+def model() -> BetaICNet:
+    return outspoken(CONFIG)
+
+
+@pytest.fixture
+def sound() -> torch.Tensor:
+    return torch.randn(2, 32 * 50, generator=torch.Generator().manual_seed(0))
+
+
+def test_a_training_frame_becomes_256_bins_of_every_animal(model):
+    frame = torch.randn(2, 2048 + 8192)
+    assert model.latent(frame).shape == (2, 6, 320)
+    assert model(frame, torch.zeros(2, 3), torch.zeros(2, 3, 2)).shape == (2, 3, 4, 5, 256)
+    assert model.respond(frame, torch.rand(2, 2)).shape == (2, 4, 5, 320)
+
+
+def test_the_published_sizes_are_the_defaults():
+    fusion = Fusion(64, 6, 512)
+    shapes = [tuple(layer.conv.weight.shape) for layer in fusion.layers]
+    assert shapes == [(78, 82, 16), (73, 78, 16), (68, 73, 16), (64, 68, 16)]
+    assert [layer.conv.out_channels for layer in fusion.embed] == [6, 12, 18]
+    assert fusion.decoder.conv.weight.shape == (512 * 5, 64, 1)
+
+
+def test_responses_are_distributions_of_counts(model, sound):
+    response = model.respond(sound, torch.rand(2, 2))
+    assert response.dtype == torch.float32
+    torch.testing.assert_close(response.exp().sum(-2), torch.ones(2, 4, 50))
+
+
+def test_the_future_changes_no_bin(model, sound):
+    model, sound, theta = model.double(), sound.double(), torch.rand(2, 2, dtype=torch.float64)
+    response = model.respond(sound, theta)
+    for last in (0, 12, 31, 48):
+        other = sound.clone()
+        other[:, 32 * (last + 1) :] *= -7
+        changed = model.respond(other, theta)
+        torch.testing.assert_close(
+            changed[..., : last + 1], response[..., : last + 1], rtol=0, atol=1e-12
+        )
+        assert (changed[..., last + 1] - response[..., last + 1]).abs().max() > 1e-6
+
+
+def test_a_bin_hears_up_to_its_own_last_sample(model, sound):
+    sound = sound.requires_grad_()
+    response = model.respond(sound, torch.rand(1, 2))
+    for bin in (0, 13, 49):
+        one_class = response[..., 0, bin].sum()
+        (reach,) = torch.autograd.grad(one_class, sound, retain_graph=True)
+        assert reach.nonzero()[:, 1].max() == 32 * (bin + 1) - 1
+
+
+def test_the_context_is_as_long_as_it_says(model):
+    bins = model.receptive_bins + 5
+    sound = torch.randn(1, 32 * bins, dtype=torch.float64, requires_grad=True)
+    response = model.double().respond(sound, torch.rand(1, 2, dtype=torch.float64))
+    (reach,) = torch.autograd.grad(response[..., 0, -1].sum(), sound)
+    heard = 32 * bins - reach.nonzero()[:, 1].min()
+    assert 32 * (model.receptive_bins - 1) < heard <= 32 * model.receptive_bins
+
+
+@pytest.mark.parametrize("chunk_bins", [7, 40, 64, 150, 199, 200, 4096])
+def test_chunks_are_the_whole(model, chunk_bins):
+    assert 40 < model.receptive_bins < 150
+    model = model.double()
+    sound = 30 * torch.randn(2, 32 * 200 + 11, dtype=torch.float64)
+    theta = torch.rand(2, 2, dtype=torch.float64)
+    whole = model.respond(sound, theta)
+    pieces = model.respond_in_chunks(sound, theta, chunk_bins)
+    assert pieces.shape == whole.shape
+    torch.testing.assert_close(pieces, whole, rtol=0, atol=1e-12)
+
+
+def test_a_sound_shorter_than_a_bin_is_refused_in_chunks_too(model):
+    with pytest.raises(ValueError, match="T ≥ 32"):
+        model.respond_in_chunks(torch.zeros(1, 31), torch.rand(1, 2))
+
+
+def concatenated(fusion: Fusion, latent: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
+    """The fusion of one listener as it is described: `[latent; θ]`, θ constant in the past too."""
+    first = fusion.layers[0]
+    padded = functional.pad(latent, (first.padding, 0))
+    constant = fusion.embed(theta.unsqueeze(-1)).expand(len(latent), -1, padded.shape[-1])
+    x = first.activation(first.conv(torch.cat([padded, constant], dim=1)))
+    for layer in fusion.layers[1:]:
+        x = layer(x)
+    return fusion.decoder(x).unflatten(1, (fusion.channels, 5))
+
+
+def test_the_split_first_layer_is_that_of_the_concatenation(model):
+    latent, theta = torch.randn(2, 6, 40), torch.rand(2, 2)
+    split = model.fusion(latent, theta.unsqueeze(1)).squeeze(1)
+    assert not torch.allclose(split, model.fusion(latent, 1 - theta.unsqueeze(1)).squeeze(1))
+    torch.testing.assert_close(split, concatenated(model.fusion, latent, theta))
+
+
+def test_cropped_bins_are_the_last_ones(model):
+    latent, theta = torch.randn(2, 6, 40), torch.rand(2, 3, 2)
+    whole = model.fusion(latent, theta)
+    torch.testing.assert_close(model.fusion(latent, theta, crop=15), whole[..., 15:])
+
+
+def test_many_listeners_at_once_are_one_at_a_time(model, sound):
+    theta = torch.rand(2, 5, 2)
+    together = model.decode(model.latent(sound), theta)
+    assert together.shape == (2, 5, 4, 5, 50)
+    for i in range(5):
+        torch.testing.assert_close(together[:, i], model.respond(sound, theta[:, i]))
+
+
+def test_one_set_of_listeners_serves_all_sounds(model, sound):
+    theta = torch.rand(1, 5, 2)
+    shared = model.decode(model.latent(sound), theta)
+    torch.testing.assert_close(shared, model.decode(model.latent(sound), theta.expand(2, -1, -1)))
+
+
+def test_training_hears_each_animal_at_its_own_hour(model, sound):
+    sound = torch.cat([sound, sound], dim=-1)
+    hours, noise = torch.tensor([[0.0, 6.0, 20.0], [3.0, 0.0, 9.0]]), torch.randn(2, 3, 2)
+    logits = model(sound, hours, noise)
+    theta = model.listeners.sample(hours, noise)
+    expected = model.decode(model.latent(sound), theta)[..., 64:]
+    torch.testing.assert_close(logits.log_softmax(-2), expected)
+
+
+def test_responses_keep_double_precision(model, sound):
+    model = model.double()
+    response = model.respond(sound.double(), torch.rand(2, 2, dtype=torch.float64))
+    assert response.dtype == torch.float64
+    assert (response.exp().sum(-2) - 1).abs().max() < 1e-12
+
+
+def test_responses_are_float32_under_autocast(model, sound):
+    with torch.autocast("cpu", torch.bfloat16):
+        response = model.respond(sound, torch.rand(2, 2))
+    assert response.dtype == torch.float32
+    assert (response.exp().sum(-2) - 1).abs().max() < 1e-5
+
+
+def test_the_cost_of_a_listener_is_the_training_objective(model):
+    sound, hours = torch.randn(2, 32 * 100), torch.tensor([[0.5, 7.0, 14.0]]).expand(2, -1)
+    counts = torch.randint(0, 7, (2, 4, 36), dtype=torch.uint8)
+    with torch.no_grad():
+        logits = model(sound, hours, torch.zeros(2, 3, 2))
+        theta = model.listeners.theta(hours[0])
+    costs = listener_cost(model, sound, counts, context_bins=64)(theta)
+    heard = torch.ones(2, 1, dtype=torch.bool)
+    for i in range(3):
+        expected = objective.cross_entropy(logits[:, [i]], counts.unsqueeze(1), heard)
+        assert costs[i].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_cost_of_a_listener_has_a_gradient_of_theta_alone(model, sound):
+    cost = listener_cost(model, sound, torch.zeros(2, 4, 50, dtype=torch.uint8), 0)
+    theta = torch.rand(3, 2, requires_grad=True)
+    cost(theta).sum().backward()
+    assert theta.grad.abs().min() > 0
+    assert all(p.grad is None and not p.requires_grad for p in model.parameters())
+
+
+def test_a_planted_listener_is_found_in_its_responses_as_surely_as_laplace_says():
+    model = outspoken(BetaICNetConfig(1, channels=16, parameters=2, encoder=ENCODER), seed=4)
+    planted = torch.tensor([0.3, 0.7])
+    sound = 3 * torch.randn(4, 32 * 300)
+    probability = model.respond(sound, planted.unsqueeze(0)).exp().transpose(-1, -2)
+    counts = torch.distributions.Categorical(probs=probability).sample()[..., 64:]
+    cost = listener_cost(model, sound, counts, context_bins=64)
+    fit = descend(cost, sobol(4, 2, seed=0), steps=40)
+    covariance = laplace(cost, fit.theta, counts.numel())
+    error = fit.theta - planted
+    assert error.abs().max() < 0.1
+    assert covariance.diagonal().max().sqrt() < 0.1
+    # Beyond 13.8 lies a thousandth of a normal distribution in two dimensions.
+    assert error @ torch.linalg.inv(covariance) @ error < 13.8
+
+
+def test_networks_begin_at_the_histograms_they_are_given(model, sound):
+    histogram = torch.tensor([[0.7, 0.2, 0.1, 0.0, 0.0]] * 4)
+    with torch.no_grad():
+        model.fusion.decoder.conv.weight.zero_()
+    model.fusion.start_at(histogram)
+    response = model.respond(sound, torch.rand(1, 2)).exp()
+    torch.testing.assert_close(response[0, :, :, 0], histogram, rtol=0, atol=1e-3)
+    assert response.log().isfinite().all()
+    with pytest.raises(ValueError, match=r"frequency must be \(4, 5\)"):
+        model.fusion.start_at(histogram[:3])
+
+
+def test_expected_counts_are_the_mean_of_the_classes():
+    probability = torch.tensor([[0.5, 0.2], [0.5, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.8]])
+    torch.testing.assert_close(expected_counts(probability.log()), torch.tensor([0.5, 3.2]))
+
+
+def test_listeners_of_other_sizes_are_refused(model, sound):
+    with pytest.raises(ValueError, match=r"theta must be \(B, A, 2\) for this model, got \(1, 1"):
+        model.respond(sound, torch.rand(1, 6))
+    with pytest.raises(ValueError, match="theta must be"):
+        model.decode(model.latent(sound), torch.rand(1, 2))
+
+
+@pytest.mark.parametrize("sizes", [{"animals": 0}, {"channels": 0}, {"parameters": 0}])
+def test_impossible_sizes_are_refused(sizes):
+    with pytest.raises(ValueError, match="animals, channels and parameters must be positive"):
+        BetaICNetConfig(**({"animals": 2} | sizes))
