@@ -62,7 +62,7 @@ def dense_search(cost: Cost, starts: Tensor, points: int = 1024, seed: int = 0) 
     candidates = torch.cat([starts, sobol(points, starts.shape[-1], seed).to(starts)])
     with torch.no_grad():
         losses = _evaluate(cost, candidates)
-    found = descend(cost, candidates[losses.argsort()[:8]])
+    found = descend(cost, candidates[losses.argsort()[:4]])
     return _fit(torch.cat([candidates, found.candidates]), torch.cat([losses, found.losses]))
 
 
@@ -169,7 +169,7 @@ def _propose(candidates: Tensor, losses: Tensor, seed: int) -> Tensor:
     return proposal.detach()
 
 
-def _evaluate(cost: Cost, candidates: Tensor, batch: int = 64) -> Tensor:
+def _evaluate(cost: Cost, candidates: Tensor, batch: int = 8) -> Tensor:
     return torch.cat([_checked(cost(part), part) for part in candidates.split(batch)])
 
 

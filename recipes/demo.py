@@ -46,7 +46,7 @@ def demo(config: Config) -> dict:
     out = Path(config.out)
     _make_room(out, config)
     cohort_config = _configured(make_cohort, config, "cohort", sounds=config.sounds)
-    checked = cohort_config if _done(out, "cohort") else make_cohort.ready(cohort_config)
+    checked = None if _done(out, "cohort") else make_cohort.ready(cohort_config)
     claim(out, config)
     cohort, model = out / "cohort" / "cohort.zarr", out / "ic" / "model.safetensors"
     aid, fits = out / "aid" / "aid.safetensors", out / "fits"
@@ -91,7 +91,9 @@ def summarise(out: Path) -> dict:
             "unseen": feve("unseen", "NH", "HI"),
         },
         "fit": {
-            "evaluations": statistics.median(fit["evaluations"] for fit in fits),
+            "evaluations": statistics.median(
+                fit["evaluations_to_target"] or fit["evaluations"] for fit in fits
+            ),
             "loss_ratio": max(fit["loss_ratio"] for fit in fits),
         },
         "restoration": judged["restoration"],

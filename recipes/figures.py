@@ -1,8 +1,14 @@
-"""Figures of results, for TensorBoard and for reports."""
+"""Figures of results, for TensorBoard and for reports.
 
-from collections.abc import Sequence
+Small and tall rather than wide: they are read on telephones too.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -11,45 +17,52 @@ from icsim.sound import REFERENCE_PA, RESPONSE_RATE, SAMPLE_RATE
 COLOURS = {"NH": "#1f77b4", "HI": "#d62728", "unseen": "#2ca02c"}
 """Normal-hearing, hearing-impaired and unseen listeners, in every figure."""
 
+MARKERS = "osD^vPX<>*"
 
-def responses(images: Sequence[Tensor], titles: Sequence[str], columns: int = 2) -> Figure:
+OCTAVES_HZ = {125: "125", 250: "250", 500: "500", 1000: "1k", 2000: "2k", 4000: "4k", 8000: "8k"}
+
+HALF, WHOLE = 4.8, 6.8
+"""Widths [inch] of a figure that shares a line of a page, and of one that has it alone."""
+
+
+def responses(
+    images: Sequence[Tensor],
+    titles: Sequence[str],
+    columns: int = 2,
+    cf_hz: Tensor | None = None,
+    top: float | None = None,
+) -> Figure:
     """Expected or recorded counts as images, channels over time, on one scale.
 
     Args:
         images: `(C, N)` each.
         titles: One each.
         columns: How many side by side.
+        cf_hz: Characteristic frequencies [Hz], `(C,)`, if the channels are to be sorted by them.
+        top: Count with the lightest colour; from the images if None.
     """
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(5.2 * columns, 1.9 * rows + 0.5), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    top = max(
-        0.1,
-        torch.quantile(
-            torch.stack([i.float() for i in images]).flatten()[:2_000_000], 0.995
-        ).item(),
-    )
-    for axis in axes.flat[len(images) :]:
-        axis.set_visible(False)
-    for axis, image, title in zip(axes.flat, images, titles, strict=False):
-        extent = (0, image.shape[-1] / RESPONSE_RATE, 0, len(image))
-        drawn = axis.imshow(
-            image,
-            aspect="auto",
-            origin="lower",
-            extent=extent,
-            vmin=0,
-            vmax=top,
-            cmap="magma",
-            interpolation="nearest",
-        )
-        axis.set_title(title, fontsize=9)
-    for axis in axes[-1]:
-        axis.set_xlabel("time [s]")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("channel")
-    figure.colorbar(drawn, ax=axes, label="spikes a bin", fraction=0.03)
-    return figure
+    top = brightest(images) if top is None else top
+    scale = {"vmin": 0, "vmax": top, "cmap": "magma"}
+    return _images(images, titles, columns, cf_hz, scale, "spikes a bin")
+
+
+def response_differences(
+    images: Sequence[Tensor],
+    titles: Sequence[str],
+    columns: int = 1,
+    cf_hz: Tensor | None = None,
+    top: float | None = None,
+) -> Figure:
+    """Differences of counts, diverging from white: red too many, blue too few. As `responses`."""
+    top = brightest([image.abs() for image in images]) if top is None else top
+    scale = {"vmin": -top, "vmax": top, "cmap": "RdBu_r"}
+    return _images(images, titles, columns, cf_hz, scale, "spikes a bin")
+
+
+def brightest(images: Sequence[Tensor]) -> float:
+    """Top of a colour scale that a few outliers do not decide, at least 0.1."""
+    values = torch.cat([image.float().flatten() for image in images])[:2_000_000]
+    return max(0.1, torch.quantile(values, 0.995).item())
 
 
 def theta_space(
@@ -63,48 +76,100 @@ def theta_space(
         names: One an animal.
         statuses: NH, HI or unseen.
     """
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    plane, lines = figure.subplots(1, 2)
+    figure = Figure(figsize=(WHOLE, 7.4), layout="constrained")
+    plane, lines = figure.subplots(2, 1)
     centred = theta - theta.mean(0)
     axes = torch.linalg.svd(centred, full_matrices=False)[2][:2]
     points = centred @ axes.T
     if points.shape[1] == 1:
         points = torch.cat([points, torch.zeros_like(points)], 1)
-    for point, row, spread, name, status in zip(
-        points, theta, deviation, names, statuses, strict=True
-    ):
-        colour = COLOURS[status]
-        plane.scatter(
-            *point.tolist(), color=colour, s=45, marker="*" if status == "unseen" else "o"
-        )
-        plane.annotate(name, point.tolist(), xytext=(4, 4), textcoords="offset points", fontsize=8)
-        dimensions = range(1, len(row) + 1)
+    dimensions = torch.arange(1, theta.shape[1] + 1)
+    aside = torch.linspace(-0.2, 0.2, len(theta)) if len(theta) > 1 else torch.zeros(1)
+    for index, (name, status) in enumerate(zip(names, statuses, strict=True)):
+        unseen = status == "unseen"
+        colour, marker = COLOURS[status], "*" if unseen else MARKERS[index % 9]
+        plane.scatter(*points[index].tolist(), color=colour, s=140 if unseen else 50, marker=marker)
         lines.errorbar(
-            dimensions,
-            row,
-            yerr=spread,
+            dimensions + aside[index],
+            theta[index],
+            yerr=deviation[index],
             color=colour,
-            alpha=0.8,
-            marker="o",
-            markersize=4,
-            linewidth=2.5 if status == "unseen" else 1,
-            label=status,
+            alpha=0.85,
+            marker=marker,
+            markersize=10 if unseen else 5,
+            linestyle="none",
+            elinewidth=1.2,
+            label=name,
         )
-    plane.set(xlabel="first principal component", ylabel="second", title="Listeners in θ")
+    _label_points(plane, points, names)
+    plane.set(xlabel="first principal component", ylabel="second", title="Listeners as points")
+    plane.margins(0.2)
+    plane.grid(alpha=0.3)
     lines.set(xlabel="dimension of θ", ylabel="value", ylim=(-0.05, 1.05), title="Each dimension")
-    lines.set_xticks(range(1, theta.shape[1] + 1))
-    handles, labels = lines.get_legend_handles_labels()
-    unique = dict(zip(labels, handles, strict=True))
-    lines.legend(unique.values(), unique.keys(), fontsize=8)
+    lines.set_xticks(dimensions.tolist())
+    for between in dimensions[:-1].tolist():
+        lines.axvline(between + 0.5, color="0.85", linewidth=0.8)
+    figure.legend(fontsize=9, ncols=4, loc="outside lower center")
     return figure
 
 
-def training_curves(history: Sequence[dict], names: Sequence[str], label: str) -> Figure:
-    """Named terms of a run's history over its records, one axis each."""
+def thresholds(
+    frequencies_hz: Sequence[float],
+    levels_db_spl: Mapping[str, Tensor],
+    statuses: Mapping[str, str],
+    dashed: Sequence[str] = (),
+) -> Figure:
+    """Hearing thresholds of animals over frequency, moved aside a little so that none hides.
+
+    Args:
+        frequencies_hz: Where they were measured [Hz].
+        levels_db_spl: By animal [dB SPL], `(F,)` each.
+        statuses: By animal: NH, HI or unseen.
+        dashed: Animals whose loss does not show in thresholds.
+    """
+    figure = Figure(figsize=(WHOLE, 4.4), layout="constrained")
+    axis = figure.subplots()
+    count = len(levels_db_spl)
+    for index, (name, levels) in enumerate(levels_db_spl.items()):
+        status = statuses[name]
+        axis.semilogx(
+            [f * 2 ** (0.16 * (index - (count - 1) / 2) / count) for f in frequencies_hz],
+            levels,
+            color=COLOURS[status],
+            marker="*" if status == "unseen" else MARKERS[index % 9],
+            markersize=10 if status == "unseen" else 5,
+            linestyle="--" if name in dashed else "-",
+            linewidth=1.4,
+            label=name,
+        )
+    axis.set_xticks(frequencies_hz, labels=[f"{f / 1000:g}" for f in frequencies_hz])
+    axis.minorticks_off()
+    axis.set(xlabel="frequency [kHz]", ylabel="softest level heard [dB SPL]")
+    axis.grid(alpha=0.3)
+    figure.legend(fontsize=9, ncols=4, loc="outside lower center")
+    return figure
+
+
+def training_curves(
+    history: Sequence[dict], names: Sequence[str], label: str, smooth: int = 1
+) -> Figure:
+    """Named terms of a run's history over its records, one axis each.
+
+    Args:
+        history: One record a step or epoch.
+        names: Terms to show; a record may lack any.
+        label: What a record is.
+        smooth: Records in the running mean that is drawn over the values.
+    """
     figure = Figure(figsize=(3.4 * len(names), 2.8), layout="constrained")
     for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        present = [(i + 1, record[name]) for i, record in enumerate(history) if name in record]
-        axis.plot(*zip(*present, strict=True), marker="o", markersize=3)
+        present = [(i + 1, r[name]) for i, r in enumerate(history) if r.get(name) is not None]
+        steps, values = zip(*present, strict=True) if present else ((), ())
+        raw = {"alpha": 0.25} if smooth > 1 else {"marker": "o", "markersize": 3}
+        axis.plot(steps, values, **raw)
+        if smooth > 1 and len(values) > smooth:
+            means = torch.tensor(values).unfold(0, smooth, 1).mean(-1)
+            axis.plot(steps[smooth - 1 :], means, color="#1f77b4", linewidth=2)
         axis.set(title=name.replace("_", " "), xlabel=label)
         axis.grid(alpha=0.3)
     return figure
@@ -112,13 +177,13 @@ def training_curves(history: Sequence[dict], names: Sequence[str], label: str) -
 
 def search_course(courses: dict[str, Tensor], target: float) -> Figure:
     """Best cost so far over evaluations, by method, beside the target and its 2 % rule."""
-    figure = Figure(figsize=(6, 3.2), layout="constrained")
+    figure = Figure(figsize=(HALF, 3.6), layout="constrained")
     axis = figure.subplots()
     for name, course in courses.items():
         axis.plot(range(1, len(course) + 1), course, marker=".", label=name)
     axis.axhline(target, color="black", linewidth=1, label="best of a dense search")
     axis.axhline(1.02 * target, color="black", linestyle=":", label="2 % above it")
-    axis.set(xlabel="evaluations", ylabel="nats a bin and channel")
+    axis.set(xlabel="evaluations", ylabel="best cost so far [nats]")
     axis.legend(fontsize=8)
     axis.grid(alpha=0.3)
     return figure
@@ -127,7 +192,7 @@ def search_course(courses: dict[str, Tensor], target: float) -> Figure:
 def loss_surface(
     centre: Tensor, directions: Tensor, losses: Tensor, reach: float, marks: dict[str, Tensor]
 ) -> Figure:
-    """A cost over a plane of θ.
+    """A cost over a plane of θ, and the outline of what is within 2 % of its least value.
 
     Args:
         centre: Origin of the plane, `(P,)`.
@@ -136,21 +201,25 @@ def loss_surface(
         reach: Half width of the grid.
         marks: Points of θ to show, by name.
     """
-    figure = Figure(figsize=(5, 4), layout="constrained")
+    figure = Figure(figsize=(HALF, 3.6), layout="constrained")
     axis = figure.subplots()
-    drawn = axis.contourf(
-        torch.linspace(-reach, reach, len(losses)),
-        torch.linspace(-reach, reach, len(losses)),
-        losses,
-        levels=24,
-        cmap="viridis_r",
-    )
-    for name, theta in marks.items():
-        place = (directions @ (theta - centre)).tolist()
-        axis.scatter(*place, marker="*" if name == "fit" else "o", s=60, edgecolor="white")
-        axis.annotate(name, place, xytext=(5, 5), textcoords="offset points", fontsize=8)
+    steps = torch.linspace(-reach, reach, len(losses))
+    drawn = axis.contourf(steps, steps, losses, levels=24, cmap="viridis_r")
+    if losses.min() < 1.02 * losses.min() < losses.max():
+        axis.contour(steps, steps, losses, levels=[1.02 * losses.min()], colors="black")
+    for index, (name, theta) in enumerate(marks.items()):
+        place = (directions @ (theta - centre)).clamp(-reach, reach).tolist()
+        axis.scatter(*place, marker="*" if name == "fit" else "o", s=90, edgecolor="white")
+        axis.annotate(
+            name,
+            place,
+            xytext=(6, 8 if index % 2 == 0 else -14),
+            textcoords="offset points",
+            fontsize=9,
+            bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
+        )
     axis.set(xlabel="first principal component of θ", ylabel="second")
-    figure.colorbar(drawn, label="nats a bin and channel")
+    figure.colorbar(drawn, label="cost [nats]")
     return figure
 
 
@@ -160,7 +229,7 @@ def spectrograms(sounds: dict[str, Tensor]) -> Figure:
     Args:
         sounds: Pressure [Pa], `(T,)` each.
     """
-    figure = Figure(figsize=(9, 1.7 * len(sounds) + 0.4), layout="constrained")
+    figure = Figure(figsize=(WHOLE, 1.6 * len(sounds) + 0.4), layout="constrained")
     axes = figure.subplots(len(sounds), 1, sharex=True, squeeze=False)[:, 0]
     window = torch.hann_window(512)
     for axis, (name, sound) in zip(axes, sounds.items(), strict=True):
@@ -176,7 +245,7 @@ def spectrograms(sounds: dict[str, Tensor]) -> Figure:
             cmap="inferno",
             extent=(0, len(sound) / SAMPLE_RATE, 0, SAMPLE_RATE / 2000),
         )
-        axis.set_title(name, fontsize=9, loc="left")
+        axis.set_title(name, fontsize=10, loc="left")
         axis.set_ylabel("kHz")
     axes[-1].set_xlabel("time [s]")
     figure.colorbar(drawn, ax=axes, label="dB SPL in a bin", fraction=0.03)
@@ -184,33 +253,196 @@ def spectrograms(sounds: dict[str, Tensor]) -> Figure:
 
 
 def gain_curves(
-    frequencies_hz: Tensor, curves: dict[str, Tensor], title: str = "Gain by frequency"
+    frequencies_hz: Tensor,
+    curves: dict[str, Tensor],
+    title: str = "Gain by frequency",
+    styles: Mapping[str, dict] | None = None,
 ) -> Figure:
-    """Gains [dB] over frequency, one line each, `(F,)`."""
-    figure = Figure(figsize=(6, 3.4), layout="constrained")
+    """Gains [dB] over frequency, one line each, `(F,)`; `styles` are matplotlib's, by name."""
+    figure = Figure(figsize=(HALF, 3.6), layout="constrained")
     axis = figure.subplots()
     for name, gains_db in curves.items():
-        axis.semilogx(frequencies_hz, gains_db, marker=".", label=name)
+        style = {"marker": "."} | (styles or {}).get(name, {})
+        axis.semilogx(frequencies_hz, gains_db, label=name, **style)
     axis.axhline(0, color="black", linewidth=0.6)
     axis.set(xlabel="frequency [Hz]", ylabel="gain [dB]", title=title)
-    axis.set_xticks(
-        [125, 250, 500, 1000, 2000, 4000, 8000],
-        labels=["125", "250", "500", "1k", "2k", "4k", "8k"],
-    )
-    axis.grid(alpha=0.3, which="both")
+    axis.set_xticks(list(OCTAVES_HZ), labels=list(OCTAVES_HZ.values()))
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
     return figure
 
 
-def bars(values: dict[str, float], spread: dict[str, tuple[float, float]], label: str) -> Figure:
-    """One bar a device with its interval."""
+def level_curves(
+    levels_db_spl: Tensor,
+    curves: dict[str, Tensor],
+    label: str,
+    title: str,
+    styles: Mapping[str, dict] | None = None,
+    identity: bool = False,
+) -> Figure:
+    """Anything over the level of a sound, one line each; `identity` draws out = in."""
+    figure = Figure(figsize=(HALF, 3.6), layout="constrained")
+    axis = figure.subplots()
+    if identity:
+        axis.plot(levels_db_spl, levels_db_spl, color="0.6", linewidth=1, label="as it came in")
+    for name, values in curves.items():
+        axis.plot(levels_db_spl, values, label=name, **({"marker": "."} | (styles or {})[name]))
+    axis.set(xlabel="level of the sound [dB SPL]", ylabel=label, title=title)
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return figure
+
+
+def bars(
+    values: dict[str, float | None],
+    spread: Mapping[str, tuple[float | None, float | None] | None],
+    label: str,
+) -> Figure:
+    """One bar a device with its interval; a missing value is said to be missing."""
     figure = Figure(figsize=(1.3 * len(values) + 2, 3.2), layout="constrained")
     axis = figure.subplots()
-    heights = list(values.values())
-    low = [max(0.0, values[name] - spread[name][0]) for name in values]
-    high = [max(0.0, spread[name][1] - values[name]) for name in values]
-    axis.bar(list(values), heights, yerr=[low, high], capsize=4, color="#4c72b0")
+    heights = [0.0 if value is None else value for value in values.values()]
+    reach = [_reach(values[name], spread.get(name)) for name in values]
+    axis.bar(list(values), heights, yerr=list(zip(*reach, strict=True)), capsize=4, color="#4c72b0")
+    for place, value in enumerate(values.values()):
+        if value is None:
+            axis.text(place, 0, "missing", ha="center", va="bottom", color="0.4", fontsize=9)
     axis.axhline(0, color="black", linewidth=0.8)
     axis.set_ylabel(label)
     axis.grid(alpha=0.3, axis="y")
     return figure
+
+
+def grouped_bars(
+    groups: dict[str, dict[str, float | None]],
+    label: str,
+    title: str = "",
+    spread: Mapping[str, Mapping[str, tuple[float | None, float | None] | None]] | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Figure:
+    """Lying bars, a colour a group; names stand on the left, where they have room.
+
+    Args:
+        groups: Values by group and name; None if missing.
+        label: Of the axis of values.
+        title: Of the figure.
+        spread: Intervals by group and name.
+        limits: Of the axis of values.
+    """
+    names = list(next(iter(groups.values())))
+    figure = Figure(figsize=(HALF, 1.5 + 0.24 * len(names) * len(groups)), layout="constrained")
+    axis = figure.subplots()
+    height = 0.8 / len(groups)
+    for index, (group, values) in enumerate(groups.items()):
+        own = (spread or {}).get(group, {})
+        places = [row + (index - (len(groups) - 1) / 2) * height for row in range(len(names))]
+        axis.barh(
+            places,
+            [values[name] or 0.0 for name in names],
+            height,
+            xerr=list(zip(*(_reach(values[n], own.get(n)) for n in names), strict=True)),
+            capsize=3,
+            color=("#4c72b0", "#b8c6de", "#dd8452")[index % 3],
+            label=group,
+        )
+        for place, name in zip(places, names, strict=True):
+            if values[name] is None:
+                axis.text(0, place, " missing", va="center", color="0.4", fontsize=9)
+    axis.axvline(0, color="black", linewidth=0.8)
+    axis.set_yticks(range(len(names)), labels=names)
+    axis.invert_yaxis()
+    axis.set(xlabel=label, title=title)
+    if limits:
+        axis.set_xlim(*limits)
+    axis.grid(alpha=0.3, axis="x")
+    figure.legend(fontsize=8, ncols=2, loc="outside lower center")
+    return figure
+
+
+def heat_map(values: Tensor, rows: Sequence[str], columns: Sequence[str], label: str) -> Figure:
+    """Numbers as a coloured table, `(rows, columns)`; NaN is shown as missing."""
+    figure = Figure(figsize=(WHOLE, 0.36 * len(rows) + 1.3), layout="constrained")
+    axis = figure.subplots()
+    drawn = axis.imshow(values, aspect="auto", vmin=0, vmax=1, cmap="viridis")
+    for row, column in itertools.product(range(len(rows)), range(len(columns))):
+        value = values[row, column].item()
+        text = "–" if math.isnan(value) else f"{value:.2f}"
+        colour = "black" if value > 0.6 or math.isnan(value) else "white"
+        axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
+    axis.set_xticks(range(len(columns)), labels=columns, fontsize=9)
+    axis.set_yticks(range(len(rows)), labels=rows, fontsize=9)
+    figure.colorbar(drawn, label=label, fraction=0.04)
+    return figure
+
+
+def _images(
+    images: Sequence[Tensor],
+    titles: Sequence[str],
+    columns: int,
+    cf_hz: Tensor | None,
+    scale: dict,
+    label: str,
+) -> Figure:
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(HALF * columns, 1.6 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    order = slice(None) if cf_hz is None else cf_hz.argsort()
+    for axis in axes.flat[len(images) :]:
+        axis.set_visible(False)
+    for axis, image, title in zip(axes.flat, images, titles, strict=False):
+        extent = (0, image.shape[-1] / RESPONSE_RATE, 0, len(image))
+        drawn = axis.imshow(
+            image[order],
+            aspect="auto",
+            origin="lower",
+            extent=extent,
+            interpolation="nearest",
+            **scale,
+        )
+        axis.set_title(title, fontsize=10, loc="left")
+    for axis in axes[-1]:
+        axis.set_xlabel("time [s]")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("channel" if cf_hz is None else "channel,\nby kHz")
+        if cf_hz is not None:
+            _frequency_ticks(axis, cf_hz[order])
+    figure.colorbar(drawn, ax=axes, label=label, fraction=0.04)
+    return figure
+
+
+def _frequency_ticks(axis: Axes, cf_hz: Tensor) -> None:
+    """Octaves at the channels where they are reached; frequencies `(C,)` ascend."""
+    octaves = [f for f in (500, 1000, 2000, 4000, 8000) if cf_hz[0] <= f <= cf_hz[-1]]
+    axis.set_yticks(
+        torch.searchsorted(cf_hz.contiguous(), torch.tensor(octaves, dtype=cf_hz.dtype)).tolist(),
+        labels=[f"{f / 1000:g}" for f in octaves],
+    )
+
+
+def _label_points(axis: Axes, points: Tensor, names: Sequence[str]) -> None:
+    """Names at the right of points `(A, 2)`, moved up where they would cover one another."""
+    span = (points.max(0).values - points.min(0).values).clamp(min=1e-3)
+    placed: list[tuple[float, float]] = []
+    for index in points[:, 1].argsort().tolist():
+        x, y = (points[index] / span).tolist()
+        while any(abs(x - other) < 0.3 and abs(y - there) < 0.06 for other, there in placed):
+            y += 0.03
+        placed.append((x, y))
+        place = (points[index, 0].item(), y * span[1].item())
+        axis.annotate(
+            f"   {names[index]}",
+            points[index].tolist(),
+            xytext=place,
+            fontsize=9,
+            ha="left",
+            va="center",
+            arrowprops={"arrowstyle": "-", "color": "0.7", "shrinkB": 4},
+        )
+
+
+def _reach(value: float | None, interval: tuple | list | None) -> tuple[float, float]:
+    """How far an interval reaches below and above a value; no way where either is missing."""
+    if value is None or interval is None or any(end is None for end in interval):
+        return 0.0, 0.0
+    return max(0.0, value - interval[0]), max(0.0, interval[1] - value)

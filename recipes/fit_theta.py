@@ -41,9 +41,11 @@ class Config:
     initial: int = 8
     """Sobol points to begin with."""
     evaluations: int = 40
-    """Most evaluations of a Bayesian search."""
+    """Evaluations of a Bayesian search."""
     within: float = 1.02
-    """Stop within this ratio of the target: the best of a dense search with gradients."""
+    """Ratio to the target, the best of a dense search, that counts as found."""
+    dense: int = 1024
+    """Points of the dense search."""
     first_hours: float = 2.0
     """Use what was heard in this time [h]."""
     seconds: float = 30.0
@@ -61,8 +63,9 @@ def fit_theta(config: Config) -> dict:
     batch = first_frames(cohort, config)
     cost = listener_cost(model, batch["sound"], batch["counts"][:, 0], CONTEXT_BINS)
     known = model.listeners.theta(torch.zeros(len(facts["animals"]))).detach()
-    target = dense_search(cost, known, seed=config.seed)
+    target = dense_search(cost, known, config.dense, config.seed)
     fit = _search(config, cost, known, target.loss)
+    reached = (fit.course() <= config.within * target.loss).nonzero()
     posterior = laplace(cost, fit.theta, batch["counts"].numel() / correlated_bins())
     result = {
         "animal": config.animal,
@@ -74,6 +77,7 @@ def fit_theta(config: Config) -> dict:
         "loss_ratio": fit.loss / target.loss,
         "target_theta": target.theta.tolist(),
         "evaluations": fit.evaluations,
+        "evaluations_to_target": reached[0].item() + 1 if len(reached) else None,
         "course": fit.course().tolist(),
         "method": f"{config.method} from {config.start}",
     }
@@ -132,9 +136,7 @@ def _search(config: Config, cost, known: Tensor, target: float) -> Fit:
             bar.n = count
             bar.set_postfix(nats=f"{best:.4f}", target=f"{config.within * target:.4f}")
 
-        return bayesian_search(
-            cost, starts, config.evaluations, config.within * target, config.seed, show
-        )
+        return bayesian_search(cost, starts, config.evaluations, seed=config.seed, progress=show)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from compensation.prescriptions import nal_r
 from evaluation.intelligibility import estoi, haspi, stoi
 from evaluation.neural import discrepancies, pooled_interval, pooled_restoration
 from evaluation.quality import hasqi, level_change, pesq, si_sdr
-from evaluation.table import markdown, rows, summarise, write_csv
+from evaluation.table import Score, markdown, rows, summarise, write_csv
 from icsim.audiogram import Audiogram
 from icsim.conditional import BetaICNet, expected_counts
 from icsim.simulation.animal import Animal, animal_from
@@ -50,8 +50,10 @@ class Config:
     """Their length [s]."""
     level_db_spl: float = 65.0
     """Their level [dB SPL]."""
-    speech: int = 3
+    speech: int = 4
     """Speech excerpts that intelligibility and quality are scored on."""
+    scores: tuple[str, ...] = ("stoi", "estoi", "pesq", "si_sdr_db", "haspi", "hasqi")
+    """Which scores; HASPI and HASQI take most of the time."""
     snr_db: float = 5.0
     """Their signal-to-noise ratio [dB]."""
     workers: int = 2
@@ -144,26 +146,29 @@ def score(
     config: Config,
 ) -> list[dict]:
     """Intelligibility and quality of every device on noisy speech, a row a sound."""
+    jobs = [
+        (name, clean, noisy, after, ear)
+        for after in devices.values()
+        for name in (*config.scores, "level_change_db")
+    ]
     with ProcessPoolExecutor(config.workers, get_context("spawn")) as pool:
-        jobs = {
-            device: pool.submit(_scores, clean, noisy, after, ear)
-            for device, after in devices.items()
-        }
-        files = [f"{listener}, speech {i + 1}" for i in range(len(clean))]
-        return [row for d, job in jobs.items() for row in rows(d, files, job.result())]
+        found = iter(list(pool.map(_score, *zip(*jobs, strict=True))))
+    files = [f"{listener}, speech {i + 1}" for i in range(len(clean))]
+    table = []
+    for device in devices:
+        scores = {name: next(found) for name in (*config.scores, "level_change_db")}
+        table += rows(device, files, scores)
+    return table
 
 
-def _scores(clean: Tensor, noisy: Tensor, after: Tensor, ear: Audiogram) -> dict:
+def _score(name: str, clean: Tensor, noisy: Tensor, after: Tensor, ear: Audiogram) -> Score:
     torch.set_num_threads(1)
-    return {
-        "stoi": stoi(clean, after, SAMPLE_RATE),
-        "estoi": estoi(clean, after, SAMPLE_RATE),
-        "pesq": pesq(clean, after, SAMPLE_RATE),
-        "si_sdr_db": si_sdr(clean, after, SAMPLE_RATE),
-        "haspi": haspi(clean, after, SAMPLE_RATE, ear),
-        "hasqi": hasqi(clean, after, SAMPLE_RATE, ear),
-        "level_change_db": level_change(noisy, after, SAMPLE_RATE),
-    }
+    if name in ("haspi", "hasqi"):
+        return {"haspi": haspi, "hasqi": hasqi}[name](clean, after, SAMPLE_RATE, ear)
+    if name == "level_change_db":
+        return level_change(noisy, after, SAMPLE_RATE)
+    metric = {"stoi": stoi, "estoi": estoi, "pesq": pesq, "si_sdr_db": si_sdr}[name]
+    return metric(clean, after, SAMPLE_RATE)
 
 
 def audiogram(cohort: Cohort, name: str) -> Audiogram:

@@ -22,6 +22,7 @@ from compensation.objective import TaskWeights, compensation, denoising, flutter
 from icsim.conditional import BetaICNet, expected_counts
 from icsim.icnet import CONTEXT_BINS
 from icsim.loss import ResponseLoss
+from icsim.optimiser import Muon, split_parameters
 from icsim.sound import SAMPLE_RATE
 from icsim.store import Cohort
 from icsim.theta import sample_listeners
@@ -49,7 +50,9 @@ class Config:
     excerpt_s: float = 1.0
     """Length of an excerpt [s]."""
     learning_rate: float = 1e-3
-    """At its highest; it warms up over 20 steps and falls to zero along a cosine."""
+    """Of Adam; rates warm up over 20 steps and fall to zero along a cosine."""
+    matrix_rate: float | None = None
+    """Of Muon for all matrices; Adam for them too if not given."""
     widening: float = 0.05
     """Spread of sampled listeners around and between the animals, in units of θ."""
     roughness_weight: float = 0.05
@@ -85,7 +88,7 @@ def train(config: Config) -> Path:
     loss = ResponseLoss(model).to(accelerator.device)
     torch.manual_seed(config.seed)
     aid, weights = Masks(config.aid), TaskWeights(2)
-    optimiser = torch.optim.Adam([*aid.parameters(), *weights.parameters()])
+    optimiser = Muon(_parameter_groups(aid, weights, config))
     aid, weights, optimiser = accelerator.prepare(aid, weights, optimiser)
     modules = {"aid": accelerator.unwrap_model(aid), "weights": accelerator.unwrap_model(weights)}
     state = out / "state.safetensors"
@@ -118,14 +121,14 @@ def train(config: Config) -> Path:
             raise RuntimeError(
                 f"the loss became {total.item()} at step {step}; the last state is in {out}"
             )
-        rate = _learning_rate(config, step)
+        decay = _rate_decay(config, step)
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = decay * group["rate"]
         optimiser.zero_grad()
         accelerator.backward(total)
         accelerator.clip_grad_norm_(aid.parameters(), 1.0)
         optimiser.step()
-        record = {name: term.item() for name, term in terms.items()} | {"learning_rate": rate}
+        record = {name: term.item() for name, term in terms.items()}
         progress["history"].append(record)
         progress["step"] = step + 1
         bar.update()
@@ -204,9 +207,20 @@ def _loader(sounds: Mixtures, config: Config, first: int, accelerator: Accelerat
     return DataLoader(sounds, batch_sampler=batches, num_workers=config.workers)
 
 
-def _learning_rate(config: Config, step: int) -> float:
+def _rate_decay(config: Config, step: int) -> float:
+    """Factor on all learning rates at a step."""
     warm = min(1.0, (step + 1) / 20)
-    return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+    return warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
+
+
+def _parameter_groups(aid: Masks, weights: TaskWeights, config: Config) -> list[dict]:
+    """Matrices and vectors of the aid, each with its rate; weights of tasks are vectors."""
+    matrices, vectors = split_parameters(aid)
+    matrices["orthogonal"] = config.matrix_rate is not None
+    matrices["rate"] = config.matrix_rate or config.learning_rate
+    vectors["rate"] = config.learning_rate
+    vectors["params"].append(weights.log_variance)
+    return [matrices, vectors]
 
 
 @torch.no_grad()

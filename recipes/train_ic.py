@@ -22,6 +22,7 @@ from icsim.conditional import BetaICNet, BetaICNetConfig
 from icsim.frames import Frames
 from icsim.icnet import CLASSES, EncoderConfig
 from icsim.objective import cross_entropy, listener_divergence, threshold_penalty
+from icsim.optimiser import Muon, split_parameters
 from icsim.store import Cohort
 from icsim.theta import separation
 from icsim.weights import save_network
@@ -48,9 +49,11 @@ class Config:
     epochs: int = 120
     """At most so many passes over the training sounds."""
     learning_rate: float = 4e-4
-    """Of the network."""
+    """Of Adam."""
     listener_rate: float = 10.0
-    """Factor on it for the listeners' means and deviations."""
+    """Factor on it for the listeners' means."""
+    kernel_rate: float | None = None
+    """Of Muon for all kernels; Adam, as published, if not given."""
     schedule: Literal["plateau", "cosine"] = "plateau"
     """Halve after 4 epochs without gain and stop after 10, or fall to zero over all epochs."""
     kl_weight: float = 1e-3
@@ -91,7 +94,7 @@ def train(config: Config) -> Path:
         )
     )
     model.fusion.start_at(count_frequencies(frames["train"]))
-    optimiser = torch.optim.Adam(_parameter_groups(model, config.listener_rate))
+    optimiser = Muon(_parameter_groups(model, config))
     model, optimiser = accelerator.prepare(model, optimiser)
     plain = accelerator.unwrap_model(model)
     progress = load_state(out / "state.safetensors", {"model": plain}, optimiser) or {
@@ -114,9 +117,9 @@ def train(config: Config) -> Path:
         epoch, first = divmod(progress["step"], per_epoch)
         frames["train"].epoch = epoch
         for step, batch in _batches(frames["train"], config, epoch, first, accelerator):
-            rate = learning_rate(config, progress["history"], epoch * per_epoch + step, per_epoch)
+            decay = rate_decay(config, progress["history"], epoch * per_epoch + step, per_epoch)
             for group in optimiser.param_groups:
-                group["lr"] = rate * group["factor"]
+                group["lr"] = decay * group["rate"]
             losses = training_losses(model, plain, batch, thresholds, config, epoch, step)
             total = sum(losses.values())
             if not bool(total.isfinite()):
@@ -138,7 +141,7 @@ def train(config: Config) -> Path:
                 save_state(out / "state.safetensors", {"model": plain}, optimiser, progress)
                 saved = time.monotonic()
         record = {name: value / per_epoch for name, value in progress["sums"].items()}
-        record["learning_rate"] = rate
+        record["learning_rate"] = decay * config.learning_rate
         record["validation"] = validate(model, frames["validation"], config, accelerator)
         record["separation"] = _separation(plain)
         best = min((r["validation"] for r in progress["history"]), default=math.inf)
@@ -193,13 +196,13 @@ def validate(model, frames: Frames, config: Config, accelerator: Accelerator) ->
     return (total[0] / total[1]).item()
 
 
-def learning_rate(config: Config, history: list[dict], step: int, per_epoch: int) -> float:
-    """The rate at a step, from what validation has shown so far."""
+def rate_decay(config: Config, history: list[dict], step: int, per_epoch: int) -> float:
+    """Factor on all learning rates at a step, from what validation has shown so far."""
     if config.schedule == "cosine":
         warm = min(1.0, (step + 1) / 20)
         fraction = step / (config.epochs * per_epoch)
-        return config.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * fraction))
-    return config.learning_rate * 0.5 ** (_epochs_without_gain(history, every=4)[1])
+        return warm * 0.5 * (1 + math.cos(math.pi * fraction))
+    return 0.5 ** _epochs_without_gain(history, every=4)[1]
 
 
 def count_frequencies(frames: Frames, most: int = 256) -> Tensor:
@@ -238,14 +241,17 @@ def _batches(
         yield first + index, sent
 
 
-def _parameter_groups(model: BetaICNet, listener_rate: float) -> list[dict]:
-    fast = {id(model.listeners.mean), id(model.listeners.log_deviation)}
-    network = [p for p in model.parameters() if id(p) not in fast]
-    listeners = [model.listeners.mean, model.listeners.log_deviation]
-    return [
-        {"params": network, "factor": 1.0},
-        {"params": listeners, "factor": listener_rate},
-    ]
+def _parameter_groups(model: BetaICNet, config: Config) -> list[dict]:
+    """Kernels, vectors and listeners' means, each with its rate."""
+    means = model.listeners.mean
+    deviation = model.listeners.log_deviation
+    kernels, vectors = split_parameters(model, apart=[means, deviation])
+    listeners = {"params": [means], "rate": config.learning_rate * config.listener_rate}
+    kernels["orthogonal"] = config.kernel_rate is not None
+    kernels["rate"] = config.kernel_rate or config.learning_rate
+    vectors["rate"] = config.learning_rate
+    vectors["params"].append(deviation)
+    return [kernels, vectors, listeners | {"orthogonal": False}]
 
 
 def _finished(progress: dict, config: Config, per_epoch: int) -> bool:

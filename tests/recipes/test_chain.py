@@ -1,0 +1,163 @@
+"""The whole chain at the smallest size, and what interruptions and bad input do to it."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from icsim.conditional import BetaICNet
+from icsim.store import Cohort
+from icsim.weights import load_network, load_tensors, save_network
+from recipes import demo, fit_theta, make_cohort, train_compensation, train_ic
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A demo of size tiny, run once: its folder and its summary."""
+    out = tmp_path_factory.mktemp("demo")
+    return out, demo.demo(demo.Config(str(out), size="tiny"))
+
+
+def configured(finished, recipe, folder, out):
+    """The configuration that the demo used for a recipe, with another folder to write to."""
+    config = demo._configured(recipe, demo.Config(str(finished[0]), size="tiny"), folder)
+    known = {
+        "cohort": str(finished[0] / "cohort" / "cohort.zarr"),
+        "model": str(finished[0] / "ic" / "model.safetensors"),
+    }
+    fields = {field.name for field in dataclasses.fields(config)}
+    changes = {name: path for name, path in known.items() if name in fields}
+    return dataclasses.replace(config, out=str(out), **changes)
+
+
+def test_demo_reports_every_figure(finished):
+    out, summary = finished
+    assert json.loads((out / "summary.json").read_text()) == summary
+    assert set(summary["feve"]) == {"seen_nh", "seen_hi", "unseen"}
+    assert set(summary["restoration"]) == {"unprocessed", "nal_r", "masks"}
+    assert summary["restoration"]["unprocessed"] == 0
+    assert summary["animals"] == 5
+    assert summary["sounds_s"] == pytest.approx(48, rel=0.05)
+    assert summary["fit"]["loss_ratio"] < 1.05
+    assert (out / "report.html").stat().st_size > 100_000
+
+
+def test_finished_demo_is_not_run_again(finished, monkeypatch):
+    out, summary = finished
+    monkeypatch.setattr(train_ic, "train", lambda config: pytest.fail("trained again"))
+    again = demo.demo(demo.Config(str(out), size="tiny"))
+    assert again["feve"] == summary["feve"]
+
+
+class Killed(BaseException):
+    """What a test throws in the middle of a run."""
+
+
+def interrupt(monkeypatch, module, name, call):
+    """Let a function of a module fail at its n-th call, once."""
+    original, calls = getattr(module, name), []
+
+    def failing(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == call:
+            raise Killed
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, failing)
+
+
+@pytest.mark.parametrize(("call", "save_every_s"), [(2, 0.0), (2, 1e9), (8, 0.0)])
+def test_interrupted_training_of_the_model_ends_as_an_uninterrupted_one(
+    finished, tmp_path, monkeypatch, call, save_every_s
+):
+    config = configured(finished, train_ic, "ic", tmp_path / "ic")
+    config = dataclasses.replace(config, save_every_s=save_every_s)
+    interrupt(monkeypatch, train_ic, "training_losses", call)
+    with pytest.raises(Killed):
+        train_ic.train(config)
+    train_ic.train(config)
+    whole, parts = finished[0] / "ic", tmp_path / "ic"
+    for name in ("model.safetensors", "state.safetensors"):
+        expected, found = load_tensors(whole / name)[0], load_tensors(parts / name)[0]
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_interrupted_training_of_the_aid_ends_as_an_uninterrupted_one(
+    finished, tmp_path, monkeypatch
+):
+    config = configured(finished, train_compensation, "aid", tmp_path / "aid")
+    config = dataclasses.replace(config, save_every_s=0.0)
+    interrupt(monkeypatch, train_compensation, "training_terms", 3)
+    with pytest.raises(Killed):
+        train_compensation.train(config)
+    train_compensation.train(config)
+    expected = load_tensors(finished[0] / "aid" / "aid.safetensors")[0]
+    found = load_tensors(tmp_path / "aid" / "aid.safetensors")[0]
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+def test_interrupted_simulation_ends_as_an_uninterrupted_one(finished, tmp_path, monkeypatch):
+    config = configured(finished, make_cohort, "cohort", tmp_path / "cohort")
+    sounds = make_cohort.gather_sounds(config)
+    monkeypatch.setattr(make_cohort, "gather_sounds", lambda config: sounds)
+    for module_call in (("filter_sound", 5), ("abr_thresholds", 3)):
+        interrupt(monkeypatch, make_cohort, *module_call)
+        with pytest.raises(Killed):
+            make_cohort.make_cohort(config)
+    found = Cohort.open(make_cohort.make_cohort(config))
+    expected = Cohort.open(finished[0] / "cohort" / "cohort.zarr")
+    assert found.animals() == expected.animals()
+    for name in found.animals():
+        one, other = found.animal(name), expected.animal(name)
+        assert torch.equal(one.thresholds_db_spl, other.thresholds_db_spl)
+        assert torch.equal(one.counts(3, aligned=False), other.counts(3, aligned=False))
+
+
+def test_a_loss_that_is_not_a_number_stops_training_and_keeps_the_state(
+    finished, tmp_path, monkeypatch
+):
+    config = configured(finished, train_ic, "ic", tmp_path / "ic")
+    monkeypatch.setattr(
+        train_ic, "training_losses", lambda *args: {"cross_entropy": torch.tensor(torch.nan)}
+    )
+    with pytest.raises(RuntimeError, match="the loss became nan at step 0"):
+        train_ic.train(config)
+
+
+def test_an_aid_for_another_number_of_parameters_is_refused(finished, tmp_path):
+    config = configured(finished, train_compensation, "aid", tmp_path / "aid")
+    aid = dataclasses.replace(config.aid, listener=5)
+    with pytest.raises(ValueError, match="listener is 5"):
+        train_compensation.train(dataclasses.replace(config, aid=aid))
+    assert not (tmp_path / "aid").exists()
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_by_name(finished):
+    with pytest.raises(ValueError, match="holds a Masks, not a BetaICNet"):
+        load_network(finished[0] / "aid" / "aid.safetensors", BetaICNet)
+
+
+def test_a_state_of_another_network_is_refused(finished, tmp_path):
+    config = configured(finished, train_ic, "ic", tmp_path / "ic")
+    out = tmp_path / "ic"
+    out.mkdir()
+    network, _ = load_network(finished[0] / "ic" / "model.safetensors", BetaICNet)
+    save_network(out / "state.safetensors", network)
+    with pytest.raises(ValueError, match="another architecture"):
+        train_ic.train(config)
+
+
+def test_an_animal_that_is_not_there_is_named(finished, tmp_path):
+    config = configured(finished, fit_theta, "fits", tmp_path / "fits")
+    with pytest.raises(ValueError, match="nobody"):
+        fit_theta.fit_theta(dataclasses.replace(config, animal="nobody"))
+
+
+def test_an_empty_folder_of_sounds_is_refused_before_anything_is_written(tmp_path):
+    (tmp_path / "sounds").mkdir()
+    config = demo.Config(str(tmp_path / "demo"), sounds=str(tmp_path / "sounds"), size="tiny")
+    with pytest.raises(ValueError, match=r"no .* file in it"):
+        demo.demo(config)
+    assert not (tmp_path / "demo").exists()
