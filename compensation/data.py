@@ -53,6 +53,8 @@ class Mixtures(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         """`clean` and `noisy` `(T,)` [Pa], the same where `in_noise` is False."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"item {index} of {self.count}")
         draw = np.random.default_rng([self.seed, index])
         quiet = draw.random() < self.quiet
         kind = self.others if quiet and self.others and draw.random() < 0.5 else self.speech

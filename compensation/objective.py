@@ -35,7 +35,7 @@ def compensation(
         compensated: What the aid makes of the sound [Pa], `(B, T)`.
         sound: The sound, noise included [Pa], `(B, T)`.
         listener: θ of each impaired listener, `(B, P)`.
-        normal: θ of normal hearing, `(1, P)`.
+        normal: θ of normal hearing, `(B, P)` or `(1, P)`.
         skip_bins: Bins at the start that are context.
 
     Returns:
@@ -58,7 +58,7 @@ def denoising(
         denoised: `noisy` after noise reduction [Pa], `(B, T)`.
         noisy: With noise [Pa], `(B, T)`.
         clean: Without [Pa], `(B, T)`.
-        normal: θ of normal hearing, `(1, P)`.
+        normal: θ of normal hearing, `(B, P)` or `(1, P)`.
         skip: Bins at the start that are context.
 
     Returns:

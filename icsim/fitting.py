@@ -170,7 +170,8 @@ def _propose(candidates: Tensor, losses: Tensor, seed: int) -> Tensor:
 
 
 def _evaluate(cost: Cost, candidates: Tensor, batch: int = 8) -> Tensor:
-    return torch.cat([_checked(cost(part), part) for part in candidates.split(batch)])
+    parts = [_checked(cost(part), part) for part in candidates.split(batch)]
+    return torch.cat(parts).to(candidates.device)
 
 
 def _checked(losses: Tensor, candidates: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ def symlog(x: Tensor) -> Tensor:
     >>> symlog(torch.tensor([-1.0, 0.0, 1.0])).tolist()
     [-0.6931471824645996, 0.0, 0.6931471824645996]
     """
-    return x.sign() * x.abs().log1p()
+    # Not sign(x) · ln(1 + |x|): at silence its gradient would be zero, and it is one.
+    return x.clamp(min=0).log1p() - torch.relu(-x).log1p()
 
 
 class SincFilters(nn.Module):

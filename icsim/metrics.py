@@ -77,8 +77,8 @@ def histogram_divergence(probability: Tensor, first: Tensor, second: Tensor) -> 
         Nats, a scalar; below 2e-4 on 30 s for a perfect model.
     """
     classes = probability.shape[-2]
-    counts = torch.cat([_clipped(first), _clipped(second)], -1).long()
-    true = torch.nn.functional.one_hot(counts, classes).float().mean(-2)
+    counts = torch.cat([_clipped(first), _clipped(second)], -1)
+    true = torch.stack([(counts == k).float().mean(-1) for k in range(classes)], -1)
     predicted = probability.mean(-1).clamp(min=1e-12)
     nats = torch.where(true > 0, true * (true.clamp(min=1e-12) / predicted).log(), 0).sum(-1)
     weight = repeatability(first, second).signal.clamp(min=0)

@@ -21,8 +21,11 @@ MARKERS = "osD^vPX<>*"
 
 OCTAVES_HZ = {125: "125", 250: "250", 500: "500", 1000: "1k", 2000: "2k", 4000: "4k", 8000: "8k"}
 
-HALF, WHOLE = 4.8, 6.8
+HALF, WHOLE = 4.8, 6.0
 """Widths [inch] of a figure that shares a line of a page, and of one that has it alone."""
+
+BAR_BELOW = {"location": "bottom", "aspect": 50, "shrink": 0.7}
+"""Where a colour bar takes no width from images."""
 
 
 def responses(
@@ -171,6 +174,7 @@ def training_curves(
             means = torch.tensor(values).unfold(0, smooth, 1).mean(-1)
             axis.plot(steps[smooth - 1 :], means, color="#1f77b4", linewidth=2)
         axis.set(title=name.replace("_", " "), xlabel=label)
+        axis.ticklabel_format(useOffset=False)
         axis.grid(alpha=0.3)
     return figure
 
@@ -213,8 +217,9 @@ def loss_surface(
         axis.annotate(
             name,
             place,
-            xytext=(6, 8 if index % 2 == 0 else -14),
+            xytext=(0, 8 if index % 2 == 0 else -16),
             textcoords="offset points",
+            ha="right" if place[0] > 0 else "left",
             fontsize=9,
             bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
         )
@@ -229,7 +234,7 @@ def spectrograms(sounds: dict[str, Tensor]) -> Figure:
     Args:
         sounds: Pressure [Pa], `(T,)` each.
     """
-    figure = Figure(figsize=(WHOLE, 1.6 * len(sounds) + 0.4), layout="constrained")
+    figure = Figure(figsize=(WHOLE, 1.5 * len(sounds) + 1), layout="constrained")
     axes = figure.subplots(len(sounds), 1, sharex=True, squeeze=False)[:, 0]
     window = torch.hann_window(512)
     for axis, (name, sound) in zip(axes, sounds.items(), strict=True):
@@ -237,7 +242,7 @@ def spectrograms(sounds: dict[str, Tensor]) -> Figure:
         power = spectrum.abs().square() * 2 / (512 * window.square().sum())
         decibel = 10 * torch.log10(power / REFERENCE_PA**2 + 1e-3)
         drawn = axis.imshow(
-            decibel,
+            decibel.numpy(),
             origin="lower",
             aspect="auto",
             vmin=-10,
@@ -248,7 +253,7 @@ def spectrograms(sounds: dict[str, Tensor]) -> Figure:
         axis.set_title(name, fontsize=10, loc="left")
         axis.set_ylabel("kHz")
     axes[-1].set_xlabel("time [s]")
-    figure.colorbar(drawn, ax=axes, label="dB SPL in a bin", fraction=0.03)
+    figure.colorbar(drawn, ax=axes, label="dB SPL in a bin", **BAR_BELOW)
     return figure
 
 
@@ -259,7 +264,7 @@ def gain_curves(
     styles: Mapping[str, dict] | None = None,
 ) -> Figure:
     """Gains [dB] over frequency, one line each, `(F,)`; `styles` are matplotlib's, by name."""
-    figure = Figure(figsize=(HALF, 3.6), layout="constrained")
+    figure = Figure(figsize=(HALF, 4), layout="constrained")
     axis = figure.subplots()
     for name, gains_db in curves.items():
         style = {"marker": "."} | (styles or {}).get(name, {})
@@ -268,8 +273,11 @@ def gain_curves(
     axis.set(xlabel="frequency [Hz]", ylabel="gain [dB]", title=title)
     axis.set_xticks(list(OCTAVES_HZ), labels=list(OCTAVES_HZ.values()))
     axis.minorticks_off()
+    low, high = axis.get_ylim()
+    # A decibel or two should not look like much.
+    axis.set_ylim(min(low, -2), max(high, 10))
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    figure.legend(fontsize=8, ncols=2, loc="outside lower center")
     return figure
 
 
@@ -282,15 +290,16 @@ def level_curves(
     identity: bool = False,
 ) -> Figure:
     """Anything over the level of a sound, one line each; `identity` draws out = in."""
-    figure = Figure(figsize=(HALF, 3.6), layout="constrained")
+    figure = Figure(figsize=(HALF, 4), layout="constrained")
     axis = figure.subplots()
     if identity:
         axis.plot(levels_db_spl, levels_db_spl, color="0.6", linewidth=1, label="as it came in")
     for name, values in curves.items():
-        axis.plot(levels_db_spl, values, label=name, **({"marker": "."} | (styles or {})[name]))
+        style = {"marker": "."} | (styles or {}).get(name, {})
+        axis.plot(levels_db_spl, values, label=name, **style)
     axis.set(xlabel="level of the sound [dB SPL]", ylabel=label, title=title)
     axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+    figure.legend(fontsize=8, ncols=3 if len(curves) < 4 else 2, loc="outside lower center")
     return figure
 
 
@@ -336,12 +345,13 @@ def grouped_bars(
     height = 0.8 / len(groups)
     for index, (group, values) in enumerate(groups.items()):
         own = (spread or {}).get(group, {})
+        reach = [_reach(values[name], own.get(name)) for name in names]
         places = [row + (index - (len(groups) - 1) / 2) * height for row in range(len(names))]
         axis.barh(
             places,
             [values[name] or 0.0 for name in names],
             height,
-            xerr=list(zip(*(_reach(values[n], own.get(n)) for n in names), strict=True)),
+            xerr=list(zip(*reach, strict=True)) if own else None,
             capsize=3,
             color=("#4c72b0", "#b8c6de", "#dd8452")[index % 3],
             label=group,
@@ -364,10 +374,10 @@ def heat_map(values: Tensor, rows: Sequence[str], columns: Sequence[str], label:
     """Numbers as a coloured table, `(rows, columns)`; NaN is shown as missing."""
     figure = Figure(figsize=(WHOLE, 0.36 * len(rows) + 1.3), layout="constrained")
     axis = figure.subplots()
-    drawn = axis.imshow(values, aspect="auto", vmin=0, vmax=1, cmap="viridis")
+    drawn = axis.imshow(values.numpy(), aspect="auto", vmin=0, vmax=1, cmap="viridis")
     for row, column in itertools.product(range(len(rows)), range(len(columns))):
         value = values[row, column].item()
-        text = "–" if math.isnan(value) else f"{value:.2f}"
+        text = "–" if math.isnan(value) else f"{round(value, 2) + 0.0:.2f}"
         colour = "black" if value > 0.6 or math.isnan(value) else "white"
         axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
     axis.set_xticks(range(len(columns)), labels=columns, fontsize=9)
@@ -385,7 +395,7 @@ def _images(
     label: str,
 ) -> Figure:
     rows = -(-len(images) // columns)
-    figure = Figure(figsize=(HALF * columns, 1.6 * rows + 0.5), layout="constrained")
+    figure = Figure(figsize=(HALF * columns, 1.5 * rows + 1.1), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     order = slice(None) if cf_hz is None else cf_hz.argsort()
     for axis in axes.flat[len(images) :]:
@@ -393,7 +403,7 @@ def _images(
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         extent = (0, image.shape[-1] / RESPONSE_RATE, 0, len(image))
         drawn = axis.imshow(
-            image[order],
+            image[order].numpy(),
             aspect="auto",
             origin="lower",
             extent=extent,
@@ -403,41 +413,42 @@ def _images(
         axis.set_title(title, fontsize=10, loc="left")
     for axis in axes[-1]:
         axis.set_xlabel("time [s]")
-    for axis in axes[:, 0]:
-        axis.set_ylabel("channel" if cf_hz is None else "channel,\nby kHz")
-        if cf_hz is not None:
-            _frequency_ticks(axis, cf_hz[order])
-    figure.colorbar(drawn, ax=axes, label=label, fraction=0.04)
+    for axis in axes[:, 0] if cf_hz is not None else ():
+        _frequency_ticks(axis, cf_hz[order])
+    label_rows = "channel" if cf_hz is None else "channel, by its best frequency [kHz]"
+    figure.supylabel(label_rows, fontsize=10)
+    figure.colorbar(drawn, ax=axes, label=label, **BAR_BELOW)
     return figure
 
 
 def _frequency_ticks(axis: Axes, cf_hz: Tensor) -> None:
-    """Octaves at the channels where they are reached; frequencies `(C,)` ascend."""
-    octaves = [f for f in (500, 1000, 2000, 4000, 8000) if cf_hz[0] <= f <= cf_hz[-1]]
-    axis.set_yticks(
-        torch.searchsorted(cf_hz.contiguous(), torch.tensor(octaves, dtype=cf_hz.dtype)).tolist(),
-        labels=[f"{f / 1000:g}" for f in octaves],
-    )
+    """Octaves at the channels that reach them, unless too close; frequencies `(C,)` ascend."""
+    apart, ticks = len(cf_hz) / 8, {}
+    for frequency in (8000, 4000, 2000, 1000, 500):
+        place = int((cf_hz < frequency).sum())
+        if 0 < place < len(cf_hz) and all(abs(place - other) > apart for other in ticks):
+            ticks[place] = f"{frequency / 1000:g}"
+    axis.set_yticks(list(ticks), labels=list(ticks.values()))
 
 
 def _label_points(axis: Axes, points: Tensor, names: Sequence[str]) -> None:
-    """Names at the right of points `(A, 2)`, moved up where they would cover one another."""
+    """Names beside points `(A, 2)`, moved up where they would cover one another."""
     span = (points.max(0).values - points.min(0).values).clamp(min=1e-3)
     placed: list[tuple[float, float]] = []
     for index in points[:, 1].argsort().tolist():
         x, y = (points[index] / span).tolist()
-        while any(abs(x - other) < 0.3 and abs(y - there) < 0.06 for other, there in placed):
-            y += 0.03
-        placed.append((x, y))
-        place = (points[index, 0].item(), y * span[1].item())
+        lifted = y
+        while any(abs(x - other) < 0.3 and abs(lifted - there) < 0.09 for other, there in placed):
+            lifted += 0.03
+        placed.append((x, lifted))
+        # The points span about 140 typographic points of height.
         axis.annotate(
-            f"   {names[index]}",
+            names[index],
             points[index].tolist(),
-            xytext=place,
+            xytext=(9, 140 * (lifted - y)),
+            textcoords="offset points",
             fontsize=9,
-            ha="left",
             va="center",
-            arrowprops={"arrowstyle": "-", "color": "0.7", "shrinkB": 4},
         )
 
 

@@ -71,7 +71,7 @@ def judge(config: Config) -> dict:
     cohort = Cohort.open(config.cohort)
     model, _ = load_network(config.model, BetaICNet)
     aid, facts = load_network(config.aid, Masks)
-    normal = torch.tensor(facts["normal"])
+    healthy = torch.tensor(facts["healthy"])
     fits = sorted(Path(config.fits).glob("*.json"))
     if not fits:
         raise ValueError(f"{config.fits}: no fitted listener; run recipes.fit_theta first")
@@ -86,7 +86,7 @@ def judge(config: Config) -> dict:
         judged["listeners"][name] = {
             "audiogram": dataclasses.asdict(ear),
             "truth": through_truth(animal, sounds, heard),
-            "model": through_model(model, theta, normal, sounds, heard),
+            "model": through_model(model, theta, healthy, sounds, heard),
         }
         devices = processed(aid, theta, ear, noisy, noise_reduction=1)
         table += score(devices, clean, noisy, ear, name, config)
@@ -126,12 +126,21 @@ def through_truth(animal: Animal, sounds: Tensor, heard: dict[str, Tensor]) -> d
 
 
 def through_model(
-    model: BetaICNet, theta: Tensor, normal: Tensor, sounds: Tensor, heard: dict[str, Tensor]
+    model: BetaICNet, theta: Tensor, healthy: Tensor, sounds: Tensor, heard: dict[str, Tensor]
 ) -> dict[str, dict]:
-    """The same through the model that the aid was trained with: its own opinion of itself."""
+    """The same through the model that the aid was trained with: its own opinion of itself.
+
+    Its normal response is the mean of the healthy listeners' `(n, P)`.
+    """
+
+    def respond(sound: Tensor, listeners: Tensor) -> Tensor:
+        """Expected counts, averaged over listeners `(n, P)`: `(B, T)` to `(B, C, N)`."""
+        decoded = model.decode(model.latent(sound), listeners.unsqueeze(0))
+        return expected_counts(decoded).mean(1)
+
     return _restorations(
-        lambda sound: expected_counts(model.respond(sound, theta.expand(len(sound), -1))),
-        lambda sound: expected_counts(model.respond(sound, normal.expand(len(sound), -1))),
+        lambda sound: respond(sound, theta.unsqueeze(0)),
+        lambda sound: respond(sound, healthy),
         sounds,
         heard,
     )

@@ -84,7 +84,7 @@ def train(config: Config) -> Path:
     listeners = model.listeners
     theta = listeners.theta(torch.zeros(len(facts["animals"]))).detach()
     deviation = listeners.deviation.detach()
-    normal = normal_listener(cohort, facts["animals"], theta).to(accelerator.device)
+    healthy = normal_listeners(cohort, facts["animals"], theta).to(accelerator.device)
     loss = ResponseLoss(model).to(accelerator.device)
     torch.manual_seed(config.seed)
     aid, weights = Masks(config.aid), TaskWeights(2)
@@ -104,12 +104,14 @@ def train(config: Config) -> Path:
     saved = time.monotonic()
     loader = _loader(sounds, config, progress["step"], accelerator)
     for step, batch in enumerate(loader, progress["step"]):
-        drawn = sample_listeners(
-            theta, deviation, config.batch, config.widening, seeded(config.seed, step)
-        )
+        draw = seeded(config.seed, step)
+        drawn = sample_listeners(theta, deviation, config.batch, config.widening, draw)
+        # Healthy brains differ too: each is the reference in turn.
+        chosen = torch.randint(len(healthy), (config.batch,), generator=draw)
         rank = slice(accelerator.process_index, None, accelerator.num_processes)
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
         listener = drawn[rank].to(accelerator.device)
+        normal = healthy[chosen[rank].to(accelerator.device)]
         gains = aid(batch["noisy"], listener)
         terms = training_terms(loss, modules["aid"], gains, batch, listener, normal)
         total = (
@@ -146,7 +148,7 @@ def train(config: Config) -> Path:
                 saved = time.monotonic()
     bar.close()
     if writer:
-        save_network(out / "aid.safetensors", modules["aid"], normal=normal.cpu().tolist())
+        save_network(out / "aid.safetensors", modules["aid"], healthy=healthy.tolist())
         writer.close()
     accelerator.wait_for_everyone()
     return out / "aid.safetensors"
@@ -167,7 +169,9 @@ def training_terms(
     noisy_only, clean_only = noisy[in_noise], clean[in_noise]
     return {
         "compensation": compensation(loss, compensated, noisy, listener, normal, CONTEXT_BINS),
-        "denoising": denoising(loss, denoised, noisy_only, clean_only, normal, CONTEXT_BINS),
+        "denoising": denoising(
+            loss, denoised, noisy_only, clean_only, normal[in_noise], CONTEXT_BINS
+        ),
         "roughness": roughness(gains),
         "flutter": flutter(gains),
     }
@@ -185,8 +189,8 @@ def mixtures(config: Config, cohort: Cohort) -> Mixtures:
     return Mixtures(by_kind["speech"], by_kind["others"], samples, count, config.seed)
 
 
-def normal_listener(cohort: Cohort, names: list[str], theta: Tensor) -> Tensor:
-    """Mean θ of the animals with normal hearing, `(1, P)`.
+def normal_listeners(cohort: Cohort, names: list[str], theta: Tensor) -> Tensor:
+    """θ of the animals with normal hearing, `(n, P)`.
 
     Raises:
         ValueError: If there is none: an aid needs to know what to restore.
@@ -194,7 +198,7 @@ def normal_listener(cohort: Cohort, names: list[str], theta: Tensor) -> Tensor:
     healthy = [cohort.animal(name).status == "NH" for name in names]
     if not any(healthy):
         raise ValueError("the model knows no animal with normal hearing to restore others to")
-    return theta[torch.tensor(healthy)].mean(0, keepdim=True)
+    return theta[torch.tensor(healthy)]
 
 
 def _loader(sounds: Mixtures, config: Config, first: int, accelerator: Accelerator) -> DataLoader:
@@ -234,7 +238,7 @@ def _log(
     step: int,
 ) -> None:
     """One excerpt before and after, as sound, spectrogram and response, to TensorBoard."""
-    noisy, who = batch["noisy"][:1], listener[:1]
+    noisy, who, normal = batch["noisy"][:1], listener[:1], normal[:1]
     after = aid.process(noisy, who, noise_reduction=0)
     loudest = max(noisy.abs().max(), after.abs().max())
     for name, sound in {"before": noisy, "after": after}.items():

@@ -1,0 +1,639 @@
+"""The report of a demo: one HTML file with everything in it, for someone new to the project.
+
+`python -m recipes.demo_report --out runs/demo` writes it again.
+"""
+
+import base64
+import csv
+import dataclasses
+import io
+import json
+import statistics
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import jinja2
+import soundfile
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from compensation.masks import Masks
+from compensation.prescriptions import nal_r, nal_r_gains_db
+from evaluation.neural import restoration
+from icsim.alignment import octave_error
+from icsim.audiogram import Audiogram
+from icsim.conditional import BetaICNet, expected_counts
+from icsim.frames import recording_pairs
+from icsim.metrics import feve
+from icsim.recording import Presentation
+from icsim.simulation.animal import Animal, animal_from
+from icsim.sound import BIN_SAMPLES, RESPONSE_RATE, SAMPLE_RATE, calibrate, level, resample
+from icsim.store import Cohort
+from icsim.weights import load_network, load_tensors
+from recipes import figures, judge
+from recipes.align import reference_animal
+from recipes.state import parse
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+DEVICES = {"unprocessed": "unaided", "nal_r": "NAL-R", "masks": "our aid"}
+"""Devices as `recipes.judge` calls them, and as a reader does."""
+
+SPEECH_DB_SPL = (50.0, 65.0, 80.0)
+"""Soft, ordinary and loud speech [dB SPL], for gains."""
+
+PLAYED_HZ = 24000
+"""Whole sample rate of the players [Hz]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Which report to write again."""
+
+    out: str = "runs/demo"
+    """Folder of a finished demo."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Demo:
+    """What a finished demo left behind, opened."""
+
+    out: Path
+    stages: dict
+    """`stages.json`."""
+    cohort: Cohort
+    model: BetaICNet
+    known: list[str]
+    """Animals that the model was trained on."""
+    aid: Masks
+    fits: dict[str, dict]
+    """Fits of unseen animals, by name."""
+    ears: dict[str, Audiogram]
+    """Their audiograms."""
+    clean: Tensor
+    """An excerpt of test speech [Pa], `(1, T)`."""
+    noisy: Tensor
+    """The same in noise."""
+    snr_db: float
+    """The signal-to-noise ratio of it [dB]."""
+
+    @property
+    def listener(self) -> str:
+        """The unseen animal whose thresholds are worst: the one to look at."""
+        return max(self.ears, key=lambda name: sum(self.ears[name].thresholds_db_hl))
+
+    @property
+    def normal(self) -> Tensor:
+        """Mean θ of the known animals with normal hearing, `(1, P)`."""
+        names = [name for name in self.known if self.cohort.animal(name).status == "NH"]
+        return torch.cat([self.theta(name) for name in names]).mean(0, keepdim=True)
+
+    def theta(self, name: str, hours: float = 0.0) -> Tensor:
+        """θ of a known animal at a time, or of a fitted one, `(1, P)`."""
+        if name in self.fits:
+            return torch.tensor(self.fits[name]["theta"])[None]
+        times = torch.full((len(self.known),), hours)
+        return self.model.listeners.theta(times)[self.known.index(name)].detach()[None]
+
+    def predict(self, theta: Tensor, sounds: Tensor) -> Tensor:
+        """Expected counts of one listener by the model, `(B, C, N)`."""
+        with torch.no_grad():
+            return expected_counts(self.model.respond(sounds, theta))
+
+    def truth(self, name: str) -> Animal:
+        """The simulated animal itself."""
+        return animal_from(self.cohort.truth(name))
+
+    def ours(self, name: str, sounds: Tensor, noise_reduction: float = 0.0) -> Tensor:
+        """Sounds through our aid for a listener, `(B, T)` [Pa]."""
+        with torch.no_grad():
+            theta = self.theta(name).expand(len(sounds), -1)
+            return self.aid.process(sounds, theta, noise_reduction)
+
+
+def write(out: Path) -> Path:
+    """Write `report.html` from the folders of a finished demo; returns its path.
+
+    Raises:
+        ValueError: If the cohort, the model or the aid is missing or damaged.
+    """
+    demo = read(out)
+    parts = (overview, listeners, midbrain, newcomers, aid, listening, scores)
+    sections = {part.__name__: part(demo) for part in parts}
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"number": number, "duration": duration}
+    page = environment.get_template("demo_report.html").render(
+        **sections, devices=DEVICES, snr_db=demo.snr_db, listener=demo.listener, out=str(out)
+    )
+    path = out / "report.html"
+    beside = path.with_name(".report.html.partial")
+    beside.write_text(page, encoding="utf-8")
+    beside.replace(path)
+    return path
+
+
+def read(out: Path) -> Demo:
+    """Open the folders of a finished demo."""
+    cohort_path, model_path = out / "cohort" / "cohort.zarr", out / "ic" / "model.safetensors"
+    aid_path = out / "aid" / "aid.safetensors"
+    cohort = Cohort.open(cohort_path)
+    model, facts = load_network(model_path, BetaICNet)
+    device, _ = load_network(aid_path, Masks)
+    found = {path.stem: json.loads(path.read_text()) for path in (out / "fits").glob("*.json")}
+    config = judge.Config(
+        cohort=str(cohort_path),
+        model=str(model_path),
+        aid=str(aid_path),
+        fits=str(out / "fits"),
+        out=str(out / "judged"),
+        excerpt_s=_excerpt_s(cohort),
+        speech=1,
+    )
+    noisy, clean = judge.noisy_speech(cohort, config)
+    return Demo(
+        out=out,
+        stages=json.loads((out / "stages.json").read_text()),
+        cohort=cohort,
+        model=model,
+        known=facts["animals"],
+        aid=device,
+        fits=dict(sorted(found.items())),
+        ears={name: judge.audiogram(cohort, name) for name in sorted(found)},
+        clean=clean,
+        noisy=noisy,
+        snr_db=config.snr_db,
+    )
+
+
+def overview(demo: Demo) -> dict:
+    """The stages with their times, and the key figures."""
+    took = {name: stage["seconds"] for name, stage in demo.stages.items() if name != "report"}
+    longest = max(took.values())
+    stages = [(name, seconds, 100 * seconds / longest) for name, seconds in took.items()]
+    predicted = demo.stages["prediction"]["result"]
+
+    def explained(role: str, *statuses: str) -> float | None:
+        return _median(
+            s["feve"] for s in predicted.values() if s["role"] == role and s["status"] in statuses
+        )
+
+    fits = demo.fits.values()
+    return {
+        "stages": stages,
+        "seconds": sum(took.values()),
+        "animals": len(demo.cohort.animals()),
+        "seen": len(demo.known),
+        "channels": demo.model.config.channels,
+        "sound_s": sum(sound.samples for sound in demo.cohort.sounds) / SAMPLE_RATE,
+        "seen_nh": explained("seen", "NH"),
+        "seen_hi": explained("seen", "HI"),
+        "unseen": explained("unseen", "NH", "HI"),
+        "evaluations": _median(fit["evaluations"] for fit in fits),
+        "loss_ratio": max(fit["loss_ratio"] for fit in fits),
+        "restoration": demo.stages["judgement"]["result"]["restoration"],
+    }
+
+
+def listeners(demo: Demo) -> dict:
+    """Thresholds of every animal, and where the model put them in θ-space."""
+    animals = {name: demo.cohort.animal(name) for name in demo.cohort.animals()}
+    status = {n: "unseen" if a.role == "unseen" else a.status for n, a in animals.items()}
+    order = sorted(animals, key=lambda name: (list(figures.COLOURS).index(status[name]), name))
+    hidden = [n for n in order if demo.cohort.truth(n).get("hearing") == "hidden"]
+    measured = {n: animals[n].thresholds_db_spl for n in order}
+    frequencies = animals[order[0]].abr_frequencies_hz
+    placed = [n for n in order if n in demo.known or n in demo.fits]
+    known = dict(zip(demo.known, demo.model.listeners.deviation.detach(), strict=True))
+    fitted = {n: torch.tensor(fit["deviation"]) for n, fit in demo.fits.items()}
+    space = figures.theta_space(
+        torch.cat([demo.theta(name) for name in placed]),
+        torch.stack([(known | fitted)[name] for name in placed]),
+        placed,
+        [status[name] for name in placed],
+    )
+    return {
+        "hidden": hidden,
+        "thresholds": picture(
+            figures.thresholds(frequencies, measured, status, dashed=hidden),
+            "Hearing thresholds of every animal over frequency",
+        ),
+        "space": picture(space, "Every animal as a point in θ-space, and its value by dimension"),
+    }
+
+
+def midbrain(demo: Demo) -> dict:
+    """How the model was trained, and how well it predicts."""
+    history = load_tensors(demo.out / "ic" / "state.safetensors")[1]["history"]
+    predicted = demo.stages["prediction"]["result"]
+    kinds = sorted({kind for score in predicted.values() for kind in score["feve_by_kind"]})
+    names = sorted(predicted, key=lambda n: (predicted[n]["role"], predicted[n]["status"] != "NH"))
+    table = [
+        [*(predicted[n]["feve_by_kind"].get(k) for k in kinds), predicted[n]["feve"]] for n in names
+    ]
+    values = torch.tensor([[torch.nan if v is None else v for v in row] for row in table])
+    return {
+        "epochs": len(history),
+        "curves": [
+            picture(figures.training_curves(history, [name], "epoch"), alt)
+            for name, alt in (
+                ("cross_entropy", "Training error over epochs"),
+                ("validation", "Validation error over epochs"),
+                ("separation", "Distance between animals over epochs"),
+            )
+        ],
+        "table": picture(
+            figures.heat_map(values, names, [*kinds, "all"], "FEVE"),
+            "Explained variance by animal and class of sound",
+        ),
+        "pair": [
+            picture(
+                _recorded(demo, name, "predicted by the model"),
+                f"Recorded, predicted and true response of {name}",
+            )
+            for name in _normal_and_worst(demo)
+        ],
+        "level": picture(_level_dependence(demo), "Mean response over the level of speech"),
+    }
+
+
+def newcomers(demo: Demo) -> dict:
+    """How θ of the unseen animals was found, and how channels of brains were matched."""
+    predicted = demo.stages["prediction"]["result"]
+    fits = [
+        fit
+        | {
+            "feve": predicted.get(name, {}).get("feve"),
+            "feve_as_normal": explained_by(demo, name, demo.normal),
+            "pictures": [
+                {"src": _inline("image/png", file.read_bytes()), "alt": f"{what} of {name}"}
+                for what in ("course", "surface")
+                if (file := demo.out / "fits" / f"{name}-{what}.png").is_file()
+            ],
+        }
+        for name, fit in demo.fits.items()
+    ]
+    thetas = [tuple(fit["theta"]) for fit in fits]
+    errors = octave_errors(demo.cohort)
+    return {
+        "fits": fits,
+        "same": len(set(thetas)) < len(thetas),
+        "octaves": {when: _median(by_animal.values()) for when, by_animal in errors.items()},
+        "alignment": picture(
+            figures.grouped_bars(errors, "median error [octaves]", "Matched channels"),
+            "Error of matched channels before and after alignment, by animal",
+        ),
+        "response": picture(
+            _recorded(
+                demo,
+                demo.listener,
+                "predicted, fitted θ",
+                {"predicted, θ of normal hearing": demo.normal},
+            ),
+            "Recorded, predicted and true response of a new listener",
+        ),
+    }
+
+
+def aid(demo: Demo) -> dict:
+    """How the aid was trained, what it does to sound, and to true midbrains."""
+    history = load_tensors(demo.out / "aid" / "state.safetensors")[1]["history"]
+    # A step without any noisy excerpt has nothing to denoise and notes a zero.
+    history = [{name: value or None for name, value in record.items()} for record in history]
+    smooth = max(1, len(history) // 12)
+    heard, differences, gained = _true_responses(demo)
+    quiet = {"clean": demo.clean[0], "noisy": demo.noisy[0]}
+    return {
+        "steps": len(history),
+        "smooth": smooth,
+        "curves": [
+            picture(figures.training_curves(history, [name], "step", smooth), alt)
+            for name, alt in (
+                ("compensation", "Discrepancy left by compensation over steps"),
+                ("denoising", "Discrepancy left by noise reduction over steps"),
+                ("roughness", "Roughness of gains over steps"),
+            )
+        ],
+        "gains": [
+            picture(draw(demo, name), f"{what} for {name}")
+            for name in demo.fits
+            for draw, what in ((_gains, "Gain by frequency"), (_input_output, "Level in and out"))
+        ],
+        "spectrograms": picture(
+            figures.spectrograms(quiet | _aided(demo, demo.noisy[0], noise_reduction=1)),
+            "Spectrograms of clean, noisy and processed speech",
+        ),
+        "heard": picture(heard, "Responses of the true midbrain"),
+        "differences": picture(differences, "What differs from the healthy response"),
+        "gained": gained,
+    }
+
+
+def listening(demo: Demo) -> list[dict]:
+    """Players: the same speech in quiet and in noise, through every device."""
+    name = demo.listener
+    played: list[tuple[str, str, Tensor]] = []
+    for place, sound in {"in quiet": demo.clean, "in noise": demo.noisy}.items():
+        versions = {"as it is": sound, "NAL-R": nal_r(sound, demo.ears[name])}
+        for amount, word in ((0.0, "off"), (0.5, "half"), (1.0, "full")):
+            versions[f"our aid, noise reduction {word} (a = {amount:g})"] = demo.ours(
+                name, sound, amount
+            )
+        played += [(place, version, after[0]) for version, after in versions.items()]
+    factor = 0.9 / max(after.abs().max().item() for _, _, after in played)
+    return [
+        {
+            "place": place,
+            "version": version,
+            "level_db_spl": level(after).item(),
+            "src": _inline("audio/wav", _wav(factor * after)),
+        }
+        for place, version, after in played
+    ]
+
+
+def scores(demo: Demo) -> dict:
+    """Restoration on true midbrains and in the model, and the table of other scores."""
+    judged = demo.stages["judgement"]["result"]
+    reasons = missing_reasons(demo.out / "judged" / "scores.csv")
+    cells = {(row["score"], row["device"]): row for row in judged["scores"]}
+    kinds = list(dict.fromkeys(row["score"] for row in judged["scores"]))
+    return {
+        "bars": [
+            picture(drawn, f"Restoration for {name}")
+            for name, drawn in _restorations(judged["listeners"]).items()
+        ],
+        "kinds": sorted(set(judged["kinds"])),
+        "mean": {where: judged[where] for where in ("restoration", "restoration_in_model")},
+        "rows": [
+            {
+                "score": kind,
+                "cells": [cells.get((kind, device), {"mean": None}) for device in DEVICES],
+                "reason": reasons.get(kind, "no reason was noted"),
+            }
+            for kind in kinds
+        ],
+    }
+
+
+def explained_by(demo: Demo, name: str, theta: Tensor) -> float | None:
+    """Median FEVE over an animal's test sounds if its θ were `(1, P)`."""
+    animal, found = demo.cohort.animal(name), []
+    for sound, trials in recording_pairs(demo.cohort, name, "test"):
+        expected = demo.predict(theta, demo.cohort.pressure(sound)[None])[0]
+        first, second = (animal.counts(trial).T for trial in trials[:2])
+        try:
+            found.append(feve(expected, first, second).item())
+        except ValueError:  # nothing repeatable to explain
+            continue
+    return _median(found)
+
+
+def octave_errors(cohort: Cohort) -> dict[str, dict[str, float]]:
+    """Median error of matched characteristic frequencies by animal, before and after alignment."""
+    reference = reference_animal(cohort)
+    target = torch.tensor(cohort.truth(reference)["cf_hz"])
+    errors: dict[str, dict[str, float]] = {"before alignment": {}, "after alignment": {}}
+    for name in cohort.animals():
+        own, order = torch.tensor(cohort.truth(name)["cf_hz"]), cohort.animal(name).permutation
+        if name != reference and order is not None:
+            errors["before alignment"][name] = octave_error(target, own)
+            errors["after alignment"][name] = octave_error(target, own[order])
+    return errors
+
+
+def missing_reasons(path: Path) -> dict[str, str]:
+    """Why scores are missing, by score: the reasons that `scores.csv` gives."""
+    if not path.is_file():
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    found: dict[str, str] = {}
+    for row in table:
+        for note in row["missing"].split("; "):
+            score, _, reason = note.partition(": ")
+            if score in row and reason:
+                found.setdefault(score, reason)
+    return found
+
+
+def picture(figure: Figure, alt: str) -> dict[str, str]:
+    """A figure as an inlined PNG with its alternative text."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return {"src": _inline("image/png", buffer.getvalue()), "alt": alt}
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number, or that it is missing.
+
+    >>> number(0.123), number(None), number(-0.001)
+    ('0.12', 'missing', '0.00')
+    """
+    if value is None:
+        return "missing"
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def duration(seconds: float) -> str:
+    """A time that is read at a glance.
+
+    >>> duration(4.2), duration(75)
+    ('4.2 s', '1 min 15 s')
+    """
+    if seconds < 59.5:
+        return f"{seconds:.1f} s"
+    return f"{round(seconds) // 60} min {round(seconds) % 60} s"
+
+
+def _recorded(
+    demo: Demo, name: str, predicted: str, others: Mapping[str, Tensor] | None = None
+) -> Figure:
+    """One recorded trial of test speech, its predictions, and what the truth expects.
+
+    Args:
+        demo: Of the animal.
+        name: Of the animal.
+        predicted: Title of the prediction with the animal's own θ.
+        others: More θ to predict with, `(1, P)`, by title.
+    """
+    sound, trial, shown = _speech_trial(demo, name)
+    pressure = demo.cohort.pressure(sound)[None]
+    animal, hours = demo.cohort.animal(name), shown.time_h
+    recorded = animal.counts(trial).T.float()
+    thetas = {predicted: demo.theta(name, hours)} | dict(others or {})
+    images = {title: demo.predict(theta, pressure)[0] for title, theta in thetas.items()}
+    with torch.no_grad():
+        expected = demo.truth(name).expected_counts(pressure, hours)[0]
+    order = animal.permutation
+    images["true expectation"] = expected if order is None else expected[order]
+    top, part = figures.brightest(list(images.values())), _window(recorded)
+    images = {f"{name}: one recorded trial": recorded} | images
+    reference = demo.truth(reference_animal(demo.cohort)).cf_hz
+    shown_part = [image[:, part] for image in images.values()]
+    return figures.responses(shown_part, list(images), 1, reference, top)
+
+
+def _level_dependence(demo: Demo) -> Figure:
+    """Mean response of a normal and an impaired animal, predicted and true."""
+    levels = torch.arange(40.0, 91.0, 10.0)
+    sounds = calibrate(demo.clean[:, : round(2 * SAMPLE_RATE)].expand(len(levels), -1), levels)
+    curves, styles = {}, {}
+    for name, status in zip(_normal_and_worst(demo), ("NH", "HI"), strict=False):
+        with torch.no_grad():
+            true = demo.truth(name).expected_counts(sounds)
+        found = {"predicted": demo.predict(demo.theta(name), sounds), "true": true}
+        for what, counts in found.items():
+            line = "-" if what == "predicted" else "--"
+            curves[f"{name}, {what}"] = counts.mean((1, 2))
+            styles[f"{name}, {what}"] = {"color": figures.COLOURS[status], "linestyle": line}
+    return figures.level_curves(levels, curves, "mean spikes a bin", "Louder speech", styles)
+
+
+def _gains(demo: Demo, name: str) -> Figure:
+    """Gains measured on speech at three levels, and those that NAL-R prescribes."""
+    centres = 1000 * 2 ** (torch.arange(-9, 10) / 3)
+    sounds = calibrate(demo.clean.expand(len(SPEECH_DB_SPL), -1), torch.tensor(SPEECH_DB_SPL))
+    gains = band_levels(demo.ours(name, sounds), centres) - band_levels(sounds, centres)
+    curves = {f"our aid, {db:g} dB SPL": g for db, g in zip(SPEECH_DB_SPL, gains, strict=True)}
+    shades = ("#f4a582", "#d6604d", "#8b1a2b")
+    styles = {name: {"color": shade} for name, shade in zip(curves, shades, strict=True)}
+    curves["NAL-R, every level"] = nal_r_gains_db(demo.ears[name], centres)
+    styles["NAL-R, every level"] = {"color": "black", "linestyle": "--", "marker": ""}
+    return figures.gain_curves(centres, curves, f"{name}: gain", styles)
+
+
+def _input_output(demo: Demo, name: str) -> Figure:
+    """Level of speech before and after."""
+    levels = torch.arange(30.0, 91.0, 10.0)
+    sounds = calibrate(demo.clean.expand(len(levels), -1), levels)
+    curves = {"NAL-R": nal_r(sounds, demo.ears[name]), "our aid": demo.ours(name, sounds)}
+    return figures.level_curves(
+        levels,
+        {device: level(after) for device, after in curves.items()},
+        "level after the device [dB SPL]",
+        f"{name}: in and out",
+        {"NAL-R": {"color": "black", "linestyle": "--"}, "our aid": {"color": "#d6604d"}},
+        identity=True,
+    )
+
+
+def _true_responses(demo: Demo) -> tuple[Figure, Figure, dict[str, float | None]]:
+    """Of one unseen midbrain and its healthy twin to speech; what differs; how much is restored."""
+    name, samples = demo.listener, round(2 * SAMPLE_RATE) // BIN_SAMPLES * BIN_SAMPLES
+    sound = demo.clean[:, :samples]
+    animal = demo.truth(name)
+    devices = {"unaided": sound[0]} | _aided(demo, sound[0], noise_reduction=0)
+    with torch.no_grad():
+        healthy = animal.healthy().expected_counts(sound)
+        aided = {d: animal.expected_counts(after[None]) for d, after in devices.items()}
+    gained = {d: restoration(counts, aided["unaided"], healthy) for d, counts in aided.items()}
+    images = [healthy[0], *(counts[0] for counts in aided.values())]
+    titles = ["before the loss (healthy twin)", *(f"with the loss, {device}" for device in aided)]
+    differ = [image - healthy[0] for image in images[1:]]
+    return (
+        figures.responses(images, titles, 1, animal.cf_hz),
+        figures.response_differences(differ, [f"{d} − healthy" for d in aided], 1, animal.cf_hz),
+        {d: None if score.reasons[0] else score.values.item() for d, score in gained.items()},
+    )
+
+
+def _aided(demo: Demo, sound: Tensor, noise_reduction: float) -> dict[str, Tensor]:
+    """A sound `(T,)` through NAL-R and through our aid, for the listener to look at."""
+    ours = demo.ours(demo.listener, sound[None], noise_reduction)[0]
+    return {"NAL-R": nal_r(sound[None], demo.ears[demo.listener])[0], "our aid": ours}
+
+
+def _restorations(judged: dict[str, dict]) -> dict[str, Figure]:
+    """Restoration by listener, all on one axis."""
+    places = {"truth": "true midbrain", "model": "the model's own opinion"}
+    every = [
+        end
+        for listener in judged.values()
+        for place in places
+        for found in listener[place].values()
+        for end in (found["restoration"], *found.get("interval", ()))
+        if end is not None
+    ]
+    limits = (min(0.0, *every) - 0.05, max(0.2, *every) + 0.05)
+
+    def by_device(listener: dict, what: Callable[[dict], object]) -> dict:
+        return {
+            shown: {DEVICES[d]: what(listener[place][d]) for d in DEVICES}
+            for place, shown in places.items()
+        }
+
+    return {
+        name: figures.grouped_bars(
+            by_device(listener, lambda found: found["restoration"]),
+            "restoration (1 = as healthy)",
+            name,
+            by_device(listener, lambda found: found.get("interval")),
+            limits,
+        )
+        for name, listener in judged.items()
+    }
+
+
+def band_levels(sounds: Tensor, centres_hz: Tensor) -> Tensor:
+    """Levels in third-octave bands, `(B, T)` [Pa] to `(B, F)` [dB SPL up to a constant]."""
+    power = torch.fft.rfft(sounds).abs().square()
+    bins_hz = torch.linspace(0, SAMPLE_RATE / 2, power.shape[-1])
+    inside = (bins_hz / centres_hz[:, None]).log2().abs() < 1 / 6
+    return 10 * (power @ inside.float().T).log10()
+
+
+def _normal_and_worst(demo: Demo) -> list[str]:
+    """A known animal with normal hearing, and the one that hears worst."""
+    normal = reference_animal(demo.cohort)
+    hears = {n: demo.cohort.animal(n).thresholds_db_spl for n in demo.known if n != normal}
+    hears = {n: t.sum().item() for n, t in hears.items() if t is not None}
+    return [normal, *([max(hears, key=hears.__getitem__)] if hears else [])]
+
+
+def _excerpt_s(cohort: Cohort) -> float:
+    """Length of the speech to show and play: 4 s, or the longest test speech there is [s]."""
+    speech = (s.samples for s in cohort.sounds if s.split == "test" and s.kind == "speech")
+    return min(4.0, max(speech) // BIN_SAMPLES * BIN_SAMPLES / SAMPLE_RATE)
+
+
+def _speech_trial(demo: Demo, name: str) -> tuple[int, int, Presentation]:
+    """Test speech that an animal heard: sound, presentation, and when."""
+    shown = demo.cohort.animal(name).presentations
+    sounds = demo.cohort.sounds
+    ours = [(s.sound, trial, s) for trial, s in enumerate(shown) if sounds[s.sound].split == "test"]
+    return next((o for o in ours if sounds[o[0]].kind == "speech"), ours[0])
+
+
+def _window(counts: Tensor) -> slice:
+    """The two seconds in which most is to be seen, of counts `(C, N)`."""
+    width = min(round(2 * RESPONSE_RATE), counts.shape[1])
+    start = counts.mean(0).unfold(0, width, 50).mean(-1).argmax().item() * 50
+    return slice(start, start + width)
+
+
+def _median(values: Iterable[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return statistics.median(present) if present else None
+
+
+def _wav(sound: Tensor) -> bytes:
+    """A sound within ±1 as 16-bit WAV."""
+    buffer = io.BytesIO()
+    samples = resample(sound, SAMPLE_RATE, PLAYED_HZ).clamp(-1, 1).numpy()
+    soundfile.write(buffer, samples, PLAYED_HZ, format="WAV", subtype="PCM_16")
+    return buffer.getvalue()
+
+
+def _inline(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+if __name__ == "__main__":
+    print(write(Path(parse(Config).out)))
