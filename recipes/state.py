@@ -88,13 +88,16 @@ def load_state(
     return progress
 
 
-def mixed_precision(wanted: str) -> str:
-    """`bf16` where the hardware multiplies matrices in it, else `no`, if `auto` is wanted."""
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "no"
-    return "bf16" if torch.cpu._is_amx_tile_supported() else "no"
+def autocast(wanted: str, device: torch.device) -> torch.autocast:
+    """Mixed precision for a forward pass: `bf16`, `no`, or `auto`.
+
+    `auto` takes bf16 where the hardware multiplies matrices in it. Not Accelerate's own, whose
+    setting would hold for every run of the process.
+    """
+    if wanted == "auto":
+        fast = torch.cpu._is_amx_tile_supported() if device.type == "cpu" else True
+        wanted = "bf16" if fast else "no"
+    return torch.autocast(device.type, torch.bfloat16, enabled=wanted == "bf16")
 
 
 def seeded(*numbers: int) -> torch.Generator:

@@ -27,7 +27,7 @@ from icsim.store import Cohort
 from icsim.theta import separation
 from icsim.weights import save_network
 from recipes import figures
-from recipes.state import claim, load_state, mixed_precision, parse, save_state, seeded
+from recipes.state import autocast, claim, load_state, parse, save_state, seeded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Config:
 
 def train(config: Config) -> Path:
     """Train, or go on training; returns the path of the best network so far."""
-    accelerator = Accelerator(mixed_precision=mixed_precision(config.precision))
+    accelerator = Accelerator()
     out = Path(config.out)
     if accelerator.is_main_process:
         claim(out, config)
@@ -167,7 +167,8 @@ def training_losses(
     """The weighted terms of the objective on one batch; `when` seeds the noise of θ."""
     noise_shape = (batch["frames"], *batch["hours"].shape[1:], config.parameters)
     noise = torch.randn(noise_shape, generator=seeded(config.seed, *when))[batch["rows"]]
-    logits = model(batch["sound"], batch["hours"], noise.to(batch["sound"]))
+    with autocast(config.precision, batch["sound"].device):
+        logits = model(batch["sound"], batch["hours"], noise.to(batch["sound"]))
     listeners = plain.listeners
     losses = {
         "cross_entropy": cross_entropy(logits, batch["counts"], batch["heard"]),
@@ -187,7 +188,8 @@ def validate(model, frames: Frames, config: Config, accelerator: Accelerator) ->
     total = torch.zeros(2, device=accelerator.device)
     for _, batch in _batches(frames, config, None, 0, accelerator):
         noise = batch["sound"].new_zeros(*batch["hours"].shape, config.parameters)
-        logits = model(batch["sound"], batch["hours"], noise)
+        with autocast(config.precision, accelerator.device):
+            logits = model(batch["sound"], batch["hours"], noise)
         heard = batch["heard"].sum()
         loss = cross_entropy(logits, batch["counts"], batch["heard"])
         total += torch.stack([loss * heard, heard.to(loss)])
