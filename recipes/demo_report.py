@@ -195,7 +195,7 @@ def overview(demo: Demo) -> dict:
         "seen_nh": explained("seen", "NH"),
         "seen_hi": explained("seen", "HI"),
         "unseen": explained("unseen", "NH", "HI"),
-        "evaluations": _median(fit["evaluations"] for fit in fits),
+        "evaluations": _median(fit["evaluations_to_target"] or fit["evaluations"] for fit in fits),
         "loss_ratio": max(fit["loss_ratio"] for fit in fits),
         "restoration": demo.stages["judgement"]["result"]["restoration"],
     }

@@ -70,7 +70,7 @@ def embedded_sounds(
         for split, total_s in totals.items():
             for sound in _split(split, total_s, seed, max_s) if total_s else ():
                 sounds.append(sound)
-                bar.update(len(sound.pressure) / SAMPLE_RATE)
+                bar.update(min(len(sound.pressure) / SAMPLE_RATE, bar.total - bar.n))
     return sounds
 
 
