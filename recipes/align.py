@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from icsim.alignment import correlation_distance, permutation, smooth
 from icsim.store import Cohort
-from recipes.state import parse
+from recipes.state import run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,5 +70,5 @@ def sound_responses(cohort: Cohort, name: str, smooth_bins: int) -> Tensor:
 
 
 if __name__ == "__main__":
-    for animal, cost in align(parse(Config)).items():
+    for animal, cost in run(align, Config).items():
         print(f"{animal}: mean cost of matched channels {cost:.3f}")

@@ -24,7 +24,7 @@ from recipes import (
     train_compensation,
     train_ic,
 )
-from recipes.state import claim, parse, write_json
+from recipes.state import claim, parse, run, write_json
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -68,6 +68,7 @@ def demo(config: Config) -> dict:
     _stage(out, "report", lambda: str(demo_report.write(out)), again=True)
     summary = summarise(out)
     write_json(out / "summary.json", summary)
+    print(f"\nreport: {out}/report.html")
     return summary
 
 
@@ -150,7 +151,4 @@ def _stage(out: Path, name: str, work: Callable[[], object], again: bool = False
 
 
 if __name__ == "__main__":
-    config = parse(Config)
-    summary = demo(config)
-    print(json.dumps(summary, indent=2))
-    print(f"\nreport: {config.out}/report.html")
+    print(json.dumps(run(demo, Config), indent=2))

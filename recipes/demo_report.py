@@ -33,7 +33,7 @@ from icsim.store import Cohort
 from icsim.weights import load_network, load_tensors
 from recipes import figures, judge
 from recipes.align import reference_animal
-from recipes.state import parse
+from recipes.state import run
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -636,4 +636,4 @@ def _inline(kind: str, content: bytes) -> str:
 
 
 if __name__ == "__main__":
-    print(write(Path(parse(Config).out)))
+    print(run(lambda config: write(Path(config.out)), Config))

@@ -17,7 +17,7 @@ from icsim.simulation.cochlea import filter_sound
 from icsim.simulation.midbrain import draw_counts, expected_count
 from icsim.simulation.sounds import embedded_sounds
 from icsim.sound import calibrate
-from recipes.state import parse, seeded
+from recipes.state import run, seeded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,4 +140,4 @@ def _markdown(lines: list[list[str]]) -> str:
 
 
 if __name__ == "__main__":
-    print(describe(parse(Config)))
+    print(run(describe, Config))

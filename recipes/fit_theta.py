@@ -19,7 +19,7 @@ from icsim.sound import BIN_SAMPLES, SAMPLE_RATE
 from icsim.store import Cohort
 from icsim.weights import load_network
 from recipes import figures
-from recipes.state import parse, seeded, write_json
+from recipes.state import run, seeded, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,5 +140,5 @@ def _search(config: Config, cost, known: Tensor, target: float) -> Fit:
 
 
 if __name__ == "__main__":
-    found = fit_theta(parse(Config))
+    found = run(fit_theta, Config)
     print(f"θ = {[round(value, 3) for value in found['theta']]}, {found['loss']:.4f} nats")

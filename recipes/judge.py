@@ -27,7 +27,7 @@ from icsim.simulation.noises import speech_shaped_noise
 from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, calibrate, level, mix
 from icsim.store import Cohort
 from icsim.weights import load_network
-from recipes.state import parse, write_json
+from recipes.state import run, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,7 +250,7 @@ def _restorations(impaired, normal, sounds: Tensor, heard: dict[str, Tensor]) ->
 
 
 if __name__ == "__main__":
-    judged = judge(parse(Config))
+    judged = run(judge, Config)
     for device, value in judged["restoration"].items():
         inside = judged["restoration_in_model"][device]
         print(

@@ -22,7 +22,7 @@ from icsim.simulation.cochlea import filter_sound
 from icsim.simulation.sounds import embedded_sounds
 from icsim.sound import SAMPLE_RATE, Sound
 from icsim.store import Cohort, create
-from recipes.state import claim, parse, seeded
+from recipes.state import claim, run, seeded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,4 +195,4 @@ def _finished(path: Path) -> bool:
 
 
 if __name__ == "__main__":
-    print(make_cohort(parse(Config)))
+    print(run(make_cohort, Config))

@@ -15,7 +15,7 @@ from icsim.frames import recording_pairs
 from icsim.metrics import feve, histogram_divergence
 from icsim.store import Cohort
 from icsim.weights import load_network
-from recipes.state import parse
+from recipes.state import run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _summary(rows: list[dict]) -> dict:
 
 
 if __name__ == "__main__":
-    for animal, score in score_ic(parse(Config)).items():
+    for animal, score in run(score_ic, Config).items():
         print(
             f"{animal:16s} {score['role']:7s} {score['status']} "
             f"FEVE {score['feve']:.3f} ± {score['feve_mad']:.3f}, KL {score['kl']:.4f}"

@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,7 +21,21 @@ def parse(config_class: type, arguments: list[str] | None = None):
 
     Exits with a message that names an unknown key or a wrong value.
     """
-    return auto_cli(config_class, args=arguments, as_positional=False)
+    return auto_cli(config_class, args=arguments, as_positional=False, allow_abbrev=False)
+
+
+def run(work: Callable, config_class: type):
+    """Do a recipe's work as the command line asks; bad input ends in one message.
+
+    The environment variable `ICSIM_TRACEBACK` shows where it came from.
+    """
+    config = parse(config_class)
+    try:
+        return work(config)
+    except ValueError as error:
+        if os.environ.get("ICSIM_TRACEBACK"):
+            raise
+        sys.exit(f"error: {error}\n(ICSIM_TRACEBACK=1 shows where)")
 
 
 def claim(out: Path, config) -> None:

@@ -28,7 +28,7 @@ from icsim.store import Cohort
 from icsim.theta import sample_listeners
 from icsim.weights import load_network, save_network
 from recipes import figures
-from recipes.state import claim, load_state, parse, save_state, seeded
+from recipes.state import claim, load_state, run, save_state, seeded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +136,7 @@ def train(config: Config) -> Path:
         bar.update()
         if writer:
             for name, value in record.items():
-                writer.add_scalar(name, value, step)
+                writer.add_scalar(f"aid/{name}", value, step)
             if step % 10 == 0:
                 recent = progress["history"][-30:]
                 left = sum(r["compensation"] for r in recent) / len(recent)
@@ -257,4 +257,4 @@ def _log(
 
 
 if __name__ == "__main__":
-    print(train(parse(Config)))
+    print(run(train, Config))

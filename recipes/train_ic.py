@@ -27,7 +27,7 @@ from icsim.store import Cohort
 from icsim.theta import separation
 from icsim.weights import save_network
 from recipes import figures
-from recipes.state import autocast, claim, load_state, parse, save_state, seeded
+from recipes.state import autocast, claim, load_state, run, save_state, seeded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -299,7 +299,7 @@ def _log(
 ) -> None:
     """Scalars, the θ-space and one frame's responses, to TensorBoard."""
     for name, value in record.items():
-        writer.add_scalar(name, value, epoch)
+        writer.add_scalar(f"model/{name}", value, epoch)
     listeners = model.listeners
     theta = listeners.theta(listeners.mean.new_zeros(len(names)))
     statuses = [frames.cohort.animal(name).status for name in names]
@@ -318,4 +318,4 @@ def _log(
 
 
 if __name__ == "__main__":
-    train(parse(Config))
+    print(run(train, Config))
