@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from accelerate import Accelerator
 from jsonargparse import auto_cli, set_parsing_settings
 from torch import nn
 
@@ -115,6 +116,12 @@ def autocast(wanted: str, device: torch.device) -> torch.autocast:
         fast = torch.cpu._is_amx_tile_supported() if device.type == "cpu" else True
         wanted = "bf16" if fast else "no"
     return torch.autocast(device.type, torch.bfloat16, enabled=wanted == "bf16")
+
+
+def everywhere(terms: dict[str, torch.Tensor], accelerator: Accelerator) -> dict[str, float]:
+    """Terms of a loss as numbers, averaged over processes."""
+    values = torch.stack([term.detach().float() for term in terms.values()])
+    return dict(zip(terms, accelerator.reduce(values, "mean").tolist(), strict=True))
 
 
 def seeded(*numbers: int) -> torch.Generator:

@@ -28,7 +28,7 @@ from icsim.store import Cohort
 from icsim.theta import sample_listeners
 from icsim.weights import load_network, save_network
 from recipes import figures
-from recipes.state import claim, load_state, run, save_state, seeded
+from recipes.state import claim, everywhere, load_state, run, save_state, seeded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Config:
 
 def train(config: Config) -> Path:
     """Train, or go on training; returns the path of the aid."""
-    accelerator = Accelerator()
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
     out = Path(config.out)
     model, facts = load_network(config.model, BetaICNet)
     parameters = model.config.parameters
@@ -130,7 +130,7 @@ def train(config: Config) -> Path:
         accelerator.backward(total)
         accelerator.clip_grad_norm_(aid.parameters(), 1.0)
         optimiser.step()
-        record = {name: term.item() for name, term in terms.items()}
+        record = everywhere(terms, accelerator)
         progress["history"].append(record)
         progress["step"] = step + 1
         bar.update()

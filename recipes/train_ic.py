@@ -27,7 +27,7 @@ from icsim.store import Cohort
 from icsim.theta import separation
 from icsim.weights import save_network
 from recipes import figures
-from recipes.state import autocast, claim, load_state, run, save_state, seeded
+from recipes.state import autocast, claim, everywhere, load_state, run, save_state, seeded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Config:
 
 def train(config: Config) -> Path:
     """Train, or go on training; returns the path of the best network so far."""
-    accelerator = Accelerator()
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
     out = Path(config.out)
     if accelerator.is_main_process:
         claim(out, config)
@@ -133,8 +133,8 @@ def train(config: Config) -> Path:
             optimiser.step()
             plain.listeners.project()
             progress["step"] += 1
-            for name, loss in losses.items():
-                progress["sums"][name] = progress["sums"].get(name, 0.0) + loss.item()
+            for name, loss in everywhere(losses, accelerator).items():
+                progress["sums"][name] = progress["sums"].get(name, 0.0) + loss
             bar.update()
             last = step + 1 == per_epoch
             if writer and not last and time.monotonic() - saved > config.save_every_s:

@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -113,6 +117,28 @@ def test_interrupted_simulation_ends_as_an_uninterrupted_one(finished, tmp_path,
         one, other = found.animal(name), expected.animal(name)
         assert torch.equal(one.thresholds_db_spl, other.thresholds_db_spl)
         assert torch.equal(one.counts(3, aligned=False), other.counts(3, aligned=False))
+
+
+def test_two_processes_train_what_one_trains(finished, tmp_path):
+    config = configured(finished, train_ic, "ic", tmp_path / "one")
+    config = dataclasses.replace(config, precision="no")
+    train_ic.train(config)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(dataclasses.asdict(config) | {"out": str(tmp_path / "two")}))
+    subprocess.run(
+        [*launch, "-m", "recipes.train_ic", "--config", str(file)],
+        check=True,
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+    )
+    one, two = (load_tensors(tmp_path / name / "state.safetensors") for name in ("one", "two"))
+    for first, second in zip(one[1]["history"], two[1]["history"], strict=True):
+        for name in ("cross_entropy", "validation"):
+            assert second[name] == pytest.approx(first[name], rel=1e-5)
+    for name, tensor in one[0].items():
+        assert torch.allclose(two[0][name], tensor, atol=1e-3), name
 
 
 def test_a_loss_that_is_not_a_number_stops_training_and_keeps_the_state(
