@@ -123,11 +123,11 @@ def test_two_processes_train_what_one_trains(finished, tmp_path):
     config = configured(finished, train_ic, "ic", tmp_path / "one")
     config = dataclasses.replace(config, precision="no")
     train_ic.train(config)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     file = tmp_path / "config.json"
     file.write_text(json.dumps(dataclasses.asdict(config) | {"out": str(tmp_path / "two")}))
     subprocess.run(
-        [*launch, "-m", "recipes.train_ic", "--config", str(file)],
+        [*launch, "--nproc_per_node", "2", "-m", "recipes.train_ic", "--config", str(file)],
         check=True,
         cwd=Path(__file__).parents[2],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
