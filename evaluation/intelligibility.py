@@ -5,6 +5,7 @@ pascals, aligned in time.
 """
 
 import math
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -99,6 +100,17 @@ def haspi(
         ear = clarity_ear(audiogram)
         return haspi_v2(clean.numpy(), EAR_RATE_HZ, processed.numpy(), EAR_RATE_HZ, **ear)[0]
 
+    return score_by_clarity(metric, clean, processed, sample_rate, seed)
+
+
+def score_by_clarity(
+    metric: Callable[[Tensor, Tensor], float],
+    clean: Sounds,
+    processed: Sounds,
+    sample_rate: float,
+    seed: int,
+) -> Score:
+    """Score each pair by one of pyclarity's metrics, at the rate of its ear; as `score_each`."""
     return score_each(
         metric,
         clean,

@@ -7,7 +7,7 @@ pascals, aligned in time.
 import torch
 from torch import Tensor
 
-from evaluation.intelligibility import EAR_RATE_HZ, EAR_SHORTEST_S, INSTALL_CLARITY, clarity_ear
+from evaluation.intelligibility import EAR_RATE_HZ, clarity_ear, score_by_clarity
 from evaluation.table import Score, Sounds, score_each
 from icsim.audiogram import Audiogram
 from icsim.sound import level
@@ -84,16 +84,7 @@ def hasqi(
             raise ValueError("nothing of it is above the listener's threshold")
         return quality
 
-    return score_each(
-        metric,
-        clean,
-        processed,
-        sample_rate,
-        EAR_RATE_HZ,
-        EAR_SHORTEST_S,
-        install=INSTALL_CLARITY,
-        seed=seed,
-    )
+    return score_by_clarity(metric, clean, processed, sample_rate, seed)
 
 
 def si_sdr(clean: Sounds, processed: Sounds, sample_rate: float) -> Score:

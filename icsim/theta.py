@@ -65,6 +65,10 @@ class Listeners(nn.Module):
         moved = time_transfer(self.mean, self.shift, self.rate, self.onset, time)
         return torch.sigmoid(moved)
 
+    def at(self, hours: float = 0.0) -> Tensor:
+        """Mean θ of every animal at one time since its recording began [h], `(A, P)`."""
+        return self.theta(self.mean.new_full((len(self.mean),), hours))
+
     def sample(self, hours: Tensor, noise: Tensor) -> Tensor:
         """θ with its uncertainty: `noise` is standard normal, `(*, A, P)`."""
         return self.theta(hours) + self.deviation * noise

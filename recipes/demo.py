@@ -7,7 +7,6 @@ again to go on where it was stopped.
 
 import dataclasses
 import json
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +45,7 @@ def demo(config: Config) -> dict:
     out = Path(config.out)
     _make_room(out, config)
     cohort_config = _configured(make_cohort, config, "cohort", sounds=config.sounds)
-    checked = None if _done(out, "cohort") else make_cohort.ready(cohort_config)
+    checked = None if "cohort" in _stages(out) else make_cohort.ready(cohort_config)
     claim(out, config)
     cohort, model = out / "cohort" / "cohort.zarr", out / "ic" / "model.safetensors"
     aid, fits = out / "aid" / "aid.safetensors", out / "fits"
@@ -74,29 +73,13 @@ def demo(config: Config) -> dict:
 
 def summarise(out: Path) -> dict:
     """The figures of a finished demo."""
-    stages = json.loads((out / "stages.json").read_text())
+    stages = _stages(out)
     cohort = Cohort.open(out / "cohort" / "cohort.zarr")
-    scores, judged = stages["prediction"]["result"], stages["judgement"]["result"]
-
-    def feve(role: str, *statuses: str) -> float:
-        chosen = (s for s in scores.values() if s["role"] == role and s["status"] in statuses)
-        return statistics.median(score["feve"] for score in chosen)
-
-    fits = [stage["result"] for name, stage in stages.items() if name.startswith("fit of")]
+    judged = stages["judgement"]["result"]
     return {
         "sounds_s": sum(sound.samples for sound in cohort.sounds) / SAMPLE_RATE,
         "animals": len(cohort.animals()),
-        "feve": {
-            "seen_nh": feve("seen", "NH"),
-            "seen_hi": feve("seen", "HI"),
-            "unseen": feve("unseen", "NH", "HI"),
-        },
-        "fit": {
-            "evaluations": statistics.median(
-                fit["evaluations_to_target"] or fit["evaluations"] for fit in fits
-            ),
-            "loss_ratio": max(fit["loss_ratio"] for fit in fits),
-        },
+        **demo_report.key_figures(stages),
         "restoration": judged["restoration"],
         "restoration_in_model": judged["restoration_in_model"],
         "restoration_by_listener": {
@@ -132,22 +115,22 @@ def _configured(recipe, config: Config, folder: str, **fields):
     return dataclasses.replace(parsed, out=str(Path(config.out) / folder), **fields)
 
 
-def _done(out: Path, name: str) -> bool:
-    stages = out / "stages.json"
-    return stages.is_file() and name in json.loads(stages.read_text())
+def _stages(out: Path) -> dict:
+    """What has been done: results and seconds by stage."""
+    path = out / "stages.json"
+    return json.loads(path.read_text()) if path.is_file() else {}
 
 
 def _stage(out: Path, name: str, work: Callable[[], object], again: bool = False) -> None:
     """Do a piece of work once; what it returned and how long it took is kept in `stages.json`."""
-    path = out / "stages.json"
-    stages = json.loads(path.read_text()) if path.is_file() else {}
+    stages = _stages(out)
     if name in stages and not again:
         return
     print(f"\n{name}", flush=True)
     start = time.monotonic()
     result = work()
     stages[name] = {"seconds": time.monotonic() - start, "result": result}
-    write_json(path, stages)
+    write_json(out / "stages.json", stages)
 
 
 if __name__ == "__main__":

@@ -93,8 +93,7 @@ class Demo:
         """θ of a known animal at a time, or of a fitted one, `(1, P)`."""
         if name in self.fits:
             return torch.tensor(self.fits[name]["theta"])[None]
-        times = torch.full((len(self.known),), hours)
-        return self.model.listeners.theta(times)[self.known.index(name)].detach()[None]
+        return self.model.listeners.at(hours)[self.known.index(name)].detach()[None]
 
     def predict(self, theta: Tensor, sounds: Tensor) -> Tensor:
         """Expected counts of one listener by the model, `(B, C, N)`."""
@@ -172,19 +171,35 @@ def read(out: Path) -> Demo:
     )
 
 
+def key_figures(stages: dict) -> dict:
+    """How well the model predicts and the fits went, from `stages.json`; None where unknown."""
+    predicted = stages["prediction"]["result"].values()
+    fits = [stage["result"] for name, stage in stages.items() if name.startswith("fit of")]
+
+    def explained(role: str, *statuses: str) -> float | None:
+        return _median(
+            s["feve"] for s in predicted if s["role"] == role and s["status"] in statuses
+        )
+
+    return {
+        "feve": {
+            "seen_nh": explained("seen", "NH"),
+            "seen_hi": explained("seen", "HI"),
+            "unseen": explained("unseen", "NH", "HI"),
+        },
+        "fit": {
+            "evaluations": _median(f["evaluations_to_target"] or f["evaluations"] for f in fits),
+            "loss_ratio": max(fit["loss_ratio"] for fit in fits),
+        },
+    }
+
+
 def overview(demo: Demo) -> dict:
     """The stages with their times, and the key figures."""
     took = {name: stage["seconds"] for name, stage in demo.stages.items() if name != "report"}
     longest = max(took.values())
     stages = [(name, seconds, 100 * seconds / longest) for name, seconds in took.items()]
-    predicted = demo.stages["prediction"]["result"]
-
-    def explained(role: str, *statuses: str) -> float | None:
-        return _median(
-            s["feve"] for s in predicted.values() if s["role"] == role and s["status"] in statuses
-        )
-
-    fits = demo.fits.values()
+    found = key_figures(demo.stages)
     return {
         "stages": stages,
         "seconds": sum(took.values()),
@@ -192,11 +207,8 @@ def overview(demo: Demo) -> dict:
         "seen": len(demo.known),
         "channels": demo.model.config.channels,
         "sound_s": sum(sound.samples for sound in demo.cohort.sounds) / SAMPLE_RATE,
-        "seen_nh": explained("seen", "NH"),
-        "seen_hi": explained("seen", "HI"),
-        "unseen": explained("unseen", "NH", "HI"),
-        "evaluations": _median(fit["evaluations_to_target"] or fit["evaluations"] for fit in fits),
-        "loss_ratio": max(fit["loss_ratio"] for fit in fits),
+        **found["feve"],
+        **found["fit"],
         "restoration": demo.stages["judgement"]["result"]["restoration"],
     }
 

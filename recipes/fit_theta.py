@@ -56,13 +56,13 @@ class Config:
 
 def fit_theta(config: Config) -> dict:
     """Search; write the fit as JSON and its course and loss surface as figures; return the JSON."""
-    model, facts = load_network(config.model, BetaICNet)
+    model, _ = load_network(config.model, BetaICNet)
     cohort = Cohort.open(config.cohort)
     if cohort.animal(config.animal).permutation is None:
         raise ValueError(f"{config.animal} is not aligned: run recipes.align first")
     batch = first_frames(cohort, config)
     cost = listener_cost(model, batch["sound"], batch["counts"][:, 0], CONTEXT_BINS)
-    known = model.listeners.theta(torch.zeros(len(facts["animals"]))).detach()
+    known = model.listeners.at().detach()
     target = dense_search(cost, known, config.dense, config.seed)
     fit = _search(config, cost, known, target.loss)
     reached = (fit.course() <= config.within * target.loss).nonzero()

@@ -78,18 +78,20 @@ def judge(config: Config) -> dict:
     sounds, kinds = test_excerpts(cohort, config)
     noisy, clean = noisy_speech(cohort, config)
     judged, table = {"kinds": kinds, "listeners": {}}, []
-    for path in tqdm(fits, desc="judging on true midbrains", unit="listener"):
-        name, theta = path.stem, torch.tensor(json.loads(path.read_text())["theta"])
-        animal = animal_from(cohort.truth(name))
-        ear = audiogram(cohort, name)
-        heard = processed(aid, theta, ear, sounds, noise_reduction=0)
-        judged["listeners"][name] = {
-            "audiogram": dataclasses.asdict(ear),
-            "truth": through_truth(animal, sounds, heard),
-            "model": through_model(model, theta, healthy, sounds, heard),
-        }
-        devices = processed(aid, theta, ear, noisy, noise_reduction=1)
-        table += score(devices, clean, noisy, ear, name, config)
+    # One pool for all listeners: a new process imports and compiles before it scores.
+    with ProcessPoolExecutor(config.workers, get_context("spawn")) as pool:
+        for path in tqdm(fits, desc="judging on true midbrains", unit="listener"):
+            name, theta = path.stem, torch.tensor(json.loads(path.read_text())["theta"])
+            animal = animal_from(cohort.truth(name))
+            ear = audiogram(cohort, name)
+            heard = processed(aid, theta, ear, sounds, noise_reduction=0)
+            judged["listeners"][name] = {
+                "audiogram": dataclasses.asdict(ear),
+                "truth": through_truth(animal, sounds, heard),
+                "model": through_model(model, theta, healthy, sounds, heard),
+            }
+            devices = processed(aid, theta, ear, noisy, noise_reduction=1)
+            table += score(pool, devices, clean, noisy, ear, name, config)
     devices = list(heard)
     listeners = judged["listeners"].values()
     judged["restoration"] = {
@@ -147,6 +149,7 @@ def through_model(
 
 
 def score(
+    pool: ProcessPoolExecutor,
     devices: dict[str, Tensor],
     clean: Tensor,
     noisy: Tensor,
@@ -160,8 +163,7 @@ def score(
         for after in devices.values()
         for name in (*config.scores, "level_change_db")
     ]
-    with ProcessPoolExecutor(config.workers, get_context("spawn")) as pool:
-        found = iter(list(pool.map(_score, *zip(*jobs, strict=True))))
+    found = iter(list(pool.map(_score, *zip(*jobs, strict=True))))
     files = [f"{listener}, speech {i + 1}" for i in range(len(clean))]
     table = []
     for device in devices:

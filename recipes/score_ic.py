@@ -81,8 +81,7 @@ def _theta(model: BetaICNet, who: int | Tensor, time_h: float) -> Tensor:
     """θ of a known animal at a time, or of a fitted one."""
     if isinstance(who, Tensor):
         return who
-    hours = torch.full((len(model.listeners.mean),), time_h)
-    return model.listeners.theta(hours)[who].detach()
+    return model.listeners.at(time_h)[who].detach()
 
 
 def _summary(rows: list[dict]) -> dict:

@@ -82,13 +82,15 @@ def train(config: Config) -> Path:
     if accelerator.is_main_process:
         claim(out, config)
     listeners = model.listeners
-    theta = listeners.theta(torch.zeros(len(facts["animals"]))).detach()
+    theta = listeners.at().detach()
     deviation = listeners.deviation.detach()
     healthy = normal_listeners(cohort, facts["animals"], theta).to(accelerator.device)
     loss = ResponseLoss(model).to(accelerator.device)
     torch.manual_seed(config.seed)
     aid, weights = Masks(config.aid), TaskWeights(2)
-    optimiser = Muon(_parameter_groups(aid, weights, config))
+    matrices, vectors = split_parameters(aid, config.learning_rate, config.matrix_rate)
+    vectors["params"].append(weights.log_variance)
+    optimiser = Muon([matrices, vectors])
     aid, weights, optimiser = accelerator.prepare(aid, weights, optimiser)
     modules = {"aid": accelerator.unwrap_model(aid), "weights": accelerator.unwrap_model(weights)}
     state = out / "state.safetensors"
@@ -215,16 +217,6 @@ def _rate_decay(config: Config, step: int) -> float:
     """Factor on all learning rates at a step."""
     warm = min(1.0, (step + 1) / 20)
     return warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
-
-
-def _parameter_groups(aid: Masks, weights: TaskWeights, config: Config) -> list[dict]:
-    """Matrices and vectors of the aid, each with its rate; weights of tasks are vectors."""
-    matrices, vectors = split_parameters(aid)
-    matrices["orthogonal"] = config.matrix_rate is not None
-    matrices["rate"] = config.matrix_rate or config.learning_rate
-    vectors["rate"] = config.learning_rate
-    vectors["params"].append(weights.log_variance)
-    return [matrices, vectors]
 
 
 @torch.no_grad()

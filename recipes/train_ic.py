@@ -175,7 +175,7 @@ def training_losses(
         "divergence": config.kl_weight * listener_divergence(listeners.deviation),
     }
     if thresholds is not None and when[0] < config.threshold_epochs:
-        start = listeners.theta(torch.zeros(len(listeners.mean), device=thresholds.device))
+        start = listeners.at()
         penalty = threshold_penalty(start, thresholds.to(start.device))
         losses["thresholds"] = config.threshold_weight * penalty
     return losses
@@ -245,15 +245,13 @@ def _batches(
 
 def _parameter_groups(model: BetaICNet, config: Config) -> list[dict]:
     """Kernels, vectors and listeners' means, each with its rate."""
-    means = model.listeners.mean
-    deviation = model.listeners.log_deviation
-    kernels, vectors = split_parameters(model, apart=[means, deviation])
-    listeners = {"params": [means], "rate": config.learning_rate * config.listener_rate}
-    kernels["orthogonal"] = config.kernel_rate is not None
-    kernels["rate"] = config.kernel_rate or config.learning_rate
-    vectors["rate"] = config.learning_rate
+    means, deviation = model.listeners.mean, model.listeners.log_deviation
+    kernels, vectors = split_parameters(
+        model, config.learning_rate, config.kernel_rate, apart=[means, deviation]
+    )
     vectors["params"].append(deviation)
-    return [kernels, vectors, listeners | {"orthogonal": False}]
+    rate = config.learning_rate * config.listener_rate
+    return [kernels, vectors, {"params": [means], "orthogonal": False, "rate": rate}]
 
 
 def _finished(progress: dict, config: Config, per_epoch: int) -> bool:
@@ -284,8 +282,7 @@ def _separation(model: BetaICNet) -> float:
     animals = len(model.listeners.mean)
     if animals < 2:
         return 0.0
-    theta = model.listeners.theta(model.listeners.mean.new_zeros(animals))
-    return separation(theta, model.listeners.deviation).item()
+    return separation(model.listeners.at(), model.listeners.deviation).item()
 
 
 @torch.no_grad()
@@ -301,7 +298,7 @@ def _log(
     for name, value in record.items():
         writer.add_scalar(f"model/{name}", value, epoch)
     listeners = model.listeners
-    theta = listeners.theta(listeners.mean.new_zeros(len(names)))
+    theta = listeners.at()
     statuses = [frames.cohort.animal(name).status for name in names]
     spaces = figures.theta_space(theta.cpu(), listeners.deviation.cpu(), names, statuses)
     writer.add_figure("theta", spaces, epoch)
