@@ -1,4 +1,10 @@
-"""Alignment of channels between brains: a permutation found by optimal transport."""
+"""Alignment of channels between brains.
+
+As published, by the permutation of least total cost (optimal transport). Electrodes cover other
+parts of each brain, though, and a permutation is then forced to match unlike channels. So, instead:
+a template that holds the channels of several brains, of which every channel of another brain takes
+the one that is most like it, or, once there is a model, the one that predicts it best.
+"""
 
 import numpy as np
 import ot
@@ -24,17 +30,17 @@ def correlation_distance(reference: Tensor, other: Tensor) -> Tensor:
 
     Args:
         reference: Responses to the same sounds in the same order, `(C, N)`.
-        other: `(C, N)`.
+        other: `(C', N)`.
 
     Returns:
-        `(C, C)`, rows the reference's channels; 1 where a channel never changes.
+        `(C, C')`, rows the reference's channels; 1 where a channel never changes.
 
     Raises:
         ValueError: If the shapes differ.
     """
-    if reference.shape != other.shape:
+    if reference.shape[-1] != other.shape[-1] or reference.ndim != 2 or other.ndim != 2:
         raise ValueError(
-            f"both brains must answer the same sounds on as many channels, got "
+            f"both brains must answer the same sounds, (C, N), got "
             f"{tuple(reference.shape)} and {tuple(other.shape)}"
         )
     return 1 - _standardised(reference) @ _standardised(other).T
@@ -68,6 +74,50 @@ def permutation(cost: Tensor) -> Tensor:
     if len(found.unique()) != len(cost):
         raise RuntimeError("optimal transport gave no permutation: the costs are degenerate")
     return found
+
+
+def neutral(cost: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Make unreliable channels equally costly to match with anything: they disturb no other match.
+
+    Args:
+        cost: `(C, C)`.
+        rows: Which of the reference's channels are reliable, bool `(C,)`.
+        columns: Which of the other brain's, bool `(C,)`.
+    """
+    return cost.where(rows[:, None] & columns, cost.max())
+
+
+def nearest(similarity: Tensor) -> Tensor:
+    """For each channel (row) the most similar slot (column) of a template; several may share one.
+
+    Args:
+        similarity: `(C, slots)`.
+
+    Raises:
+        ValueError: If it is not a finite matrix.
+
+    >>> nearest(torch.tensor([[0.1, 0.9, 0.0], [0.2, 0.8, 0.1]])).tolist()
+    [1, 1]
+    """
+    if similarity.ndim != 2 or not bool(similarity.isfinite().all()):
+        raise ValueError(f"a finite matrix is needed, got {tuple(similarity.shape)}")
+    return similarity.argmax(1)
+
+
+def surprise(log_probability: Tensor, counts: Tensor) -> Tensor:
+    """How badly each slot's predicted distribution fits each channel's counts.
+
+    Args:
+        log_probability: Predicted for every slot, `(B, slots, K, N)`.
+        counts: Spikes in each bin, any integer type, below K, `(B, C, N)`.
+
+    Returns:
+        Mean nats a bin, `(C, slots)`.
+    """
+    classes = log_probability.shape[-2]
+    happened = functional.one_hot(counts.long(), classes).movedim(-1, -2).to(log_probability)
+    total = torch.einsum("bckn,bskn->cs", happened, log_probability)
+    return -total / (counts.shape[0] * counts.shape[-1])
 
 
 def octave_error(reference_hz: Tensor, matched_hz: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""BetaICNet: one network for all animals, conditioned on each listener's θ."""
+"""One network for all animals: BetaICNet, conditioned on θ, and ABRNet, on thresholds."""
 
 import dataclasses
 import itertools
@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .icnet import CLASSES, CONTEXT_BINS, Encoder, EncoderConfig
+from .counts import Prediction
+from .icnet import CONTEXT_BINS, Decoder, Encoder, EncoderConfig
 from .layers import CausalConv
+from .objective import nats
 from .sound import BIN_SAMPLES
 from .theta import Listeners
 
@@ -25,7 +27,7 @@ class BetaICNetConfig:
     animals: int
     """Animals it is trained on, A."""
     channels: int = 512
-    """Response channels, C."""
+    """Response channels that it has for all brains: the slots of an alignment."""
     parameters: int = 6
     """Dimensions of θ, P."""
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
@@ -40,14 +42,37 @@ class BetaICNetConfig:
             raise ValueError(f"animals, channels and parameters must be positive: {self}")
 
 
-class Fusion(nn.Module):
-    """Latent and θ to logits of spike counts.
+@dataclasses.dataclass(frozen=True)
+class ABRNetConfig:
+    """What ABRNet is made of; the defaults are the published sizes."""
 
-    θ does not change within a frame, so its part of the first layer is a bias, and that layer's
-    convolution of the latent serves all listeners at once.
+    channels: int = 512
+    """Response channels that it has for all brains: the slots of an alignment."""
+    frequencies: int = 5
+    """Thresholds of a listener, F."""
+    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    """Sizes of the encoder."""
+
+    def __post_init__(self):
+        if min(self.channels, self.frequencies) < 1:
+            raise ValueError(f"channels and frequencies must be positive: {self}")
+
+
+class Fusion(nn.Module):
+    """Latent and what is known of a listener to features of that listener's responses.
+
+    Features are the latent and what the listener changes in it, little at the start: the network
+    begins as one for all brains, and learns how they differ.
+
+    The listener does not change within a frame, so its part of the first layer is a bias, and that
+    layer's convolution of the latent serves all listeners at once.
+
+    Args:
+        latent: Channels of the latent.
+        parameters: Numbers that describe a listener, P.
     """
 
-    def __init__(self, latent: int, parameters: int, channels: int):
+    def __init__(self, latent: int, parameters: int):
         super().__init__()
         widths = torch.linspace(latent + 3 * parameters, latent, FUSION_LAYERS + 1)
         widths = [round(width) for width in widths.tolist()]
@@ -56,43 +81,36 @@ class Fusion(nn.Module):
         self.layers = nn.ModuleList(
             CausalConv(i, o, FUSION_SIZE) for i, o in itertools.pairwise(widths)
         )
-        self.decoder = CausalConv(latent, channels * CLASSES, 1, activate=False)
+        with torch.no_grad():
+            self.layers[-1].conv.weight.mul_(0.1)
         self.latent = latent
-        self.channels = channels
 
-    @torch.no_grad()
-    def start_at(self, frequency: Tensor) -> None:
-        """Begin from each channel's own histogram of counts, `(C, K)`, rather than from chance."""
-        if frequency.shape != (self.channels, CLASSES):
-            raise ValueError(f"frequency must be ({self.channels}, {CLASSES}): {frequency.shape}")
-        self.decoder.conv.bias.copy_(frequency.clamp(min=1e-4).log().flatten())
-
-    def forward(self, latent: Tensor, theta: Tensor, crop: int = 0) -> Tensor:
-        """Logits of every listener for every sound.
+    def forward(self, latent: Tensor, listener: Tensor, crop: int = 0) -> Tensor:
+        """Features of every listener for every sound.
 
         Args:
             latent: `(B, latent, N)`.
-            theta: `(B, A, P)`, or `(1, A, P)` for the same listeners throughout.
+            listener: `(B, A, P)`, or `(1, A, P)` for the same listeners throughout.
             crop: Bins left out at the start, whose context is incomplete.
 
         Returns:
-            `(B, A, C, K, N − crop)`.
+            `(B, A, latent, N − crop)`.
         """
-        sounds, listeners, bins = len(latent), theta.shape[1], latent.shape[-1]
+        sounds, listeners = len(latent), listener.shape[1]
         first = self.layers[0]
-        on_latent, on_theta = first.conv.weight.split(
+        on_latent, on_listener = first.conv.weight.split(
             [self.latent, first.conv.weight.shape[1] - self.latent], dim=1
         )
         padded = functional.pad(latent, (first.padding, 0))
         from_latent = functional.conv1d(padded, on_latent, first.conv.bias)
-        embedded = self.embed(theta.transpose(1, 2))
-        from_theta = torch.einsum("ze,bea->baz", on_theta.sum(-1), embedded)
-        x = from_latent.unsqueeze(1) + from_theta.unsqueeze(-1)
+        embedded = self.embed(listener.transpose(1, 2))
+        from_listener = torch.einsum("ze,bea->baz", on_listener.sum(-1), embedded)
+        x = from_latent.unsqueeze(1) + from_listener.unsqueeze(-1)
         x = first.activation(x.expand(sounds, -1, -1, -1).flatten(0, 1))
         for layer in self.layers[1:]:
             x = layer(x)
-        logits = self.decoder(x[..., crop:])
-        return logits.view(sounds, listeners, self.channels, CLASSES, bins - crop)
+        changed = x.unflatten(0, (sounds, listeners))
+        return (latent.unsqueeze(1) + changed)[..., crop:]
 
 
 class BetaICNet(nn.Module):
@@ -105,7 +123,8 @@ class BetaICNet(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config.encoder)
-        self.fusion = Fusion(config.encoder.bottleneck, config.parameters, config.channels)
+        self.fusion = Fusion(config.encoder.bottleneck, config.parameters)
+        self.decoder = Decoder(config.encoder.bottleneck, config.channels)
         self.listeners = Listeners(
             config.animals, config.parameters, config.shared_drift, config.seed
         )
@@ -116,23 +135,47 @@ class BetaICNet(nn.Module):
         fusion = FUSION_LAYERS * (FUSION_SIZE - 1)
         return -(-self.encoder.receptive_samples // BIN_SAMPLES) + fusion
 
-    def forward(self, sound: Tensor, hours: Tensor, noise: Tensor) -> Tensor:
-        """Training: logits of each animal for frames with context.
+    def forward(
+        self,
+        sound: Tensor,
+        hours: Tensor,
+        noise: Tensor | None = None,
+        matching: Tensor | None = None,
+        animals: Tensor | slice = slice(None),
+    ) -> Prediction:
+        """Training: what animals answer to frames with context.
 
         Args:
             sound: Pressure [Pa], `(B, T)`, the first 2048 samples context.
             hours: When each animal heard it [h], `(B, A)`.
-            noise: Standard normal, `(B, A, P)`; zeros give the mean listener.
+            noise: Standard normal, `(B, A, P)`; None for the mean listener.
+            matching: Slot of each animal's channels, `(A, C)`; all slots if None.
+            animals: Which of the animals the axis A holds, if not all.
 
         Returns:
-            `(B, A, C, K, T // 32 − 64)`.
+            Of `T // 32 − 64` bins.
         """
-        theta = self.listeners.sample(hours, noise)
-        return self.fusion(self.encoder(sound), theta, crop=CONTEXT_BINS)
+        theta = self.listeners.theta(hours, animals)
+        if noise is not None:
+            theta = theta + self.listeners.deviation[animals] * noise
+        return self.predict(self.encoder(sound), theta, matching, CONTEXT_BINS)
 
     def latent(self, sound: Tensor) -> Tensor:
         """The part of a response that no listener changes: `(B, T)` to `(B, latent, N)`."""
         return self.encoder(sound)
+
+    def predict(
+        self, latent: Tensor, theta: Tensor, matching: Tensor | None = None, crop: int = 0
+    ) -> Prediction:
+        """What listeners answer, from latents.
+
+        Args:
+            latent: `(B, latent, N)`.
+            theta: `(B or 1, A, P)`.
+            matching: Slot of each listener's channels, `(A or 1, C)`; all slots if None.
+            crop: Bins left out at the start.
+        """
+        return self.decoder(self.fusion(latent, theta, crop), matching)
 
     def decode(self, latent: Tensor, theta: Tensor) -> Tensor:
         """Log-probabilities of counts from latents: θ `(B or 1, A, P)` to `(B, A, C, K, N)`."""
@@ -141,8 +184,7 @@ class BetaICNet(nn.Module):
                 f"theta must be (B, A, {self.config.parameters}) for this model, "
                 f"got {tuple(theta.shape)}"
             )
-        logits = self.fusion(latent, theta)
-        return logits.log_softmax(-2, dtype=torch.promote_types(logits.dtype, torch.float32))
+        return self.predict(latent, theta).log_probabilities()
 
     def respond(self, sound: Tensor, theta: Tensor) -> Tensor:
         """Log-probabilities of counts: `(B, T)` [Pa], θ `(B or 1, P)` to `(B, C, K, N)`."""
@@ -159,16 +201,67 @@ class BetaICNet(nn.Module):
         return torch.cat(pieces, dim=-1)
 
 
+class ABRNet(nn.Module):
+    """BetaICNet with brainstem thresholds in place of θ: known, not learned, and without noise."""
+
+    def __init__(self, config: ABRNetConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        self.fusion = Fusion(config.encoder.bottleneck, config.frequencies)
+        self.decoder = Decoder(config.encoder.bottleneck, config.channels)
+
+    def forward(
+        self, sound: Tensor, thresholds_db_spl: Tensor, matching: Tensor | None = None
+    ) -> Prediction:
+        """Training: what each animal answers to frames with context.
+
+        Args:
+            sound: Pressure [Pa], `(B, T)`, the first 2048 samples context.
+            thresholds_db_spl: Of each animal [dB SPL], `(B or 1, A, F)`.
+            matching: Slot of each animal's channels, `(A, C)`; all slots if None.
+
+        Raises:
+            ValueError: If a listener has not as many thresholds as the network knows.
+        """
+        return self.predict(self.encoder(sound), thresholds_db_spl, matching, CONTEXT_BINS)
+
+    def latent(self, sound: Tensor) -> Tensor:
+        """The part of a response that no listener changes: `(B, T)` to `(B, latent, N)`."""
+        return self.encoder(sound)
+
+    def predict(
+        self,
+        latent: Tensor,
+        thresholds_db_spl: Tensor,
+        matching: Tensor | None = None,
+        crop: int = 0,
+    ) -> Prediction:
+        """What listeners answer, from latents; thresholds `(B or 1, A, F)` [dB SPL]."""
+        if thresholds_db_spl.shape[-1] != self.config.frequencies:
+            raise ValueError(
+                f"thresholds at {self.config.frequencies} frequencies are needed, "
+                f"got {tuple(thresholds_db_spl.shape)}"
+            )
+        return self.decoder(self.fusion(latent, thresholds_db_spl / 100, crop), matching)
+
+
 def listener_cost(
-    model: BetaICNet, sound: Tensor, counts: Tensor, context_bins: int
+    model: BetaICNet,
+    sound: Tensor,
+    counts: Tensor,
+    context_bins: int,
+    matching: Tensor | None = None,
 ) -> Callable[[Tensor], Tensor]:
     """The cost of candidate listeners for one animal's responses; latents are computed once.
 
     Args:
         model: Its gradients are not needed, and switched off.
         sound: Frames with context [Pa], `(B, T)`.
-        counts: What the animal answered, aligned, `(B, C, N)`.
+        counts: What the animal answered, `(B, C, N)`.
         context_bins: Bins at the start of a frame that `counts` does not cover.
+        matching: Slot of each of its channels, those below 0 left out, `(C,)`; as the model's
+            own if None.
 
     Returns:
         A function of θ `(n, P)`: mean cross-entropy [nats a bin and channel], `(n,)`;
@@ -177,18 +270,14 @@ def listener_cost(
     model.requires_grad_(False).eval()
     with torch.no_grad():
         latent = model.latent(sound)
-    target = counts.long().clamp(max=CLASSES - 1)[:, None, :, None]
+    if matching is not None:
+        counts, matching = counts[:, matching >= 0], matching[matching >= 0][None]
+    weight = torch.ones(counts.shape[:2], device=latent.device)[:, None]
 
     def cost(theta: Tensor) -> Tensor:
-        candidates = theta.to(latent).unsqueeze(0)
-        logits = model.fusion(latent, candidates, crop=context_bins).float()
-        chosen = logits.gather(-2, target.expand(-1, len(theta), -1, -1, -1)).squeeze(-2)
-        return (logits.logsumexp(-2) - chosen).mean((0, 2, 3))
+        prediction = model.predict(latent, theta.to(latent)[None], matching, context_bins)
+        listeners = (-1, len(theta), -1, -1)
+        total = nats(prediction, counts[:, None].expand(*listeners), weight.expand(listeners[:3]))
+        return total / counts.numel()
 
     return cost
-
-
-def expected_counts(log_probability: Tensor) -> Tensor:
-    """Mean count, the last class taken as 4: `(*, K, N)` to `(*, N)`."""
-    counts = torch.arange(log_probability.shape[-2], device=log_probability.device)
-    return (log_probability.exp() * counts.unsqueeze(-1)).sum(-2)

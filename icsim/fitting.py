@@ -66,6 +66,22 @@ def dense_search(cost: Cost, starts: Tensor, points: int = 1024, seed: int = 0) 
     return _fit(torch.cat([candidates, found.candidates]), torch.cat([losses, found.losses]))
 
 
+def warm_descent(cost: Cost, known: Tensor, steps: int = 30, rate: float = 0.15) -> Fit:
+    """Try the mean of the known listeners and each of them, and descend from the best.
+
+    Args:
+        cost: Differentiable.
+        known: Listeners that the model was trained on, `(n, P)`.
+        steps: Of the descent.
+        rate: Its step, in logits.
+    """
+    candidates = torch.cat([known.mean(0, keepdim=True), known])
+    with torch.no_grad():
+        losses = _evaluate(cost, candidates)
+    found = descend(cost, candidates[losses.argmin()][None], steps, rate)
+    return _fit(torch.cat([candidates, found.candidates]), torch.cat([losses, found.losses]))
+
+
 def descend(cost: Cost, starts: Tensor, steps: int = 60, rate: float = 0.1) -> Fit:
     """Gradient descent from several starts at once, in the logits of θ.
 
@@ -126,21 +142,23 @@ def bayesian_search(
     return _fit(candidates.float(), losses.float())
 
 
-def laplace(cost: Cost, theta: Tensor, observations: float) -> Tensor:
+def laplace(cost: Cost, theta: Tensor, observations: float, step: float = 0.01) -> Tensor:
     """Posterior covariance of θ at a minimum, by the curvature of the cost.
 
     Args:
-        cost: Twice differentiable, in nats an observation.
+        cost: Differentiable, in nats an observation; its slopes are compared across the minimum.
         theta: The minimum, `(P,)`.
         observations: Independent observations behind the cost: bins times channels, fewer if they
             are correlated.
+        step: How far from the minimum, in units of θ.
 
     Returns:
         `(P, P)`, positive definite; no direction is less certain than a uniform box.
     """
-    hessian = torch.autograd.functional.hessian(
-        lambda point: cost(point.unsqueeze(0)).sum(), theta.detach()
-    )
+    steps = torch.eye(len(theta)).to(theta) * step
+    points = torch.cat([theta.detach() + steps, theta.detach() - steps]).requires_grad_()
+    (slopes,) = torch.autograd.grad(cost(points).sum(), points)
+    hessian = (slopes[: len(theta)] - slopes[len(theta) :]) / (2 * step)
     values, vectors = torch.linalg.eigh((hessian + hessian.T) / 2 * observations)
     uniform = 12.0  # one over the variance of a uniform density on [0, 1]
     return vectors @ torch.diag(1 / values.clamp(min=uniform)) @ vectors.T

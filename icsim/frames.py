@@ -13,7 +13,7 @@ from icsim.store import Cohort
 
 
 class Frames(Dataset):
-    """Frames of a cohort's sounds with the aligned counts of several animals.
+    """Frames of a cohort's sounds with the counts of several animals.
 
     A frame lies within one sound; what remains at a sound's end is left out. Every animal that
     heard the sound gives one of its presentations: the first, or, once `epoch` is set, another one
@@ -32,8 +32,8 @@ class Frames(Dataset):
         max_hours: Leave out presentations that began later than this [h].
 
     Raises:
-        ValueError: If an animal is missing, the animals differ in channels, only some of them are
-            aligned, a length is no multiple of a bin, or no frame is left.
+        ValueError: If an animal is missing, the animals differ in channels, a length is no multiple
+            of a bin, or no frame is left.
     """
 
     epoch: int | None = None
@@ -55,7 +55,6 @@ class Frames(Dataset):
         self.cohort, self.context, self.samples = cohort, context, samples
         self.animals = [cohort.animal(name) for name in animals]
         self.channels = _common_channels(self.animals)
-        _refuse_partly_aligned(self.animals)
         self._heard = [_heard(animal, max_hours) for animal in self.animals]
         self._frames = self._plan(_sounds(cohort, split))
 
@@ -66,11 +65,18 @@ class Frames(Dataset):
         """One frame: as `read` returns, without the axis B."""
         return {key: value[0] for key, value in self.read([index]).items()}
 
-    def read(self, indices: Iterable[int]) -> dict[str, Tensor]:
+    def sound_of(self, index: int) -> int:
+        """Which sound a frame is a part of."""
+        return self._frames[index][0]
+
+    def read(
+        self, indices: Iterable[int], animals: Sequence[int] | None = None
+    ) -> dict[str, Tensor]:
         """Several frames at once.
 
         Args:
             indices: Which frames, B of them.
+            animals: Places of the animals on the axis A, if not all in their order.
 
         Returns:
             `sound` `(B, context + samples)` [Pa]; `hours` `(B, A)` since the recording began, at
@@ -78,14 +84,20 @@ class Frames(Dataset):
             an animal did not hear the sound (its hours and counts are zeros); `sound_index` `(B,)`.
         """
         indices = [range(len(self))[int(index)] for index in indices]
-        shape = (len(indices), len(self.animals))
+        animals = range(len(self.animals)) if animals is None else animals
+        shape = (len(indices), len(animals))
         sound = torch.empty(len(indices), self.context + self.samples)
         hours, heard = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
         counts = torch.zeros(*shape, self.channels, self.samples // BIN_SAMPLES, dtype=torch.uint8)
         for row, index in enumerate(indices):
             number, start = self._frames[index]
             sound[row] = self.cohort.pressure(number, start - self.context, start + self.samples)
-            self._fill(index, hours.numpy()[row], heard.numpy()[row], counts.numpy()[row])
+            for column, animal in enumerate(animals):
+                read = self._answer(index, animal)
+                if read is not None:
+                    hours[row, column], block = read
+                    heard[row, column] = True
+                    counts.numpy()[row, column] = block.T
         sound_index = torch.tensor([self._frames[index][0] for index in indices])
         return {
             "sound": sound,
@@ -95,18 +107,17 @@ class Frames(Dataset):
             "sound_index": sound_index,
         }
 
-    def _fill(self, index: int, hours: np.ndarray, heard: np.ndarray, counts: np.ndarray) -> None:
-        """What each animal answered to one frame, written where the batch wants it."""
-        number, start = self._frames[index]
+    def _answer(self, index: int, which: int) -> tuple[float, np.ndarray] | None:
+        """When one animal heard a frame [h] and its counts `(N, C)`, if it did."""
+        (number, start), presented = self._frames[index], self._heard[which]
+        if number not in presented:
+            return None
         bins = slice(start // BIN_SAMPLES, (start + self.samples) // BIN_SAMPLES)
-        for a, (animal, presented) in enumerate(zip(self.animals, self._heard, strict=True)):
-            if number not in presented:
-                continue
-            turn = 0 if self.epoch is None else index + self.epoch
-            which = presented[number][turn % len(presented[number])]
-            hours[a] = animal.presentations[which].time_h + start / SAMPLE_RATE / 3600
-            heard[a] = True
-            counts[a] = animal.block(which, bins.start, bins.stop).T
+        turn = 0 if self.epoch is None else index + self.epoch
+        chosen = presented[number][turn % len(presented[number])]
+        animal = self.animals[which]
+        time_h = animal.presentations[chosen].time_h + start / SAMPLE_RATE / 3600
+        return time_h, animal.block(chosen, bins.start, bins.stop)
 
     def _plan(self, sounds: list[int]) -> list[tuple[int, int]]:
         """Sound and first sample of every frame."""
@@ -172,13 +183,3 @@ def _common_channels(animals: list[AnimalRecording]) -> int:
         each = ", ".join(f"{animal.name} {animal.channels}" for animal in animals)
         raise ValueError(f"animals differ in channels: {each}; train on those that agree")
     return animals[0].channels
-
-
-def _refuse_partly_aligned(animals: list[AnimalRecording]) -> None:
-    aligned = [animal.name for animal in animals if animal.permutation is not None]
-    others = [animal.name for animal in animals if animal.permutation is None]
-    if aligned and others:
-        raise ValueError(
-            f"aligned: {', '.join(aligned)}; not aligned: {', '.join(others)}; their channels do "
-            "not correspond: run the alignment for all animals"
-        )

@@ -1,15 +1,15 @@
-"""The encoder of sounds that every network of this project shares."""
+"""The encoder and decoder that every network of this project shares, and ICNet, made of both."""
 
 import dataclasses
 import itertools
 
+import torch
 from torch import Tensor, nn
 
+from .counts import CLASSES, Prediction
 from .layers import CausalConv, SincFilters, symlog
 from .sound import BIN_SAMPLES
-
-CLASSES = 5
-"""Count classes: 0, 1, 2, 3 and at least 4 spikes a bin. Source: arXiv 2506.03088."""
+from .theta import HOURS
 
 CONTEXT_BINS = 64
 """Response bins cropped from the start of a training frame. Source: arXiv 2506.03088."""
@@ -81,3 +81,105 @@ class Encoder(nn.Module):
         whole = sound.shape[-1] // BIN_SAMPLES * BIN_SAMPLES
         filtered = symlog(self.sinc(self.config.input_scale * sound[:, :whole]))
         return self.bottleneck(self.strided(filtered))
+
+
+class Decoder(nn.Module):
+    """Pointwise convolution from features to logits of counts, channel by channel.
+
+    Args:
+        features: Z.
+        slots: Channels that it has rows for.
+    """
+
+    def __init__(self, features: int, slots: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(slots * CLASSES, features))
+        self.bias = nn.Parameter(torch.zeros(slots * CLASSES))
+        nn.init.xavier_uniform_(self.weight)
+        self.slots = slots
+
+    @torch.no_grad()
+    def start_at(self, frequency: Tensor) -> None:
+        """Begin from each channel's own histogram of counts, `(slots, K)`, not from chance."""
+        if frequency.shape != (self.slots, CLASSES):
+            raise ValueError(f"frequency must be ({self.slots}, {CLASSES}): {frequency.shape}")
+        self.bias.copy_(frequency.clamp(min=1e-4).log().flatten())
+
+    def forward(self, features: Tensor, matching: Tensor | None = None) -> Prediction:
+        """Predict the channels of each animal.
+
+        Args:
+            features: `(B, A, Z, N)`.
+            matching: Slot of each channel of each animal, `(A or 1, C)`; negative numbers give any
+                channel. All slots in their order if None.
+        """
+        if matching is None:
+            return Prediction(features, self.weight[None], self.bias[None])
+        slots = matching.clamp(min=0)
+        weight = self.weight.unflatten(0, (self.slots, CLASSES))[slots]
+        bias = self.bias.unflatten(0, (self.slots, CLASSES))[slots]
+        return Prediction(features, weight.flatten(1, 2), bias.flatten(1, 2))
+
+
+@dataclasses.dataclass(frozen=True)
+class ICNetConfig:
+    """What ICNet is made of. Source of its own encoder's sizes (128 kernels of 64): ICNet, 2023."""
+
+    animals: int = 1
+    """Branches: animals with a decoder of their own, A."""
+    channels: int = 512
+    """Response channels of each, C."""
+    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    """Sizes of the encoder."""
+
+    def __post_init__(self):
+        if min(self.animals, self.channels) < 1:
+            raise ValueError(f"animals and channels must be positive: {self}")
+
+
+class ICNet(nn.Module):
+    """Sound and time to the counts of the animals it was trained on: one encoder, many decoders."""
+
+    def __init__(self, config: ICNetConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config.encoder)
+        latent = config.encoder.bottleneck
+        # A pointwise convolution of time, which multiplies: at the start it changes nothing.
+        self.drift = nn.Parameter(torch.zeros(config.animals, latent))
+        self.gain = nn.Parameter(torch.ones(config.animals, latent))
+        self.decoder = Decoder(latent, config.animals * config.channels)
+        rows = torch.arange(config.animals * config.channels).view(config.animals, -1)
+        self.register_buffer("rows", rows, persistent=False)
+
+    def forward(
+        self, sound: Tensor, hours: Tensor, animals: Tensor | slice = slice(None)
+    ) -> Prediction:
+        """What branches predict for frames with context.
+
+        Args:
+            sound: Pressure [Pa], `(B, T)`, the first 2048 samples context.
+            hours: When each animal heard it [h], `(B, A)`.
+            animals: Which of the animals the axis A holds, if not all.
+
+        Returns:
+            Of `T // 32 − 64` bins, channels in the order recorded.
+        """
+        return self.predict(self.latent(sound), hours, animals, CONTEXT_BINS)
+
+    def latent(self, sound: Tensor) -> Tensor:
+        """What all branches share: `(B, T)` to `(B, latent, N)`."""
+        return self.encoder(sound)
+
+    def predict(
+        self,
+        latent: Tensor,
+        hours: Tensor,
+        animals: Tensor | slice = slice(None),
+        crop: int = 0,
+    ) -> Prediction:
+        """What branches predict, from latents; the first `crop` bins are left out."""
+        time = (hours / HOURS).unsqueeze(-1)
+        factor = self.gain[animals] + self.drift[animals] * time
+        features = latent[..., crop:].unsqueeze(1) * factor.unsqueeze(-1)
+        return self.decoder(features, self.rows[animals])

@@ -10,14 +10,32 @@ MINIMUM_EDGE_HZ = 50.0
 """Floor of a filter's lower edge and of its bandwidth [Hz]."""
 
 
+BLOCK = 32
+"""Samples that the sinc filters make at a time, as one product of matrices (chosen here)."""
+
+
 def symlog(x: Tensor) -> Tensor:
     """Symmetric logarithm `sign(x) · ln(1 + |x|)`: odd, linear near zero.
 
     >>> symlog(torch.tensor([-1.0, 0.0, 1.0])).tolist()
     [-0.6931471824645996, 0.0, 0.6931471824645996]
     """
-    # Not sign(x) · ln(1 + |x|): at silence its gradient would be zero, and it is one.
-    return x.clamp(min=0).log1p() - torch.relu(-x).log1p()
+    return _SymmetricLog.apply(x)
+
+
+class _SymmetricLog(torch.autograd.Function):
+    """In few passes over memory, and with its true slope of one at silence, where sign has none."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.abs().log1p_().copysign_(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream):
+        (x,) = ctx.saved_tensors
+        return upstream / x.abs().add_(1)
 
 
 class SincFilters(nn.Module):
@@ -56,9 +74,19 @@ class SincFilters(nn.Module):
     def forward(self, sound: Tensor) -> Tensor:
         """Filter causally: `(B, T)` to `(B, filters, T)`, in float32 whatever the autocast."""
         with torch.autocast(sound.device.type, enabled=False):
-            kernels = self.kernels().unsqueeze(1)
-            padded = functional.pad(sound.to(kernels.dtype), (kernels.shape[-1] - 1, 0))
-            return functional.conv1d(padded.unsqueeze(1), kernels)
+            kernels = self.kernels()
+            filters, taps = kernels.shape
+            samples = sound.shape[-1]
+            blocks = -(-samples // BLOCK)
+            # One input channel makes convolutions slow. As a product of matrices: all windows of
+            # the sound with all filters at all their places in a block.
+            around = (taps - 1, blocks * BLOCK - samples)
+            windows = functional.pad(sound.to(kernels.dtype), around)
+            windows = windows.unfold(-1, BLOCK + taps - 1, BLOCK)
+            placed = functional.pad(kernels, (0, BLOCK)).repeat(1, BLOCK)
+            placed = placed[:, : BLOCK * (BLOCK + taps - 1)].reshape(filters * BLOCK, -1)
+            filtered = (windows @ placed.T).unflatten(-1, (filters, BLOCK))
+            return filtered.transpose(1, 2).flatten(2)[..., :samples]
 
 
 class CausalConv(nn.Module):
@@ -80,6 +108,8 @@ class CausalConv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, inputs, L)` to `(B, outputs, L // stride)`."""
+        if torch.is_autocast_enabled(x.device.type):  # before padding: half the memory to move
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         return self.activation(self.conv(functional.pad(x, (self.padding, 0))))
 
 

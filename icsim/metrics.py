@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from .objective import LARGEST_COUNT
+from .counts import LARGEST_COUNT
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,26 +3,91 @@
 import torch
 from torch import Tensor
 
-LARGEST_COUNT = 4
-"""Counts above it fall into its class. Source: arXiv 2506.03088."""
+from .counts import CLASSES, LARGEST_COUNT, Prediction
+
+CHUNK = 2**20
+"""Logits that are written out at a time: few enough for a processor's cache (chosen here)."""
 
 
-def cross_entropy(logits: Tensor, counts: Tensor, heard: Tensor) -> Tensor:
+def cross_entropy(prediction: Prediction, counts: Tensor, weight: Tensor) -> Tensor:
     """Mean cross-entropy of spike counts.
 
     Args:
-        logits: `(B, A, C, K, N)`.
+        prediction: For B sounds, A animals and C channels.
         counts: Spikes in each bin, any integer type, `(B, A, C, N)`.
-        heard: Which animal heard which sound, bool `(B, A)`; the rest does not count.
+        weight: Of each sound, animal and channel, `(B, A, C)`: zero where an animal did not hear a
+            sound, or where a channel is set apart.
 
     Returns:
-        Nats a bin and channel, a scalar; zero if nobody heard anything.
+        Nats a bin and channel, a scalar; zero if all weights are.
     """
-    target = counts.long().clamp(max=LARGEST_COUNT).unsqueeze(-2)
-    logits = logits.float()
-    nats = logits.logsumexp(-2) - logits.gather(-2, target).squeeze(-2)
-    weight = heard.to(nats)
-    return (nats.mean((-2, -1)) * weight).sum() / weight.sum().clamp(min=1)
+    total = nats(prediction, counts, weight).sum()
+    return total / (weight.sum() * counts.shape[-1]).clamp(min=1)
+
+
+def nats(prediction: Prediction, counts: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy of each animal, summed over sounds, channels and bins; as `cross_entropy`.
+
+    Logits are never all in memory: a chunk of them is decoded, compared and turned into gradients
+    before the next one, in the precision of the features and with sums in float32.
+
+    Returns:
+        `(A,)`.
+    """
+    animals = counts.shape[1]
+    features = prediction.features.expand(-1, animals, -1, -1)
+    rows = prediction.weight.expand(animals, -1, -1)
+    bias = prediction.bias.expand(animals, -1)
+    return _DecodedCrossEntropy.apply(features, rows, bias, counts, weight)
+
+
+class _DecodedCrossEntropy(torch.autograd.Function):
+    """Decoder, softmax and cross-entropy in one; gradients are made on the way forward."""
+
+    @staticmethod
+    def forward(ctx, features, rows, bias, counts, weight):
+        wanted = any(ctx.needs_input_grad[:3])
+        grads = [torch.zeros_like(t) for t in (features, rows, bias)] if wanted else None
+        total = features.new_zeros(counts.shape[1], dtype=torch.float32)
+        for animal in range(counts.shape[1]):
+            kernel = rows[animal].to(features.dtype)
+            offset = bias[animal].float()[:, None]
+            step = max(1, CHUNK // (kernel.shape[0] * counts.shape[-1]))
+            for start in range(0, len(features), step):
+                part = slice(start, start + step)
+                x = features[part, animal]
+                logits = ((kernel @ x).float() + offset).unflatten(1, (-1, CLASSES))
+                target = counts[part, animal].long().clamp(max=LARGEST_COUNT).unsqueeze(2)
+                share = weight[part, animal].float()
+                largest = logits.amax(2, keepdim=True)
+                chosen = logits.gather(2, target) - largest
+                odds = logits.sub_(largest).exp_()
+                norm = odds.sum(2, keepdim=True)
+                total[animal] += ((norm.log() - chosen).sum(-1).squeeze(-1) * share).sum()
+                if wanted:
+                    slope = odds.div_(norm)
+                    slope.scatter_add_(2, target, slope.new_full((), -1.0).expand_as(target))
+                    slope = slope.mul_(share[..., None, None]).flatten(1, 2)
+                    grads[2][animal] += slope.sum((0, 2))
+                    slope = slope.to(features.dtype)
+                    grads[0][part, animal] = kernel.T @ slope
+                    grads[1][animal] += (slope @ x.transpose(1, 2)).sum(0)
+        if wanted:
+            ctx.save_for_backward(*grads)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream):
+        features, rows, bias = ctx.saved_tensors
+        by_animal = upstream.to(features.dtype)
+        return (
+            features * by_animal[None, :, None, None],
+            rows * upstream[:, None, None],
+            bias * upstream[:, None],
+            None,
+            None,
+        )
 
 
 def listener_divergence(deviation: Tensor) -> Tensor:

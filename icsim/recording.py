@@ -11,6 +11,22 @@ from torch import Tensor
 from icsim.chunks import Rows, connect, write_attributes
 from icsim.sound import BIN_SAMPLES
 
+ALIGNMENT = "default"
+"""Name of the alignment that is meant where none is named."""
+
+APART = -1
+"""Slot of a channel that answers to nothing, and is compared with nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Alignment:
+    """Where an animal's channels belong among those that a model has for all brains."""
+
+    matching: Tensor
+    """Slot of each recorded channel, or `APART`; several may share one. `(C,)`"""
+    slots: int
+    """Channels of the model, at least one more than the largest slot."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SoundEntry:
@@ -81,31 +97,26 @@ class AnimalRecording:
     channels: int
     presentations: list[Presentation]
     _rows: Rows = dataclasses.field(repr=False)
-    _permutation: np.ndarray | None = dataclasses.field(repr=False)
+    _alignments: dict[str, Alignment] = dataclasses.field(repr=False)
 
-    def counts(
-        self, presentation_index: int, start: int = 0, stop: int | None = None, aligned: bool = True
-    ) -> Tensor:
+    def counts(self, presentation_index: int, start: int = 0, stop: int | None = None) -> Tensor:
         """Spike counts of one presentation.
 
         Args:
             presentation_index: Which of `presentations`.
             start: First bin of the presentation.
             stop: The bin after the last; the end when None.
-            aligned: Order the channels by the stored permutation, if there is one.
 
         Returns:
-            uint8 `(N, C)`.
+            uint8 `(N, C)`, in the order recorded.
 
         Raises:
             ValueError: If there is no such presentation or bin, or a chunk is damaged.
         """
-        block = self.block(presentation_index, start, stop, aligned)
+        block = self.block(presentation_index, start, stop)
         return torch.from_numpy(np.array(block, order="C"))
 
-    def block(
-        self, presentation_index: int, start: int = 0, stop: int | None = None, aligned: bool = True
-    ) -> np.ndarray:
+    def block(self, presentation_index: int, start: int = 0, stop: int | None = None) -> np.ndarray:
         """`counts` as an array that may be the cache's own: read-only, and not copied if it can."""
         if not 0 <= presentation_index < len(self.presentations):
             raise ValueError(
@@ -115,33 +126,39 @@ class AnimalRecording:
         shown = self.presentations[presentation_index]
         stop = shown.bins if stop is None else stop
         require_range(f"{self.name}, presentation {presentation_index}", start, stop, shown.bins)
-        rows = self._rows.read(shown.start_bin + start, shown.start_bin + stop)
-        return rows if self._permutation is None or not aligned else rows[:, self._permutation]
+        return self._rows.read(shown.start_bin + start, shown.start_bin + stop)
 
-    @property
-    def permutation(self) -> Tensor | None:
-        """`(C,)`: aligned channel c is the recorded channel `permutation[c]`; None if not found."""
-        return None if self._permutation is None else torch.from_numpy(self._permutation.copy())
+    def alignment(self, name: str = ALIGNMENT) -> Alignment | None:
+        """Which channel of a model each channel belongs to, if that was found."""
+        return self._alignments.get(name)
 
-    def set_permutation(self, permutation: Tensor | np.ndarray | Sequence[int]) -> None:
-        """Store the channel permutation, in place of an earlier one, in a single write.
+    def set_alignment(
+        self, matching: Tensor | Sequence[int], slots: int, name: str = ALIGNMENT
+    ) -> None:
+        """Store an alignment, in place of an earlier one of that name, in a single write.
 
         Other processes that have opened the cohort see it when they open it again.
 
         Args:
-            permutation: `(C,)`: aligned channel c is the recorded channel `permutation[c]`.
+            matching: As `Alignment.matching`.
+            slots: As `Alignment.slots`.
+            name: A cohort can hold several.
 
         Raises:
-            ValueError: If it is not a permutation of this animal's channels.
+            ValueError: If there is not one slot for each channel of this animal.
         """
-        order = checked_permutation(self.name, permutation, self.channels)
+        found = checked_alignment(self.name, matching, slots, self.channels)
         place = connect(self._rows.url, read_only=False)
-        write_attributes(place, alignment_group(self.name), {"permutation": order.tolist()})
-        self._permutation = order
+        kept = {
+            k: {"matching": a.matching.tolist(), "slots": a.slots}
+            for k, a in (self._alignments | {name: found}).items()
+        }
+        write_attributes(place, alignment_group(self.name), kept)
+        self._alignments[name] = found
 
 
 def alignment_group(name: str) -> str:
-    """Where an animal's permutation lies in the cohort."""
+    """Where an animal's alignments lie in the cohort."""
     return f"animals/{name}/alignment"
 
 
@@ -156,17 +173,17 @@ def placed(
     ]
 
 
-def checked_permutation(
-    name: str, order: Tensor | np.ndarray | Sequence[int], channels: int
-) -> np.ndarray:
-    """The permutation as int64 `(C,)`, if it is one."""
-    order = np.array(order)
-    if order.shape != (channels,) or not np.array_equal(np.sort(order), np.arange(channels)):
+def checked_alignment(
+    name: str, matching: Tensor | Sequence[int], slots: int, channels: int
+) -> Alignment:
+    """The alignment, if it has a slot or `APART` for each channel of the animal."""
+    matching = torch.as_tensor(matching).long()
+    if matching.shape != (channels,) or bool(((matching < APART) | (matching >= slots)).any()):
         raise ValueError(
-            f"{name}: not a permutation of its {channels} channels; "
-            f"give each of 0 to {channels - 1} once"
+            f"{name}: no alignment of its {channels} channels with {slots} slots; "
+            f"give each channel a number from 0 to {slots - 1}, or {APART} to set it apart"
         )
-    return order.astype(np.int64)
+    return Alignment(matching, slots)
 
 
 def require_range(what: str, start: int, stop: int, length: int) -> None:

@@ -6,7 +6,7 @@ A cohort is a Zarr 3 store, on a local disk or any place that fsspec reaches:
     pressure                     all sounds, one after the other [Pa], chunks of about 1 s
     animals/<name>/zarr.json     status, thresholds, presentations, and which chunks must be there
     animals/<name>/counts        all presentations, one after the other, `(N, C)` spikes a bin
-    animals/<name>/alignment     the channel permutation, once it has been found
+    animals/<name>/alignment     which channels belong together, once that has been found
     animals/<name>/truth         simulated animals alone; read by `Cohort.truth` and nothing else
 
 What must be there is written last, so that an interrupted write is known for what it is. To remove
@@ -31,7 +31,7 @@ from icsim.recording import (
     Recording,
     SoundEntry,
     alignment_group,
-    checked_permutation,
+    checked_alignment,
     placed,
     require_range,
 )
@@ -222,9 +222,10 @@ class Cohort:
             gone.append(f"{base}/truth/zarr.json")
         chunks.refuse_missing(self.path, gone, remedy)
         thresholds, frequencies = stored["thresholds_db_spl"], stored["abr_frequencies_hz"]
-        order = (chunks.read_attributes(place, alignment_group(name)) or {}).get("permutation")
-        if order is not None:
-            order = checked_permutation(name, order, stored["channels"])
+        alignments = {
+            key: checked_alignment(name, channels=stored["channels"], **found)
+            for key, found in (chunks.read_attributes(place, alignment_group(name)) or {}).items()
+        }
         self._animals[name] = AnimalRecording(
             name=name,
             status=stored["status"],
@@ -234,7 +235,7 @@ class Cohort:
             channels=stored["channels"],
             presentations=placed(stored["presentations"], self.sounds),
             _rows=chunks.Rows(self.path, f"{base}/counts", stored["finished"]["token"]),
-            _permutation=order,
+            _alignments=alignments,
         )
 
 

@@ -52,26 +52,25 @@ class Listeners(nn.Module):
         """Standard deviation of θ, `(A, P)`."""
         return self.log_deviation.exp()
 
-    def theta(self, hours: Tensor) -> Tensor:
+    def theta(self, hours: Tensor, animals: Tensor | slice = slice(None)) -> Tensor:
         """Mean θ of each animal at a time since its recording began.
 
         Args:
             hours: `(*, A)` [h].
+            animals: Which of the animals the axis A holds, if not all.
 
         Returns:
             `(*, A, P)` in the open unit box.
         """
         time = (hours / HOURS).unsqueeze(-1)
-        moved = time_transfer(self.mean, self.shift, self.rate, self.onset, time)
-        return torch.sigmoid(moved)
+        drift = [self.shift, self.rate, self.onset]
+        if len(self.shift) > 1:
+            drift = [each[animals] for each in drift]
+        return torch.sigmoid(time_transfer(self.mean[animals], *drift, time))
 
     def at(self, hours: float = 0.0) -> Tensor:
         """Mean θ of every animal at one time since its recording began [h], `(A, P)`."""
         return self.theta(self.mean.new_full((len(self.mean),), hours))
-
-    def sample(self, hours: Tensor, noise: Tensor) -> Tensor:
-        """θ with its uncertainty: `noise` is standard normal, `(*, A, P)`."""
-        return self.theta(hours) + self.deviation * noise
 
     @torch.no_grad()
     def project(self) -> None:

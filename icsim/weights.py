@@ -55,12 +55,12 @@ def save_network(path: str | Path, network: nn.Module, **facts) -> None:
     save_tensors(path, network.state_dict(), metadata)
 
 
-def load_network(path: str | Path, constructor: Callable) -> tuple[nn.Module, dict]:
+def load_network(path: str | Path, *constructors: Callable) -> tuple[nn.Module, dict]:
     """Rebuild a network as it was saved.
 
     Args:
         path: From `save_network`.
-        constructor: Its class.
+        constructors: Its class, or several of which it may be.
 
     Returns:
         The network in evaluation mode, and its facts.
@@ -69,11 +69,12 @@ def load_network(path: str | Path, constructor: Callable) -> tuple[nn.Module, di
         ValueError: If the file is damaged or holds another architecture; the message says which.
     """
     tensors, metadata = load_tensors(path)
+    by_name = {constructor.__name__: constructor for constructor in constructors}
     found = metadata.get("architecture")
-    if found != constructor.__name__:
-        raise ValueError(f"{path}: holds a {found}, not a {constructor.__name__}")
-    config_class = typing.get_type_hints(constructor.__init__)["config"]
-    network = constructor(config_from_dict(config_class, metadata["config"]))
+    if found not in by_name:
+        raise ValueError(f"{path}: holds a {found}, not a {' or '.join(by_name)}")
+    config_class = typing.get_type_hints(by_name[found].__init__)["config"]
+    network = by_name[found](config_from_dict(config_class, metadata["config"]))
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

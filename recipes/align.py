@@ -1,15 +1,26 @@
-"""Align the channels of all animals with one reference brain, and note it in the cohort.
+"""Align the channels of all animals, and note in the cohort which belong together.
 
 `python -m recipes.align --cohort COHORT`
 """
 
 import dataclasses
+from typing import Literal
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from icsim.alignment import correlation_distance, permutation, smooth
+from icsim.alignment import (
+    correlation_distance,
+    nearest,
+    neutral,
+    octave_error,
+    permutation,
+    smooth,
+)
+from icsim.frames import recording_pairs
+from icsim.metrics import repeatability
+from icsim.recording import ALIGNMENT, APART
 from icsim.store import Cohort
 from recipes.state import run
 
@@ -19,42 +30,89 @@ class Config:
     """One alignment."""
 
     cohort: str
-    """The cohort; each animal's permutation is written into it."""
-    reference: str | None = None
-    """Animal whose order the others take; the first seen one with normal hearing if not given."""
+    """The cohort; each animal's alignment is written into it."""
+    method: Literal["template", "permutation"] = "template"
+    """Each channel takes the most similar one of several normal brains, or, as published, a
+    permutation makes each brain's channels those of one reference brain."""
+    reference: list[str] | None = None
+    """Brains whose channels make the template (one for a permutation); by default the first three
+    seen animals with normal hearing (the first)."""
     smooth_bins: int = 8
     """Bins that are averaged before channels are compared."""
+    reliable: float = 0.1
+    """Correlation of a channel's smoothed answers to the same sound below which it is set apart."""
+    name: str = ALIGNMENT
+    """Of the alignment: a cohort can hold several."""
 
 
-def align(config: Config) -> dict[str, float]:
-    """Find and store every permutation; returns the mean cost of each animal's matches."""
+def align(config: Config) -> dict[str, dict]:
+    """Find and store every alignment.
+
+    Returns:
+        For each animal the channels set apart, and the mean correlation of the others with their
+        matches.
+    """
     cohort = Cohort.open(config.cohort)
-    reference = config.reference or reference_animal(cohort)
-    target = sound_responses(cohort, reference, config.smooth_bins)
-    costs = {}
+    references = reference_brains(cohort, config)
+    relied = {name: reliable_channels(cohort, name, config) for name in cohort.animals()}
+    heard = {name: sound_responses(cohort, name, config.smooth_bins) for name in references}
+    template = torch.cat([heard[name][relied[name]] for name in references])
+    report = {}
     for name in tqdm(cohort.animals(), desc="aligning brains", unit="animal"):
-        own = target if name == reference else sound_responses(cohort, name, config.smooth_bins)
-        cost = correlation_distance(target, own)
-        found = torch.arange(len(cost)) if name == reference else permutation(cost)
-        cohort.animal(name).set_permutation(found)
-        costs[name] = cost[torch.arange(len(cost)), found].mean().item()
-    return costs
+        own = heard.get(name)
+        own = sound_responses(cohort, name, config.smooth_bins) if own is None else own
+        if config.method == "permutation":
+            cost = correlation_distance(heard[references[0]], own)
+            order = permutation(neutral(cost, relied[references[0]], relied[name]))
+            matching, slots = order.argsort(), len(order)
+            likeness = 1 - cost[matching, torch.arange(slots)]
+        else:
+            cost = correlation_distance(own, template)
+            matching, slots = nearest(1 - cost), len(template)
+            likeness = 1 - cost[torch.arange(len(own)), matching]
+        kept = relied[name]
+        cohort.animal(name).set_alignment(matching.where(kept, APART), slots, config.name)
+        apart = (~kept).nonzero().flatten().tolist()
+        report[name] = {"apart": apart, "correlation": likeness[kept].mean().item()}
+    return report
 
 
-def reference_animal(cohort: Cohort) -> str:
-    """The first seen animal with normal hearing.
+def reference_brains(cohort: Cohort, config: Config) -> list[str]:
+    """The brains that others are aligned with.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If none is named and no seen animal has normal hearing.
     """
-    for name in cohort.animals("seen"):
-        if cohort.animal(name).status == "NH":
-            return name
-    raise ValueError("no seen animal with normal hearing: name the --reference")
+    most = 1 if config.method == "permutation" else 3
+    if config.reference:
+        if len(config.reference) > most and most == 1:
+            raise ValueError(f"a permutation has one reference brain, not {config.reference}")
+        return config.reference
+    normal = [name for name in cohort.animals("seen") if cohort.animal(name).status == "NH"]
+    if not normal:
+        raise ValueError("no seen animal with normal hearing: name the --reference")
+    return normal[:most]
+
+
+def reliable_channels(cohort: Cohort, name: str, config: Config) -> Tensor:
+    """Which channels answer alike when a sound comes again, bool `(C,)`.
+
+    Only training and validation sounds count. Where none was heard twice, every channel that is not
+    constant is taken to be reliable.
+    """
+    animal = cohort.animal(name)
+    pairs = recording_pairs(cohort, name, ["train", "validation"])
+    if not pairs:
+        return sound_responses(cohort, name, config.smooth_bins).std(-1) > 0
+    trials = [
+        torch.cat([smooth(animal.counts(t[turn]).T, config.smooth_bins) for _, t in pairs], -1)
+        for turn in range(2)
+    ]
+    return repeatability(*trials).correlation >= config.reliable
 
 
 def sound_responses(cohort: Cohort, name: str, smooth_bins: int) -> Tensor:
-    """Unaligned smoothed responses to all training sounds, in the sounds' order, `(C, N)`.
+    """Smoothed responses to all training sounds, in the sounds' order, `(C, N)`.
 
     Sounds heard several times are averaged.
     """
@@ -62,13 +120,54 @@ def sound_responses(cohort: Cohort, name: str, smooth_bins: int) -> Tensor:
     by_sound: dict[int, list[Tensor]] = {}
     for which, shown in enumerate(animal.presentations):
         if cohort.sounds[shown.sound].split == "train":
-            counts = animal.counts(which, aligned=False).T
+            counts = animal.counts(which).T
             by_sound.setdefault(shown.sound, []).append(smooth(counts, smooth_bins))
     if not by_sound:
         raise ValueError(f"{name} heard no training sound: there is nothing to align it by")
     return torch.cat([torch.stack(by_sound[s]).mean(0) for s in sorted(by_sound)], dim=-1)
 
 
+def place_on_map(cf_hz: Tensor, best_modulation_hz: Tensor) -> Tensor:
+    """Where simulated channels lie [octaves], `(C, 2)`; modulation rates count half."""
+    return torch.stack([cf_hz.log2(), best_modulation_hz.log2() / 2], -1)
+
+
+def slot_places(cohort: Cohort, config: Config) -> Tensor:
+    """True place of each slot on the map, `(slots, 2)`, where animals are simulated; else NaN."""
+    references = reference_brains(cohort, config)
+    slots = cohort.animal(references[0]).alignment(config.name).slots
+    places = torch.full((slots, 2), torch.nan)
+    for name in references:
+        matching, truth = cohort.animal(name).alignment(config.name).matching, cohort.truth(name)
+        kept = matching != APART
+        axes = (torch.tensor(truth[axis]) for axis in ("cf_hz", "best_modulation_hz"))
+        places[matching[kept]] = place_on_map(*axes)[kept]
+    return places
+
+
+def octave_errors(cohort: Cohort, config: Config) -> dict[str, dict[str, float]]:
+    """Median error of matched characteristic frequencies by animal [octaves], before and after.
+
+    Only the animals whose channels make no slots themselves; simulated ones, as the truth is asked.
+    """
+    references = reference_brains(cohort, config)
+    unaligned = torch.tensor(cohort.truth(references[0])["cf_hz"])
+    slots_hz = 2 ** slot_places(cohort, config)[:, 0]
+    errors: dict[str, dict[str, float]] = {"before alignment": {}, "after alignment": {}}
+    for name in cohort.animals():
+        found = cohort.animal(name).alignment(config.name)
+        if name in references or found is None:
+            continue
+        own, kept = torch.tensor(cohort.truth(name)["cf_hz"]), found.matching != APART
+        known = kept & slots_hz[found.matching.clamp(min=0)].isfinite()
+        errors["before alignment"][name] = octave_error(unaligned, own)
+        errors["after alignment"][name] = octave_error(slots_hz[found.matching[known]], own[known])
+    return errors
+
+
 if __name__ == "__main__":
-    for animal, cost in run(align, Config).items():
-        print(f"{animal}: mean cost of matched channels {cost:.3f}")
+    for animal, found in run(align, Config).items():
+        print(
+            f"{animal}: mean correlation of matched channels {found['correlation']:.3f}, "
+            f"{len(found['apart'])} set apart"
+        )

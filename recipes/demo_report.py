@@ -21,9 +21,9 @@ from torch import Tensor
 from compensation.masks import Masks
 from compensation.prescriptions import nal_r, nal_r_gains_db
 from evaluation.neural import restoration
-from icsim.alignment import octave_error
 from icsim.audiogram import Audiogram
-from icsim.conditional import BetaICNet, expected_counts
+from icsim.conditional import BetaICNet
+from icsim.counts import expected_counts
 from icsim.frames import recording_pairs
 from icsim.metrics import feve
 from icsim.recording import Presentation
@@ -31,8 +31,7 @@ from icsim.simulation.animal import Animal, animal_from
 from icsim.sound import BIN_SAMPLES, RESPONSE_RATE, SAMPLE_RATE, calibrate, level, resample
 from icsim.store import Cohort
 from icsim.weights import load_network, load_tensors
-from recipes import figures, judge
-from recipes.align import reference_animal
+from recipes import align, figures, judge
 from recipes.state import run
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -66,6 +65,8 @@ class Demo:
     model: BetaICNet
     known: list[str]
     """Animals that the model was trained on."""
+    matching: dict[str, Tensor]
+    """Slots of every animal's channels in the model, those below 0 left out, `(C,)`."""
     aid: Masks
     fits: dict[str, dict]
     """Fits of unseen animals, by name."""
@@ -95,10 +96,16 @@ class Demo:
             return torch.tensor(self.fits[name]["theta"])[None]
         return self.model.listeners.at(hours)[self.known.index(name)].detach()[None]
 
-    def predict(self, theta: Tensor, sounds: Tensor) -> Tensor:
-        """Expected counts of one listener by the model, `(B, C, N)`."""
+    def predict(self, name: str, theta: Tensor, sounds: Tensor) -> Tensor:
+        """Expected counts on one animal's kept channels if its θ were `(1, P)`, `(B, C, N)`."""
+        matching = self.matching[name]
         with torch.no_grad():
-            return expected_counts(self.model.respond(sounds, theta))
+            expected = expected_counts(self.model.respond(sounds, theta))
+        return expected[:, matching[matching >= 0]]
+
+    def kept(self, name: str) -> Tensor:
+        """Which of an animal's channels are not set apart, bool `(C,)`."""
+        return self.matching[name] >= 0
 
     def truth(self, name: str) -> Animal:
         """The simulated animal itself."""
@@ -162,6 +169,10 @@ def read(out: Path) -> Demo:
         cohort=cohort,
         model=model,
         known=facts["animals"],
+        matching={
+            **dict(zip(facts["animals"], torch.tensor(facts["matching"]), strict=True)),
+            **{name: torch.tensor(fit["matching"]) for name, fit in found.items()},
+        },
         aid=device,
         fits=dict(sorted(found.items())),
         ears={name: judge.audiogram(cohort, name) for name in sorted(found)},
@@ -292,7 +303,7 @@ def newcomers(demo: Demo) -> dict:
         for name, fit in demo.fits.items()
     ]
     thetas = [tuple(fit["theta"]) for fit in fits]
-    errors = octave_errors(demo.cohort)
+    errors = align.octave_errors(demo.cohort, align.Config(demo.cohort.path))
     return {
         "fits": fits,
         "same": len(set(thetas)) < len(thetas),
@@ -398,26 +409,13 @@ def explained_by(demo: Demo, name: str, theta: Tensor) -> float | None:
     """Median FEVE over an animal's test sounds if its θ were `(1, P)`."""
     animal, found = demo.cohort.animal(name), []
     for sound, trials in recording_pairs(demo.cohort, name, "test"):
-        expected = demo.predict(theta, demo.cohort.pressure(sound)[None])[0]
-        first, second = (animal.counts(trial).T for trial in trials[:2])
+        expected = demo.predict(name, theta, demo.cohort.pressure(sound)[None])[0]
+        first, second = (animal.counts(trial).T[demo.kept(name)] for trial in trials[:2])
         try:
             found.append(feve(expected, first, second).item())
         except ValueError:  # nothing repeatable to explain
             continue
     return _median(found)
-
-
-def octave_errors(cohort: Cohort) -> dict[str, dict[str, float]]:
-    """Median error of matched characteristic frequencies by animal, before and after alignment."""
-    reference = reference_animal(cohort)
-    target = torch.tensor(cohort.truth(reference)["cf_hz"])
-    errors: dict[str, dict[str, float]] = {"before alignment": {}, "after alignment": {}}
-    for name in cohort.animals():
-        own, order = torch.tensor(cohort.truth(name)["cf_hz"]), cohort.animal(name).permutation
-        if name != reference and order is not None:
-            errors["before alignment"][name] = octave_error(target, own)
-            errors["after alignment"][name] = octave_error(target, own[order])
-    return errors
 
 
 def missing_reasons(path: Path) -> dict[str, str]:
@@ -478,18 +476,18 @@ def _recorded(
     sound, trial, shown = _speech_trial(demo, name)
     pressure = demo.cohort.pressure(sound)[None]
     animal, hours = demo.cohort.animal(name), shown.time_h
-    recorded = animal.counts(trial).T.float()
+    kept = demo.kept(name)
+    recorded = animal.counts(trial).T[kept].float()
     thetas = {predicted: demo.theta(name, hours)} | dict(others or {})
-    images = {title: demo.predict(theta, pressure)[0] for title, theta in thetas.items()}
+    images = {title: demo.predict(name, theta, pressure)[0] for title, theta in thetas.items()}
     with torch.no_grad():
         expected = demo.truth(name).expected_counts(pressure, hours)[0]
-    order = animal.permutation
-    images["true expectation"] = expected if order is None else expected[order]
+    images["true expectation"] = expected[kept]
     top, part = figures.brightest(list(images.values())), _window(recorded)
     images = {f"{name}: one recorded trial": recorded} | images
-    reference = demo.truth(reference_animal(demo.cohort)).cf_hz
+    cf_hz = demo.truth(name).cf_hz[kept]
     shown_part = [image[:, part] for image in images.values()]
-    return figures.responses(shown_part, list(images), 1, reference, top)
+    return figures.responses(shown_part, list(images), 1, cf_hz, top)
 
 
 def _level_dependence(demo: Demo) -> Figure:
@@ -499,8 +497,8 @@ def _level_dependence(demo: Demo) -> Figure:
     curves, styles = {}, {}
     for name, status in zip(_normal_and_worst(demo), ("NH", "HI"), strict=False):
         with torch.no_grad():
-            true = demo.truth(name).expected_counts(sounds)
-        found = {"predicted": demo.predict(demo.theta(name), sounds), "true": true}
+            true = demo.truth(name).expected_counts(sounds)[:, demo.kept(name)]
+        found = {"predicted": demo.predict(name, demo.theta(name), sounds), "true": true}
         for what, counts in found.items():
             line = "-" if what == "predicted" else "--"
             curves[f"{name}, {what}"] = counts.mean((1, 2))
@@ -603,7 +601,7 @@ def band_levels(sounds: Tensor, centres_hz: Tensor) -> Tensor:
 
 def _normal_and_worst(demo: Demo) -> list[str]:
     """A known animal with normal hearing, and the one that hears worst."""
-    normal = reference_animal(demo.cohort)
+    normal = next(n for n in demo.known if demo.cohort.animal(n).status == "NH")
     hears = {n: demo.cohort.animal(n).thresholds_db_spl for n in demo.known if n != normal}
     hears = {n: t.sum().item() for n, t in hears.items() if t is not None}
     return [normal, *([max(hears, key=hears.__getitem__)] if hears else [])]

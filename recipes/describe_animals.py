@@ -1,22 +1,25 @@
-"""Measure the simulated animals: the tables of `docs/simulation.md`.
+"""Measure the simulated animals: the tables and figures of `docs/simulation.md`.
 
-`python -m recipes.describe_animals`
+`python -m recipes.describe_animals --out docs/images`
 """
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from icsim.alignment import correlation_distance, octave_error, permutation
 from icsim.metrics import repeatability
-from icsim.simulation.abr import ABR_FREQUENCIES_HZ, abr_thresholds
+from icsim.simulation.abr import ABR_FREQUENCIES_HZ
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.simulation.cochlea import filter_sound
 from icsim.simulation.midbrain import draw_counts, expected_count
 from icsim.simulation.sounds import embedded_sounds
-from icsim.sound import calibrate
+from icsim.sound import SAMPLE_RATE, calibrate
+from recipes import animal_figures as draw
+from recipes import animal_measurements as measure
 from recipes.state import run, seeded
 
 
@@ -24,6 +27,8 @@ from recipes.state import run, seeded
 class Config:
     """How much is measured."""
 
+    out: str | None = None
+    """Folder of the figures; without one there are only tables."""
     listeners: int = 100
     """Animals whose thresholds are measured, of each hearing."""
     brains: int = 8
@@ -32,32 +37,53 @@ class Config:
     """Channels of each."""
     seconds: float = 12.0
     """Sounds that they hear [s]."""
+    scatters: tuple[float, ...] = (0.0, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
+    """Private deviations of channels, in units of the spread over the map, that are compared."""
+    scatter_channels: tuple[int, ...] = (128, 256)
+    """Channels of the brains in which they are."""
+    scatter_brains: int = 5
+    """How many brains."""
+    scatter_seconds: float = 30.0
+    """Sounds that they hear [s]."""
+    figure_channels: int = 64
+    """Channels of the animal in the figures."""
     seed: int = 0
     """Of animals and sounds."""
 
 
+HEARINGS = (("NH", 0.0), ("HI", 0.4), ("HI", 1.0), ("HI", 1.8), ("hidden", 0.0))
+"""Hearing and severity of the animals whose thresholds are measured."""
+
+
 def describe(config: Config) -> str:
-    """Three tables in Markdown: thresholds, responses by level, likeness of healthy brains."""
+    """Tables in Markdown: thresholds, responses, likeness of brains, scatter; and the figures."""
+    heard = {
+        (hearing, severity): measure.audiograms(hearing, severity, config.listeners, config.seed)
+        for hearing, severity in HEARINGS
+    }
     sounds = embedded_sounds((0.0, 0.0, config.seconds * 6), config.seed, 5.0)
     speech = torch.cat([s.pressure for s in sounds if s.kind == "speech"]).unsqueeze(0)
     everything = torch.cat([calibrate(s.pressure, 65.0) for s in sounds]).unsqueeze(0)
     brains = [Animal(draw_anatomy(config.channels, config.seed + n)) for n in range(config.brains)]
-    return "\n\n".join(
-        [thresholds(config), responses(brains, speech, config), likeness(brains, everything)]
-    )
+    tables = [
+        thresholds(heard),
+        responses(brains, speech, config),
+        loudness(brains, speech[0]),
+        likeness(brains, everything),
+        scatter(config),
+    ]
+    if config.out:
+        tables.append(figures(config, heard, speech[0]))
+    return "\n\n".join(tables)
 
 
-def thresholds(config: Config) -> str:
-    """Mean and SD of measured thresholds [dB SPL], by hearing."""
+def thresholds(heard: dict[tuple[str, float], Tensor]) -> str:
+    """Mean and SD of measured thresholds [dB SPL], by hearing and severity."""
     lines = [["", *(f"{hz / 1000:g} kHz" for hz in ABR_FREQUENCIES_HZ)]]
-    for hearing, severity in (("NH", 0.0), ("HI", 1.0), ("hidden", 0.0)):
-        measured = []
-        for n in tqdm(range(config.listeners), desc=f"thresholds, {hearing}"):
-            animal = Animal(draw_anatomy(4, config.seed + n), draw_loss(hearing, severity, n))
-            measured.append(abr_thresholds(animal, seeded(config.seed, n)))
-        table = torch.stack(measured)
+    for (hearing, severity), table in heard.items():
         spread = zip(table.mean(0).tolist(), table.std(0).tolist(), strict=True)
-        lines.append([hearing, *(f"{mean:.1f} ({sd:.1f})" for mean, sd in spread)])
+        name = f"{hearing}, severity {severity:g}" if severity else hearing
+        lines.append([name, *(f"{mean:.1f} ({sd:.1f})" for mean, sd in spread)])
     return _markdown(lines)
 
 
@@ -90,43 +116,120 @@ def responses(brains: list[Animal], speech: Tensor, config: Config) -> str:
                     100 * (repeated > 0.22).float().mean(),
                 ]
             )
-        counts, whole, left, correlation, above = torch.tensor(found).mean(0).tolist()
-        lines.append(
-            [
-                f"{level_db_spl:g}",
-                f"{counts:.2f}",
-                f"{whole:.2f}",
-                f"{left:.2f}",
-                f"{correlation:.2f}",
-                f"{above:.0f} %",
-            ]
-        )
+        *values, above = torch.tensor(found).mean(0).tolist()
+        numbers = [f"{value:.2f}" for value in values]
+        lines.append([f"{level_db_spl:g}", *numbers, f"{above:.0f} %"])
     return _markdown(lines)
 
 
-@torch.no_grad()
 def likeness(brains: list[Animal], sounds: Tensor) -> str:
     """Each brain from the mean of the others, matched on noise-free responses: what is shared."""
-    subbands = filter_sound(sounds)
-    heard = [brain.expected_counts(subbands)[0] for brain in tqdm(brains, desc="likeness")]
-    rows = []
-    for n, own in enumerate(heard):
-        matched, before, after = [], [], []
-        for other, brain in zip(heard, brains, strict=True):
-            if other is own:
-                continue
-            order = permutation(correlation_distance(own, other))
-            matched.append(other[order])
-            before.append(octave_error(brains[n].cf_hz, brain.cf_hz))
-            after.append(octave_error(brains[n].cf_hz, brain.cf_hz[order]))
-        error = (torch.stack(matched).mean(0) - own).square().sum()
-        explained = 1 - error / (own - own.mean(-1, keepdim=True)).square().sum()
-        rows.append([explained, torch.tensor(before).median(), torch.tensor(after).median()])
-    low, high = torch.tensor(rows).min(0).values, torch.tensor(rows).max(0).values
+    found = measure.likeness(brains, filter_sound(sounds))
+    low, high = found.min(0).values, found.max(0).values
     names = ["explained variance", "octave error before matching", "octave error after"]
     lines = [["of each brain", "least", "most"]]
     lines += [[name, f"{low[i]:.2f}", f"{high[i]:.2f}"] for i, name in enumerate(names)]
     return _markdown(lines)
+
+
+def loudness(brains: list[Animal], speech: Tensor) -> str:
+    """Mean counts a bin in speech of the same brains with every hearing, severity 1."""
+    levels_db_spl = torch.tensor([40.0, 65.0, 90.0])
+    lines = [["level [dB SPL]", "NH", "HI, severity 1", "hidden"]]
+    found = []
+    for n, brain in enumerate(tqdm(brains, desc="loudness")):
+        heard = [
+            Animal(brain.anatomy, draw_loss(hearing, 1.0, n)) for hearing in ("NH", "HI", "hidden")
+        ]
+        counts = measure.speech_responses(heard, speech, levels_db_spl)
+        found.append(counts.mean((2, 3)))
+    for level_db_spl, counts in zip(levels_db_spl, torch.stack(found).mean(0).T, strict=True):
+        lines.append([f"{level_db_spl:g}", *(f"{count:.2f}" for count in counts.tolist())])
+    return _markdown(lines)
+
+
+def scatter(config: Config) -> str:
+    """What brains explain of one another, by the private scatter of their channels."""
+    sounds = embedded_sounds((0.0, 0.0, config.scatter_seconds), config.seed, 2.5)
+    subbands = filter_sound(torch.stack([calibrate(s.pressure, 65.0) for s in sounds]))
+    predictors = ("matched by correlation", "matched on the map", "best of all", "no scatter")
+    lines = [["channels", "scatter", *predictors]]
+    for channels in config.scatter_channels:
+        for deviation in tqdm(config.scatters, desc=f"scatter, {channels} channels"):
+            brains = [
+                Animal(draw_anatomy(channels, config.seed + n, deviation))
+                for n in range(config.scatter_brains)
+            ]
+            found = measure.shared_variance(brains, subbands)
+            low, high = found.min(0).values.tolist(), found.max(0).values.tolist()
+            cells = zip(found.mean(0).tolist(), low, high, strict=True)
+            cells = [f"{mean:.3f} ({least:.2f}–{most:.2f})" for mean, least, most in cells]
+            lines.append([str(channels), f"{deviation:g}", *cells])
+    return _markdown(lines)
+
+
+def figures(config: Config, thresholds_db_spl: dict, speech: Tensor) -> str:
+    """Measure and draw one animal, healthy and with each loss; a table says it in numbers."""
+    anatomy = draw_anatomy(config.figure_channels, config.seed, coverage_spread=0.0)
+    anatomy = dataclasses.replace(anatomy, dead=())  # which have nothing to show
+    losses = {name: draw_loss(name, 1.0, config.seed) for name in ("NH", "HI", "hidden")}
+    losses["HI, no central gain"] = dataclasses.replace(losses["HI"], central_gain=1.0)
+    animals = {name: Animal(anatomy, loss) for name, loss in losses.items()}
+    cf_hz, best_hz = animals["NH"].cf_hz, animals["NH"].best_modulation_hz
+    frequencies_hz = 2 ** torch.arange(8.0, 13.45, 1 / 6)
+    levels_db_spl = torch.arange(0.0, 101.0, 5.0)
+    tones = measure.tone_responses(list(animals.values()), frequencies_hz, levels_db_spl)
+    tones = dict(zip(animals, tones, strict=True))
+    tuned = {name: measure.criterion_levels(tones[name], levels_db_spl) for name in ("NH", "HI")}
+    sharp = {name: measure.sharpness(curves, frequencies_hz) for name, curves in tuned.items()}
+    grown = {name: measure.rate_levels(t, frequencies_hz, cf_hz) for name, t in tones.items()}
+    rates_hz = 4 * 2 ** (torch.arange(14) / 2)
+    locked, mean = measure.modulation_transfer(animals["NH"], rates_hz, seed=config.seed)
+    excerpt = speech[: round(SAMPLE_RATE)]
+    spoken = torch.tensor([40.0, 65.0, 90.0])
+    three = ["NH", "HI", "hidden"]
+    images = measure.speech_responses([animals[name] for name in three], excerpt, spoken)
+    hours, heard_at = torch.arange(0.0, 12.0), torch.tensor([0.0, 4.0, 10.0])
+    drifting = {}
+    for hearing, n in (("NH", 2), ("NH", 3), ("HI", 0), ("HI", 3), ("hidden", 0), ("hidden", 1)):
+        loss = draw_loss(hearing, 1.0, config.seed + n)
+        name = f"{hearing}, {loss.drift_db_per_hour:.2f} dB/h"
+        drifting[name] = measure.threshold_shifts(Animal(anatomy, loss), hours)
+    same = calibrate(excerpt, 65.0).expand(len(heard_at), -1)
+    with torch.no_grad():
+        later = animals["HI"].expected_counts(same, heard_at)
+    groups = {"below 600 Hz: all hair cells": cf_hz < 600, "above 1.5 kHz: loss": cf_hz > 1500}
+    shown = _nearest(cf_hz, (700, 1500, 3000, 6000)), _nearest(best_hz, (12, 30, 80, 180))
+    drawn = {
+        "audiograms": draw.audiograms(thresholds_db_spl),
+        "tuning": draw.tuning(frequencies_hz, tuned, sharp, shown[0], unheard_db_spl=105),
+        "rate_levels": draw.rate_levels(levels_db_spl, grown, groups),
+        "modulation": draw.modulation(rates_hz, locked, mean, best_hz, shown[1]),
+        "speech": draw.speech(images, three, spoken.tolist(), cf_hz),
+        "drift": draw.drift(hours, drifting, later, heard_at.tolist(), cf_hz),
+    }
+    Path(config.out).mkdir(parents=True, exist_ok=True)
+    for name, figure in drawn.items():
+        draw.save(figure, Path(config.out) / f"{name}.png")
+    peak = (rates_hz[locked.argmax(0)] / best_hz).log2().abs()
+    soft, loud = (
+        rates_hz[measure.modulation_transfer(animals["NH"], rates_hz, level)[0].argmax(0)]
+        for level in (45.0, 85.0)
+    )
+    fallen = {
+        name: (own[-1] < 0.5 * own.max(0).values).float().mean() for name, own in grown.items()
+    }
+    lines = [["figures in numbers", "NH", "HI, severity 1"]]
+    lines.append(["median Q10", *(f"{sharp[n][1].nanmedian():.2f}" for n in ("NH", "HI"))])
+    lines.append(["falling by half at 100 dB SPL", *(f"{fallen[n]:.0%}" for n in ("NH", "HI"))])
+    lines.append(["octaves from best to peak rate, median", f"{peak.median():.2f}", ""])
+    moved = (soft / loud).log2().abs().median()
+    lines.append(["octaves from peak at 45 to peak at 85 dB SPL, median", f"{moved:.2f}", ""])
+    return _markdown(lines)
+
+
+def _nearest(values: Tensor, wanted: Sequence[float]) -> list[int]:
+    return [int((values / value).log2().abs().argmin()) for value in wanted]
 
 
 def _entropy(probability: Tensor) -> Tensor:

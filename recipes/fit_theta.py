@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -12,13 +13,23 @@ from torch import Tensor
 from tqdm import tqdm
 
 from icsim.conditional import BetaICNet, listener_cost
-from icsim.fitting import Fit, bayesian_search, dense_search, descend, laplace, sobol
+from icsim.fitting import (
+    Cost,
+    Fit,
+    bayesian_search,
+    dense_search,
+    descend,
+    laplace,
+    sobol,
+    warm_descent,
+)
 from icsim.frames import Frames
 from icsim.icnet import CONTEXT_BINS
+from icsim.recording import ALIGNMENT
 from icsim.sound import BIN_SAMPLES, SAMPLE_RATE
 from icsim.store import Cohort
 from icsim.weights import load_network
-from recipes import figures
+from recipes import figures, networks
 from recipes.state import run, seeded, write_json
 
 
@@ -34,9 +45,14 @@ class Config:
     """Its name; aligned before."""
     out: str
     """Folder for `<animal>.json` and figures."""
-    method: Literal["bayesian", "descent"] = "bayesian"
+    alignment: str = ALIGNMENT
+    """The alignment that the model was trained with."""
+    rounds: int = 1
+    """How often channels are matched again, with what the model says of the listener found, and
+    the listener is fitted again; 0 keeps the alignment as it is."""
+    method: Literal["bayesian", "descent"] = "descent"
     """How θ is searched."""
-    start: Literal["sobol", "animals"] = "sobol"
+    start: Literal["sobol", "animals"] = "animals"
     """Begin with well-spread points, or with the animals that the model knows."""
     initial: int = 8
     """Sobol points to begin with."""
@@ -44,12 +60,14 @@ class Config:
     """Evaluations of a Bayesian search."""
     within: float = 1.02
     """Ratio to the target, the best of a dense search, that counts as found."""
-    dense: int = 1024
-    """Points of the dense search."""
+    dense: int | None = None
+    """Points of a dense search, which shows how good the fit is; none if not given."""
     first_hours: float = 2.0
     """Use what was heard in this time [h]."""
+    seconds_a_sound: float = 15.0
+    """Use at most so much of each sound [s]."""
     seconds: float = 30.0
-    """Use at most so much sound [s]."""
+    """Use at most so much in all [s]."""
     seed: int = 0
     """Of starts and of the choice of frames."""
 
@@ -58,36 +76,85 @@ def fit_theta(config: Config) -> dict:
     """Search; write the fit as JSON and its course and loss surface as figures; return the JSON."""
     model, _ = load_network(config.model, BetaICNet)
     cohort = Cohort.open(config.cohort)
-    if cohort.animal(config.animal).permutation is None:
-        raise ValueError(f"{config.animal} is not aligned: run recipes.align first")
+    matching = stored_matching(cohort, config.animal, config.alignment, model)
     batch = first_frames(cohort, config)
-    cost = listener_cost(model, batch["sound"], batch["counts"][:, 0], CONTEXT_BINS)
     known = model.listeners.at().detach()
-    target = dense_search(cost, known, config.dense, config.seed)
-    fit = _search(config, cost, known, target.loss)
-    reached = (fit.course() <= config.within * target.loss).nonzero()
-    posterior = laplace(cost, fit.theta, batch["counts"].numel() / correlated_bins())
+    started = time.monotonic()
+    fit, cost, matching = fit_listener(model, batch, matching, config)
+    seconds = time.monotonic() - started
+    observations = batch["counts"].numel() / correlated_bins()
+    posterior = laplace(cost, fit.theta, observations)
     result = {
         "animal": config.animal,
         "theta": fit.theta.tolist(),
         "deviation": posterior.diagonal().sqrt().tolist(),
         "covariance": posterior.tolist(),
+        "matching": matching.tolist(),
         "loss": fit.loss,
-        "target_loss": target.loss,
-        "loss_ratio": fit.loss / target.loss,
-        "target_theta": target.theta.tolist(),
         "evaluations": fit.evaluations,
-        "evaluations_to_target": reached[0].item() + 1 if len(reached) else None,
+        "seconds": seconds,
         "course": fit.course().tolist(),
         "method": f"{config.method} from {config.start}",
     }
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    course = figures.search_course({result["method"]: fit.course()}, target.loss)
-    course.savefig(out / f"{config.animal}-course.png", dpi=110)
-    surface(cost, known, fit, target).savefig(out / f"{config.animal}-surface.png", dpi=110)
+    marks = {"fit": fit.theta}
+    if config.dense:
+        target = dense_search(cost, known, config.dense, config.seed)
+        marks["dense search"] = target.theta
+        reached = (fit.course() <= config.within * target.loss).nonzero()
+        result |= {
+            "target_loss": target.loss,
+            "loss_ratio": fit.loss / target.loss,
+            "target_theta": target.theta.tolist(),
+            "evaluations_to_target": reached[0].item() + 1 if len(reached) else None,
+        }
+        course = figures.search_course({result["method"]: fit.course()}, target.loss)
+        course.savefig(out / f"{config.animal}-course.png", dpi=110)
+    surface(cost, known, fit.theta, marks).savefig(out / f"{config.animal}-surface.png", dpi=110)
     write_json(out / f"{config.animal}.json", result)
     return result
+
+
+def fit_listener(
+    model: BetaICNet, batch: dict[str, Tensor], matching: Tensor, config: Config
+) -> tuple[Fit, Cost, Tensor]:
+    """Find θ, and match channels again for the listener found, in turns.
+
+    Returns:
+        The fit, the cost with the final matching, and that matching.
+    """
+
+    def cost_of(matching: Tensor) -> Cost:
+        counts = batch["counts"][:, 0]
+        return listener_cost(model, batch["sound"], counts, CONTEXT_BINS, matching)
+
+    cost = cost_of(matching)
+    fit = search(config, cost, model.listeners.at().detach())
+    for _ in range(config.rounds):
+        matching = networks.rematch(
+            model, batch["sound"], batch["counts"][:, 0], fit.theta, matching
+        )
+        cost = cost_of(matching)
+        fit = descend(cost, fit.theta[None], 20)
+    return fit, cost, matching
+
+
+def stored_matching(cohort: Cohort, animal: str, alignment: str, model: BetaICNet) -> Tensor:
+    """Slots of an animal's channels in a model, `(C,)`.
+
+    Raises:
+        ValueError: If the animal is not aligned, or not with this model's channels.
+    """
+    found = cohort.animal(animal).alignment(alignment)
+    if found is None:
+        raise ValueError(f"{animal} is not aligned as {alignment!r}: run recipes.align first")
+    if found.slots != model.config.channels:
+        raise ValueError(
+            f"{animal} is aligned with {found.slots} channels, the model has "
+            f"{model.config.channels}: align as before its training"
+        )
+    return found.matching
 
 
 def first_frames(cohort: Cohort, config: Config) -> dict[str, Tensor]:
@@ -97,9 +164,16 @@ def first_frames(cohort: Cohort, config: Config) -> dict[str, Tensor]:
         ValueError: If it heard nothing in that time.
     """
     frames = Frames(cohort, [config.animal], "train", max_hours=config.first_hours)
-    most = max(1, int(config.seconds * SAMPLE_RATE / frames.samples))
-    chosen = torch.randperm(len(frames), generator=seeded(config.seed))[:most]
-    return frames.read(sorted(chosen.tolist()))
+    frame_s = frames.samples / SAMPLE_RATE
+    each, most = int(config.seconds_a_sound / frame_s), int(config.seconds / frame_s)
+    taken: dict[int, int] = {}
+    chosen = []
+    for index in torch.randperm(len(frames), generator=seeded(config.seed)).tolist():
+        sound = frames.sound_of(index)
+        taken[sound] = taken.get(sound, 0) + 1
+        if taken[sound] <= max(1, each):
+            chosen.append(index)
+    return frames.read(sorted(chosen[: max(1, most)]))
 
 
 def correlated_bins() -> float:
@@ -110,31 +184,42 @@ def correlated_bins() -> float:
     return 0.020 * SAMPLE_RATE / BIN_SAMPLES
 
 
-def surface(cost, known: Tensor, fit: Fit, target: Fit, points: int = 17):
+def surface(cost: Cost, known: Tensor, centre: Tensor, marks: dict[str, Tensor], points: int = 17):
     """The cost over the plane of the known animals' first two principal components, as a figure."""
-    centre = fit.theta
+    losses, directions = plane(cost, known, centre, points)
+    return figures.loss_surface(centre, directions, losses, REACH, marks)
+
+
+REACH = 0.6
+"""Half width of a loss surface, in units of θ."""
+
+
+@torch.no_grad()
+def plane(cost: Cost, known: Tensor, centre: Tensor, points: int) -> tuple[Tensor, Tensor]:
+    """The cost on a grid, `(points, points)`, and the directions of its axes, `(2, P)`."""
     directions = torch.linalg.svd(known - known.mean(0), full_matrices=False)[2][:2]
     if len(directions) < 2:
-        directions = torch.eye(known.shape[-1])[:2]
-    grid = torch.linspace(-0.6, 0.6, points)
+        directions = torch.eye(max(2, known.shape[-1]))[:2, : known.shape[-1]]
+    grid = torch.linspace(-REACH, REACH, points)
     second, first = torch.meshgrid(grid, grid, indexing="ij")
-    plane = torch.stack([first, second], -1).flatten(0, 1) @ directions + centre
-    with torch.no_grad():
-        losses = torch.cat([cost(part.clamp(0, 1)) for part in plane.split(32)])
-    marks = {"fit": fit.theta, "dense search": target.theta}
-    return figures.loss_surface(centre, directions, losses.view(points, points), 0.6, marks)
+    candidates = torch.stack([first, second], -1).flatten(0, 1) @ directions + centre
+    losses = torch.cat([cost(part.clamp(0, 1)) for part in candidates.split(8)])
+    return losses.view(points, points), directions
 
 
-def _search(config: Config, cost, known: Tensor, target: float) -> Fit:
+def search(config: Config, cost: Cost, known: Tensor) -> Fit:
+    """Find θ as the configuration says, from animals `(n, P)` if it starts from these."""
     parameters = known.shape[-1]
-    starts = sobol(config.initial, parameters, config.seed) if config.start == "sobol" else known
+    starts = known
+    if config.start == "sobol":
+        starts = sobol(config.initial, parameters, config.seed)
     if config.method == "descent":
-        return descend(cost, starts)
+        return warm_descent(cost, starts)
     with tqdm(total=config.evaluations, desc=f"fitting θ of {config.animal}", unit="trial") as bar:
 
         def show(count: int, best: float) -> None:
             bar.n = count
-            bar.set_postfix(nats=f"{best:.4f}", target=f"{config.within * target:.4f}")
+            bar.set_postfix(nats=f"{best:.4f}")
 
         return bayesian_search(cost, starts, config.evaluations, seed=config.seed, progress=show)
 

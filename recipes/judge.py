@@ -21,7 +21,8 @@ from evaluation.neural import discrepancies, pooled_interval, pooled_restoration
 from evaluation.quality import hasqi, level_change, pesq, si_sdr
 from evaluation.table import Score, markdown, rows, summarise, write_csv
 from icsim.audiogram import Audiogram
-from icsim.conditional import BetaICNet, expected_counts
+from icsim.conditional import BetaICNet
+from icsim.counts import expected_counts
 from icsim.simulation.animal import Animal, animal_from
 from icsim.simulation.noises import speech_shaped_noise
 from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, calibrate, level, mix

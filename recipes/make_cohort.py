@@ -4,6 +4,7 @@ Run the same command again to go on.
 """
 
 import dataclasses
+import itertools
 import math
 import shutil
 from collections.abc import Iterator
@@ -53,13 +54,15 @@ class Config:
     validation_s: float = 20.0
     """Validation sounds [s]."""
     test_s: float = 60.0
-    """Test sounds, each heard twice [s]."""
+    """Test sounds [s]; these and the validation sounds are heard twice."""
     sounds: str | None = None
     """Folder of sound files in place of the embedded sounds."""
     hours: float = 11.0
     """Length of each recording [h]; presentations are spread over it."""
     longest_s: float = 30.0
     """Longest sound [s]."""
+    scatter: float = 0.1
+    """Private deviation of each channel, in units of the spread over the map."""
     seed: int = 0
     """Of sounds, animals and responses."""
 
@@ -144,23 +147,26 @@ def simulated_animal(config: Config, number: int) -> Animal:
     """Animal `number` of the cohort, as its member says; each has a seed of its own."""
     member, seed = config.members[number], 1000 * config.seed + number
     loss = draw_loss(member.hearing, member.severity, seed)
-    return Animal(draw_anatomy(config.channels, seed), loss)
+    return Animal(draw_anatomy(config.channels, seed, config.scatter), loss)
 
 
 def schedule(config: Config, cohort: Cohort, number: int) -> list[tuple[int, float]]:
-    """When one animal hears which sound: `(index, hours)`, test sounds twice, in private order.
+    """When one animal hears which sound: `(index, hours)`, in private order.
+
+    Training sounds come once, the others twice, which says how far a channel can be relied on.
 
     Raises:
         ValueError: If the sounds are longer than the recording.
     """
-    heard = [s.index for s in cohort.sounds for _ in range(2 if s.split == "test" else 1)]
-    longest_h = max(s.samples for s in cohort.sounds) / SAMPLE_RATE / 3600
-    if len(heard) * longest_h > config.hours:
-        needed = math.ceil(len(heard) * longest_h)
-        raise ValueError(f"{len(heard)} presentations do not fit {config.hours} h: use {needed} h")
+    heard = [s for s in cohort.sounds for _ in range(1 if s.split == "train" else 2)]
     order = torch.randperm(len(heard), generator=seeded(config.seed, number, 1)).tolist()
-    step = (config.hours - longest_h) / max(1, len(heard) - 1)
-    return [(heard[which], step * place) for place, which in enumerate(order)]
+    lengths_h = [heard[which].samples / SAMPLE_RATE / 3600 for which in order]
+    pause_h = (config.hours - sum(lengths_h)) / max(1, len(heard) - 1)
+    if pause_h < 0:
+        needed = math.ceil(sum(lengths_h))
+        raise ValueError(f"{len(heard)} presentations do not fit {config.hours} h: use {needed} h")
+    starts_h = itertools.accumulate((length + pause_h for length in lengths_h), initial=0.0)
+    return [(heard[which].index, start) for which, start in zip(order, starts_h, strict=False)]
 
 
 def _part(scratch: Path, number: int, sound: int) -> Path:

@@ -1,6 +1,7 @@
-"""How well a BetaICNet predicts test sounds: `python -m recipes.score_ic --cohort C --model M`.
+"""How well a network predicts test sounds: `python -m recipes.score_ic --cohort C --model M`.
 
-Unseen animals are scored with the θ that `recipes.fit_theta` found, given by `--fits FOLDER`.
+Unseen animals are scored with the θ that `recipes.fit_theta` found, given by `--fits FOLDER`, or,
+by ABRNet, with their thresholds.
 """
 
 import dataclasses
@@ -8,13 +9,18 @@ import json
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
-from icsim.conditional import BetaICNet, expected_counts
+from icsim.conditional import ABRNet, BetaICNet
+from icsim.counts import expected_counts
 from icsim.frames import recording_pairs
+from icsim.icnet import CONTEXT_BINS
 from icsim.metrics import feve, histogram_divergence
+from icsim.recording import ALIGNMENT
+from icsim.sound import BIN_SAMPLES
 from icsim.store import Cohort
-from icsim.weights import load_network
+from recipes import networks
 from recipes.state import run
 
 
@@ -25,49 +31,104 @@ class Config:
     cohort: str
     """Cohort with test sounds that each animal heard twice."""
     model: str
-    """A trained BetaICNet."""
+    """A trained BetaICNet, ABRNet or ICNet."""
     fits: str | None = None
     """Folder of `<animal>.json` for animals that the model was not trained on."""
+    alignment: str = ALIGNMENT
+    """Of unseen animals, for ABRNet."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """Who is asked: a known animal by its place, or a new one by what is known of it."""
+
+    matching: Tensor
+    """Slot of each channel in the network, those below 0 left out, `(C,)`."""
+    place: int | None = None
+    """Place among the animals that the network was trained on."""
+    condition: Tensor | None = None
+    """θ `(P,)` or thresholds `(F,)` [dB SPL] of a new one."""
 
 
 def score_ic(config: Config) -> dict[str, dict]:
-    """FEVE and KL of every animal that has a θ: median and MAD over sounds, and by class."""
-    model, facts = load_network(config.model, BetaICNet)
+    """FEVE and KL of every animal that can be asked for: median and MAD over sounds, by class."""
+    network, facts = networks.load(config.model)
+    known = networks.known_brains(facts)
     cohort = Cohort.open(config.cohort)
-    scores = {}
+    scores, latents = {}, encode(network, cohort)
     for name in cohort.animals():
-        fit = Path(config.fits or "") / f"{name}.json"
-        if name in facts["animals"]:
-            index = facts["animals"].index(name)
-        elif config.fits and fit.is_file():
-            index = torch.tensor(json.loads(fit.read_text())["theta"])
-        else:
+        listener = _listener(config, network, known, cohort, name)
+        if listener is None:
             continue
-        rows = [
-            _score_sound(model, cohort, name, index, sound, trials)
-            for sound, trials in recording_pairs(cohort, name, "test")
-        ]
+        rows = score_animal(network, known, cohort, name, listener, latents)
         animal = cohort.animal(name)
-        scores[name] = {"status": animal.status, "role": animal.role} | _summary(rows)
+        scores[name] = {"status": animal.status, "role": animal.role} | summary(rows)
     return scores
 
 
+Latents = dict[int, Tensor]
+"""By sound, what a network makes of it before it knows who hears it."""
+
+
+@torch.no_grad()
+def encode(network: nn.Module, cohort: Cohort) -> Latents:
+    """Latents `(1, latent, N)` of all test sounds, with the context of their beginning."""
+    context = (CONTEXT_BINS * BIN_SAMPLES, 0)
+    return {
+        sound.index: network.latent(functional.pad(cohort.pressure(sound.index), context)[None])
+        for sound in cohort.sounds
+        if sound.split == "test"
+    }
+
+
+def score_animal(
+    network: nn.Module,
+    known: networks.Brains,
+    cohort: Cohort,
+    name: str,
+    listener: Listener,
+    latents: Latents,
+) -> list[dict]:
+    """Kind, FEVE (None where nothing can be explained) and KL of each test sound heard twice."""
+    return [
+        _score_sound(network, known, cohort, name, listener, latents[sound], sound, trials)
+        for sound, trials in recording_pairs(cohort, name, "test")
+    ]
+
+
+@torch.no_grad()
+def expect(
+    network: nn.Module, known: networks.Brains, listener: Listener, latent: Tensor, hours: Tensor
+) -> Tensor:
+    """Probabilities of counts at several times: `(1, latent, N)`, `(n,)` [h] to `(n, C, K, N)`."""
+    if listener.place is not None:
+        place = torch.tensor([listener.place]).expand(len(hours))
+        predicted = networks.predict_from_latent(network, known, latent, hours[None], place)
+    else:
+        condition = listener.condition.expand(1, 1, -1)
+        matching = listener.matching[None]
+        predicted = network.predict(latent, condition, matching, CONTEXT_BINS)
+    probability = predicted.log_probabilities()[0].exp()
+    return probability.expand(len(hours), -1, -1, -1)
+
+
 def _score_sound(
-    model: BetaICNet, cohort: Cohort, name: str, who: int | Tensor, sound: int, trials: list[int]
+    network: nn.Module,
+    known: networks.Brains,
+    cohort: Cohort,
+    name: str,
+    listener: Listener,
+    latent: Tensor,
+    sound: int,
+    trials: list[int],
 ) -> dict:
     """FEVE and KL of one sound, predicted for the times at which it was heard."""
-    animal = cohort.animal(name)
-    first, second = (animal.counts(trial).T for trial in trials[:2])
-    theta = torch.stack(
-        [_theta(model, who, animal.presentations[trial].time_h) for trial in trials[:2]]
-    )
-    with torch.no_grad():
-        latent = model.latent(cohort.pressure(sound).unsqueeze(0))
-        predicted = model.decode(latent, theta.unsqueeze(0))[0]
-    probability = predicted.exp().mean(0)
-    expected = expected_counts(probability.log())
+    animal, kept = cohort.animal(name), listener.matching >= 0
+    first, second = (animal.counts(trial).T[kept] for trial in trials[:2])
+    hours = torch.tensor([animal.presentations[trial].time_h for trial in trials[:2]])
+    probability = expect(network, known, listener, latent, hours).mean(0)[kept]
     try:
-        explained = feve(expected, first, second).item()
+        explained = feve(expected_counts(probability.log()), first, second).item()
     except ValueError:
         explained = None
     return {
@@ -77,14 +138,26 @@ def _score_sound(
     }
 
 
-def _theta(model: BetaICNet, who: int | Tensor, time_h: float) -> Tensor:
-    """θ of a known animal at a time, or of a fitted one."""
-    if isinstance(who, Tensor):
-        return who
-    return model.listeners.at(time_h)[who].detach()
+def _listener(
+    config: Config, network: nn.Module, known: networks.Brains, cohort: Cohort, name: str
+) -> Listener | None:
+    """How to ask for an animal: it is known, was fitted, or has thresholds for ABRNet."""
+    if name in known.names:
+        place = known.names.index(name)
+        return Listener(known.matching[place], place)
+    fit = Path(config.fits or "") / f"{name}.json"
+    if isinstance(network, BetaICNet) and config.fits and fit.is_file():
+        found = json.loads(fit.read_text())
+        return Listener(torch.tensor(found["matching"]), condition=torch.tensor(found["theta"]))
+    alignment = cohort.animal(name).alignment(config.alignment)
+    thresholds = cohort.animal(name).thresholds_db_spl
+    if isinstance(network, ABRNet) and alignment is not None and thresholds is not None:
+        return Listener(alignment.matching, condition=thresholds.float())
+    return None
 
 
-def _summary(rows: list[dict]) -> dict:
+def summary(rows: list[dict]) -> dict:
+    """Median and MAD over sounds, and the median of each class."""
     explained = torch.tensor([row["feve"] for row in rows if row["feve"] is not None])
     kinds = sorted({row["kind"] for row in rows})
     by_kind = {

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from compensation.data import Mixtures
 from compensation.masks import Gains, Masks, MasksConfig
 from compensation.objective import TaskWeights, compensation, denoising, flutter, roughness
-from icsim.conditional import BetaICNet, expected_counts
+from icsim.conditional import BetaICNet
+from icsim.counts import expected_counts
 from icsim.icnet import CONTEXT_BINS
 from icsim.loss import ResponseLoss
 from icsim.optimiser import Muon, split_parameters

@@ -1,10 +1,12 @@
-"""Train BetaICNet: `python -m recipes.train_ic --config recipes/configs/train_ic/NAME.yaml`.
+"""Train BetaICNet, ABRNet or ICNet: `python -m recipes.train_ic --config CONFIG.yaml`.
+
+Configurations are in `recipes/configs/train_ic`.
 
 Run the same command again to go on; start it with `accelerate launch -m` for several processes.
 """
 
 import dataclasses
-import itertools
+import functools
 import math
 import time
 from collections.abc import Iterator
@@ -13,20 +15,22 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from icsim.conditional import BetaICNet, BetaICNetConfig
+from icsim.conditional import BetaICNet
+from icsim.counts import expected_counts
 from icsim.frames import Frames
-from icsim.icnet import CLASSES, EncoderConfig
+from icsim.icnet import EncoderConfig
 from icsim.objective import cross_entropy, listener_divergence, threshold_penalty
 from icsim.optimiser import Muon, split_parameters
+from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
 from icsim.theta import separation
 from icsim.weights import save_network
-from recipes import figures
+from recipes import figures, networks
 from recipes.state import autocast, claim, everywhere, load_state, run, save_state, seeded
 
 
@@ -35,11 +39,26 @@ class Config:
     """One training run; the defaults are the published settings."""
 
     cohort: str
-    """Cohort to learn from; its animals that are `seen`, aligned before."""
+    """Cohort to learn from."""
     out: str
     """Folder of the run."""
+    network: networks.Kind = "beta"
+    """BetaICNet, ABRNet, or ICNet with a branch an animal."""
+    animals: list[str] | None = None
+    """Animals to learn from; by default all that are `seen`."""
+    alignment: str = ALIGNMENT
+    """Which alignment of the cohort; ICNet needs none."""
     parameters: int = 6
     """Dimensions of θ."""
+    begin_from: str | None = None
+    """Checkpoint to begin from: as published, of an ICNet of normal animals."""
+    rematch_epochs: list[int] = dataclasses.field(default_factory=list)
+    """Epochs before which channels are matched again, each with the slot that predicts it best."""
+    animals_a_step: int | None = None
+    """Animals that answer in a step, drawn anew for each; all if not given. Their answers to the
+    same sounds say much the same, so that a few make steps cheaper and hardly worse."""
+    noise: bool = True
+    """Draw θ with its uncertainty; without, its mean is used."""
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     """Sizes of the encoder."""
     shared_drift: bool = True
@@ -79,21 +98,13 @@ def train(config: Config) -> Path:
     if accelerator.is_main_process:
         claim(out, config)
     cohort = Cohort.open(config.cohort)
-    names = cohort.animals("seen")
+    names = config.animals or cohort.animals("seen")
     frames = {split: Frames(cohort, names, split) for split in ("train", "validation")}
-    thresholds = _thresholds(cohort, names)
+    known = networks.brains(cohort, names, config.alignment, config.network)
     torch.manual_seed(config.seed)
-    model = BetaICNet(
-        BetaICNetConfig(
-            animals=len(names),
-            channels=frames["train"].channels,
-            parameters=config.parameters,
-            encoder=config.encoder,
-            shared_drift=config.shared_drift,
-            seed=config.seed,
-        )
-    )
-    model.fusion.start_at(count_frequencies(frames["train"]))
+    sizes = (config.encoder, config.parameters, config.shared_drift, config.seed)
+    model = networks.make(config.network, known, *sizes)
+    networks.start(model, known, frames["train"], config.begin_from)
     optimiser = Muon(_parameter_groups(model, config))
     model, optimiser = accelerator.prepare(model, optimiser)
     plain = accelerator.unwrap_model(model)
@@ -102,7 +113,8 @@ def train(config: Config) -> Path:
         "sums": {},
         "history": [],
     }
-    facts = {"animals": names, "cohort": config.cohort}
+    if "matching" in progress:
+        known = dataclasses.replace(known, matching=torch.tensor(progress["matching"]))
     per_epoch = math.ceil(len(frames["train"]) / config.batch)
     writer = SummaryWriter(out) if accelerator.is_main_process else None
     bar = tqdm(
@@ -116,11 +128,14 @@ def train(config: Config) -> Path:
     while not _finished(progress, config, per_epoch):
         epoch, first = divmod(progress["step"], per_epoch)
         frames["train"].epoch = epoch
+        if first == 0 and epoch in config.rematch_epochs:
+            known = networks.rematch_known(plain, known, frames["train"])
+            progress["matching"] = known.matching.tolist()
         for step, batch in _batches(frames["train"], config, epoch, first, accelerator):
             decay = rate_decay(config, progress["history"], epoch * per_epoch + step, per_epoch)
             for group in optimiser.param_groups:
                 group["lr"] = decay * group["rate"]
-            losses = training_losses(model, plain, batch, thresholds, config, epoch, step)
+            losses = training_losses(model, plain, batch, known, config, epoch, step)
             total = sum(losses.values())
             if not bool(total.isfinite()):
                 raise RuntimeError(
@@ -131,7 +146,8 @@ def train(config: Config) -> Path:
             accelerator.backward(total)
             accelerator.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
-            plain.listeners.project()
+            if config.network == "beta":
+                plain.listeners.project()
             progress["step"] += 1
             for name, loss in everywhere(losses, accelerator).items():
                 progress["sums"][name] = progress["sums"].get(name, 0.0) + loss
@@ -142,18 +158,21 @@ def train(config: Config) -> Path:
                 saved = time.monotonic()
         record = {name: value / per_epoch for name, value in progress["sums"].items()}
         record["learning_rate"] = decay * config.learning_rate
-        record["validation"] = validate(model, frames["validation"], config, accelerator)
-        record["separation"] = _separation(plain)
+        record["validation"] = validate(model, frames["validation"], known, config, accelerator)
+        if config.network == "beta" and len(names) > 1:
+            listeners = plain.listeners
+            record["separation"] = separation(listeners.at(), listeners.deviation).item()
         best = min((r["validation"] for r in progress["history"]), default=math.inf)
         progress["history"].append(record)
         progress["sums"] = {}
         bar.set_postfix(nats=f"{record['validation']:.4f}")
         if writer:
             if record["validation"] < best:
+                facts = {"cohort": config.cohort} | networks.brain_facts(known)
                 save_network(out / "model.safetensors", plain, **facts)
             save_state(out / "state.safetensors", {"model": plain}, optimiser, progress)
             saved = time.monotonic()
-            _log(writer, plain, record, names, frames["validation"], epoch)
+            _log(writer, plain, record, known, frames["validation"], epoch)
         accelerator.wait_for_everyone()
     bar.close()
     if writer:
@@ -162,19 +181,23 @@ def train(config: Config) -> Path:
 
 
 def training_losses(
-    model, plain: BetaICNet, batch: dict, thresholds: Tensor | None, config: Config, *when: int
+    model, plain: nn.Module, batch: dict, known: networks.Brains, config: Config, *when: int
 ) -> dict[str, Tensor]:
     """The weighted terms of the objective on one batch; `when` seeds the noise of θ."""
-    noise_shape = (batch["frames"], *batch["hours"].shape[1:], config.parameters)
-    noise = torch.randn(noise_shape, generator=seeded(config.seed, *when))[batch["rows"]]
+    chosen, noise = batch["animals"], None
+    if config.network == "beta" and config.noise:
+        shape = (batch["frames"], len(chosen), config.parameters)
+        noise = torch.randn(shape, generator=seeded(config.seed, *when))[batch["rows"]]
+        noise = noise.to(batch["sound"])
     with autocast(config.precision, batch["sound"].device):
-        logits = model(batch["sound"], batch["hours"], noise.to(batch["sound"]))
-    listeners = plain.listeners
-    losses = {
-        "cross_entropy": cross_entropy(logits, batch["counts"], batch["heard"]),
-        "divergence": config.kl_weight * listener_divergence(listeners.deviation),
-    }
-    if thresholds is not None and when[0] < config.threshold_epochs:
+        predicted = networks.predict(model, known, batch["sound"], batch["hours"], chosen, noise)
+    weight = known.weight[chosen].to(batch["sound"]) * batch["heard"].unsqueeze(-1)
+    losses = {"cross_entropy": cross_entropy(predicted, batch["counts"], weight)}
+    if config.network != "beta":
+        return losses
+    listeners, thresholds = plain.listeners, known.thresholds_db_spl
+    losses["divergence"] = config.kl_weight * listener_divergence(listeners.deviation)
+    if thresholds is not None and len(thresholds) > 1 and when[0] < config.threshold_epochs:
         start = listeners.at()
         penalty = threshold_penalty(start, thresholds.to(start.device))
         losses["thresholds"] = config.threshold_weight * penalty
@@ -182,17 +205,18 @@ def training_losses(
 
 
 @torch.no_grad()
-def validate(model, frames: Frames, config: Config, accelerator: Accelerator) -> float:
+def validate(
+    model, frames: Frames, known: networks.Brains, config: Config, accelerator: Accelerator
+) -> float:
     """Cross-entropy of all frames at the listeners' means [nats a bin and channel]."""
     model.eval()
     total = torch.zeros(2, device=accelerator.device)
     for _, batch in _batches(frames, config, None, 0, accelerator):
-        noise = batch["sound"].new_zeros(*batch["hours"].shape, config.parameters)
         with autocast(config.precision, accelerator.device):
-            logits = model(batch["sound"], batch["hours"], noise)
-        heard = batch["heard"].sum()
-        loss = cross_entropy(logits, batch["counts"], batch["heard"])
-        total += torch.stack([loss * heard, heard.to(loss)])
+            predicted = networks.predict(model, known, batch["sound"], batch["hours"])
+        weight = known.weight.to(batch["sound"]) * batch["heard"].unsqueeze(-1)
+        loss = cross_entropy(predicted, batch["counts"], weight)
+        total += torch.stack([loss * weight.sum(), weight.sum()])
     model.train()
     total = accelerator.reduce(total, reduction="sum")
     return (total[0] / total[1]).item()
@@ -207,21 +231,15 @@ def rate_decay(config: Config, history: list[dict], step: int, per_epoch: int) -
     return 0.5 ** _epochs_without_gain(history, every=4)[1]
 
 
-def count_frequencies(frames: Frames, most: int = 256) -> Tensor:
-    """How often each channel gives each count, over animals and some frames, `(C, K)`."""
-    chosen = range(0, len(frames), max(1, len(frames) // most))
-    batch = frames.read(chosen)
-    counts = batch["counts"][batch["heard"]].long().clamp(max=CLASSES - 1)
-    return torch.stack([(counts == k).float().mean((0, 2)) for k in range(CLASSES)], dim=-1)
-
-
 def _batches(
     frames: Frames, config: Config, epoch: int | None, first: int, accelerator: Accelerator
 ) -> Iterator[tuple[int, dict]]:
     """Batches of this process, from batch `first` on; the order depends on seed and epoch alone.
 
-    Each also says how many frames the whole batch has and which of them are this process's rows.
+    Each also says how many frames the whole batch has, which of them are this process's rows, and
+    which animals answer.
     """
+    everyone = list(range(len(frames.animals)))
     order = torch.arange(len(frames))
     if epoch is not None:
         order = torch.randperm(len(frames), generator=seeded(config.seed, epoch))
@@ -230,21 +248,32 @@ def _batches(
     # A short last batch begins again from the start, so that no process is left without work.
     rows = [torch.arange(max(len(b), world))[rank::world] for b in whole]
     mine = [b[r % len(b)].tolist() for b, r in zip(whole, rows, strict=True)]
+    answering = [everyone] * len(mine)
+    if epoch is not None and config.animals_a_step:
+        draws = (seeded(config.seed, epoch, first + n, 7) for n in range(len(mine)))
+        picked = (torch.randperm(len(everyone), generator=draw) for draw in draws)
+        answering = [sorted(order[: config.animals_a_step].tolist()) for order in picked]
     loader = DataLoader(
-        range(len(frames)),
-        batch_sampler=mine,
-        collate_fn=frames.read,
+        list(zip(mine, answering, strict=True)),
+        batch_size=None,
+        collate_fn=functools.partial(_read, frames),
         num_workers=config.workers,
         pin_memory=accelerator.device.type == "cuda",
     )
     for index, batch in enumerate(loader):
         sent = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
         sent |= {"frames": max(len(whole[index]), world), "rows": rows[index]}
-        yield first + index, sent
+        yield first + index, sent | {"animals": torch.tensor(answering[index])}
 
 
-def _parameter_groups(model: BetaICNet, config: Config) -> list[dict]:
+def _read(frames: Frames, job: tuple[list[int], list[int]]) -> dict[str, Tensor]:
+    return frames.read(*job)
+
+
+def _parameter_groups(model: nn.Module, config: Config) -> list[dict]:
     """Kernels, vectors and listeners' means, each with its rate."""
+    if config.network != "beta":
+        return split_parameters(model, config.learning_rate, config.kernel_rate)
     means, deviation = model.listeners.mean, model.listeners.log_deviation
     kernels, vectors = split_parameters(
         model, config.learning_rate, config.kernel_rate, apart=[means, deviation]
@@ -270,47 +299,35 @@ def _epochs_without_gain(history: list[dict], every: int) -> tuple[int, int]:
     return since, times
 
 
-def _thresholds(cohort: Cohort, names: list[str]) -> Tensor | None:
-    """ABR thresholds `(A, F)`, or None unless every animal has them."""
-    thresholds = [cohort.animal(name).thresholds_db_spl for name in names]
-    if len(names) < 2 or any(t is None for t in thresholds):
-        return None
-    return torch.stack(thresholds).float()
-
-
-def _separation(model: BetaICNet) -> float:
-    animals = len(model.listeners.mean)
-    if animals < 2:
-        return 0.0
-    return separation(model.listeners.at(), model.listeners.deviation).item()
-
-
 @torch.no_grad()
 def _log(
     writer: SummaryWriter,
-    model: BetaICNet,
+    model: nn.Module,
     record: dict,
-    names: list[str],
+    known: networks.Brains,
     frames: Frames,
     epoch: int,
 ) -> None:
     """Scalars, the θ-space and one frame's responses, to TensorBoard."""
     for name, value in record.items():
         writer.add_scalar(f"model/{name}", value, epoch)
-    listeners = model.listeners
-    theta = listeners.at()
-    statuses = [frames.cohort.animal(name).status for name in names]
-    spaces = figures.theta_space(theta.cpu(), listeners.deviation.cpu(), names, statuses)
-    writer.add_figure("theta", spaces, epoch)
-    batch = frames.read([0])
-    hours = batch["hours"].to(theta)
-    logits = model(batch["sound"].to(theta), hours, theta.new_zeros(*hours.shape, theta.shape[-1]))
-    probability = logits[0].float().softmax(-2).cpu()
-    counts = torch.arange(CLASSES, dtype=torch.float32)
-    expected = torch.einsum("ackn,k->acn", probability, counts)
-    pairs = list(itertools.chain(*zip(batch["counts"][0].float(), expected, strict=True)))[:8]
-    titles = [f"{name} {what}" for name in names for what in ("recorded", "predicted")][:8]
-    writer.add_figure("responses", figures.responses(pairs, titles), epoch)
+    if isinstance(model, BetaICNet):
+        theta, deviation = model.listeners.at().cpu(), model.listeners.deviation.cpu()
+        statuses = [animal.status for animal in frames.animals]
+        spaces = figures.theta_space(theta, deviation, known.names, statuses)
+        writer.add_figure("theta", spaces, epoch)
+    some = torch.arange(min(4, len(known.names)))
+    batch = frames.read([0], some.tolist())
+    device = next(model.parameters()).device
+    sound, hours = batch["sound"].to(device), batch["hours"].to(device)
+    predicted = networks.predict(model, known, sound, hours, some).log_probabilities()
+    expected = expected_counts(predicted[0].cpu())
+    images, titles = [], []
+    for animal, recorded, meant in zip(some.tolist(), batch["counts"][0], expected, strict=True):
+        kept = known.matching[animal] >= 0
+        images += [recorded[kept].float(), meant[kept]]
+        titles += [f"{known.names[animal]} {what}" for what in ("recorded", "predicted")]
+    writer.add_figure("responses", figures.responses(images, titles), epoch)
     writer.flush()
 
 

@@ -7,10 +7,13 @@ import torch
 
 from icsim.alignment import (
     correlation_distance,
+    nearest,
+    neutral,
     octave_error,
     permutation,
     smooth,
     squared_distance,
+    surprise,
 )
 
 CHANNELS, BINS = 40, 4000
@@ -117,11 +120,42 @@ def test_the_octave_error_is_the_median_distance():
 
 
 def test_brains_of_other_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"got \(3, 50\) and \(4, 50\)"):
-        correlation_distance(torch.zeros(3, 50), torch.zeros(4, 50))
+    with pytest.raises(ValueError, match=r"got \(3, 50\) and \(3, 40\)"):
+        correlation_distance(torch.zeros(3, 50), torch.zeros(3, 40))
+
+
+def test_each_channel_takes_the_slot_it_was_made_from(rate):
+    reference, other = brains(rate, torch.randint(CHANNELS, (2 * CHANNELS,), generator=generator()))
+    planted = torch.randint(CHANNELS, (2 * CHANNELS,), generator=generator())
+    assert torch.equal(nearest(1 - correlation_distance(other, reference)), planted)
+
+
+def test_unreliable_channels_disturb_no_other_match(rate, planted):
+    reference, other = brains(rate, planted)
+    relied = torch.arange(CHANNELS) >= 8
+    # Unreliable channels of both that answer alike by chance would else be matched first.
+    disturbed = reference.clone()
+    disturbed[:8] = other[:8]
+    cost = neutral(correlation_distance(disturbed, other), relied, relied[planted])
+    assert is_undone(permutation(cost), planted)[8:].all()
+
+
+def test_similarities_that_are_no_finite_matrix_are_refused():
+    with pytest.raises(ValueError, match="finite matrix"):
+        nearest(torch.full((2, 3), torch.nan))
 
 
 @pytest.mark.parametrize("cost", [torch.zeros(2, 3), torch.zeros(4), torch.full((2, 2), torch.nan)])
 def test_costs_that_are_no_square_of_finite_numbers_are_refused(cost):
     with pytest.raises(ValueError, match="square and finite cost"):
         permutation(cost)
+
+
+def test_surprise_is_the_cross_entropy_of_every_pair():
+    log_probability = torch.randn(2, 3, 5, 7, generator=generator()).log_softmax(-2)
+    counts = torch.randint(0, 5, (2, 4, 7), generator=generator(), dtype=torch.uint8)
+    found = surprise(log_probability, counts)
+    assert found.shape == (4, 3)
+    for channel, slot in itertools.product(range(4), range(3)):
+        expected = torch.nn.functional.nll_loss(log_probability[:, slot], counts[:, channel].long())
+        torch.testing.assert_close(found[channel, slot], expected)

@@ -116,8 +116,9 @@ def loss() -> ResponseLoss:
     encoder = EncoderConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=1.0)
     model = BetaICNet(BetaICNetConfig(animals=2, channels=3, parameters=2, encoder=encoder))
     with torch.no_grad():
+        model.fusion.layers[-1].conv.weight *= 60
         model.fusion.layers[0].conv.weight[:, 4:] *= 8
-        model.fusion.decoder.conv.weight *= 100
+        model.decoder.weight *= 100
     return ResponseLoss(model)
 
 

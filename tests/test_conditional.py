@@ -5,7 +5,15 @@ import torch
 from torch.nn import functional
 
 from icsim import objective
-from icsim.conditional import BetaICNet, BetaICNetConfig, Fusion, expected_counts, listener_cost
+from icsim.conditional import (
+    ABRNet,
+    ABRNetConfig,
+    BetaICNet,
+    BetaICNetConfig,
+    Fusion,
+    listener_cost,
+)
+from icsim.counts import expected_counts
 from icsim.fitting import descend, laplace, sobol
 from icsim.icnet import EncoderConfig
 
@@ -18,8 +26,9 @@ def outspoken(config: BetaICNetConfig, seed: int = 0) -> BetaICNet:
     torch.manual_seed(seed)
     model = BetaICNet(config)
     with torch.no_grad():
+        model.fusion.layers[-1].conv.weight *= 60
         model.fusion.layers[0].conv.weight[:, model.fusion.latent :] *= 8
-        model.fusion.decoder.conv.weight *= 15
+        model.decoder.weight *= 15
     return model
 
 
@@ -36,16 +45,17 @@ def sound() -> torch.Tensor:
 def test_a_training_frame_becomes_256_bins_of_every_animal(model):
     frame = torch.randn(2, 2048 + 8192)
     assert model.latent(frame).shape == (2, 6, 320)
-    assert model(frame, torch.zeros(2, 3), torch.zeros(2, 3, 2)).shape == (2, 3, 4, 5, 256)
+    assert model(frame, torch.zeros(2, 3)).logits().shape == (2, 3, 4, 5, 256)
     assert model.respond(frame, torch.rand(2, 2)).shape == (2, 4, 5, 320)
 
 
 def test_the_published_sizes_are_the_defaults():
-    fusion = Fusion(64, 6, 512)
+    model = BetaICNet(BetaICNetConfig(animals=9))
+    fusion = model.fusion
     shapes = [tuple(layer.conv.weight.shape) for layer in fusion.layers]
     assert shapes == [(78, 82, 16), (73, 78, 16), (68, 73, 16), (64, 68, 16)]
     assert [layer.conv.out_channels for layer in fusion.embed] == [6, 12, 18]
-    assert fusion.decoder.conv.weight.shape == (512 * 5, 64, 1)
+    assert model.decoder.weight.shape == (512 * 5, 64)
 
 
 def test_responses_are_distributions_of_counts(model, sound):
@@ -110,7 +120,7 @@ def concatenated(fusion: Fusion, latent: torch.Tensor, theta: torch.Tensor) -> t
     x = first.activation(first.conv(torch.cat([padded, constant], dim=1)))
     for layer in fusion.layers[1:]:
         x = layer(x)
-    return fusion.decoder(x).unflatten(1, (fusion.channels, 5))
+    return latent + x
 
 
 def test_the_split_first_layer_is_that_of_the_concatenation(model):
@@ -143,10 +153,22 @@ def test_one_set_of_listeners_serves_all_sounds(model, sound):
 def test_training_hears_each_animal_at_its_own_hour(model, sound):
     sound = torch.cat([sound, sound], dim=-1)
     hours, noise = torch.tensor([[0.0, 6.0, 20.0], [3.0, 0.0, 9.0]]), torch.randn(2, 3, 2)
-    logits = model(sound, hours, noise)
-    theta = model.listeners.sample(hours, noise)
+    theta = model.listeners.theta(hours) + model.listeners.deviation * noise
     expected = model.decode(model.latent(sound), theta)[..., 64:]
-    torch.testing.assert_close(logits.log_softmax(-2), expected)
+    torch.testing.assert_close(model(sound, hours, noise).log_probabilities(), expected)
+    some = torch.tensor([2, 0])
+    part = model(sound, hours[:, some], noise[:, some], animals=some)
+    torch.testing.assert_close(part.log_probabilities(), expected[:, some])
+
+
+def test_animals_answer_on_the_channels_they_are_matched_with(model, sound):
+    theta, matching = torch.rand(1, 2, 2), torch.tensor([[3, 3, 0], [1, -1, 2]])
+    latent = model.latent(sound)
+    every = model.decode(latent, theta)
+    matched = model.predict(latent, theta, matching).log_probabilities()
+    assert matched.shape == (2, 2, 3, 5, 50)
+    torch.testing.assert_close(matched[:, 0], every[:, 0, [3, 3, 0]])
+    torch.testing.assert_close(matched[:, 1, [0, 2]], every[:, 1, [1, 2]])
 
 
 def test_responses_keep_double_precision(model, sound):
@@ -167,13 +189,22 @@ def test_the_cost_of_a_listener_is_the_training_objective(model):
     sound, hours = torch.randn(2, 32 * 100), torch.tensor([[0.5, 7.0, 14.0]]).expand(2, -1)
     counts = torch.randint(0, 7, (2, 4, 36), dtype=torch.uint8)
     with torch.no_grad():
-        logits = model(sound, hours, torch.zeros(2, 3, 2))
         theta = model.listeners.theta(hours[0])
+        predicted = [model(sound, hours[:, [i]], animals=torch.tensor([i])) for i in range(3)]
     costs = listener_cost(model, sound, counts, context_bins=64)(theta)
-    heard = torch.ones(2, 1, dtype=torch.bool)
-    for i in range(3):
-        expected = objective.cross_entropy(logits[:, [i]], counts.unsqueeze(1), heard)
+    for i, prediction in enumerate(predicted):
+        expected = objective.cross_entropy(prediction, counts.unsqueeze(1), torch.ones(2, 1, 4))
         assert costs[i].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_channels_set_apart_cost_nothing(model, sound):
+    counts, theta = torch.randint(0, 5, (2, 4, 50), dtype=torch.uint8), torch.rand(3, 2)
+    matching = torch.tensor([2, -1, 0, 0])
+    apart = listener_cost(model, sound, counts, 0, matching)(theta)
+    counts[:, 1] = 4
+    assert torch.equal(listener_cost(model, sound, counts, 0, matching)(theta), apart)
+    kept = listener_cost(model, sound, counts[:, [0, 2, 3]], 0, matching[[0, 2, 3]])(theta)
+    torch.testing.assert_close(apart, kept)
 
 
 def test_the_cost_of_a_listener_has_a_gradient_of_theta_alone(model, sound):
@@ -203,13 +234,13 @@ def test_a_planted_listener_is_found_in_its_responses_as_surely_as_laplace_says(
 def test_networks_begin_at_the_histograms_they_are_given(model, sound):
     histogram = torch.tensor([[0.7, 0.2, 0.1, 0.0, 0.0]] * 4)
     with torch.no_grad():
-        model.fusion.decoder.conv.weight.zero_()
-    model.fusion.start_at(histogram)
+        model.decoder.weight.zero_()
+    model.decoder.start_at(histogram)
     response = model.respond(sound, torch.rand(1, 2)).exp()
     torch.testing.assert_close(response[0, :, :, 0], histogram, rtol=0, atol=1e-3)
     assert response.log().isfinite().all()
     with pytest.raises(ValueError, match=r"frequency must be \(4, 5\)"):
-        model.fusion.start_at(histogram[:3])
+        model.decoder.start_at(histogram[:3])
 
 
 def test_expected_counts_are_the_mean_of_the_classes():
@@ -228,3 +259,23 @@ def test_listeners_of_other_sizes_are_refused(model, sound):
 def test_impossible_sizes_are_refused(sizes):
     with pytest.raises(ValueError, match="animals, channels and parameters must be positive"):
         BetaICNetConfig(**({"animals": 2} | sizes))
+
+
+def test_thresholds_take_the_place_of_theta():
+    torch.manual_seed(1)
+    network = ABRNet(ABRNetConfig(channels=4, frequencies=5, encoder=ENCODER))
+    with torch.no_grad():
+        network.fusion.layers[-1].conv.weight *= 30
+    sound, thresholds = torch.randn(2, 32 * 100), torch.tensor([[[30.0] * 5, [80.0] * 5]])
+    predicted = network(sound, thresholds).log_probabilities()
+    assert predicted.shape == (2, 2, 4, 5, 36)
+    assert (predicted[:, 0] - predicted[:, 1]).abs().max() > 1e-4
+    alone = network(sound, thresholds[:, :1]).log_probabilities()
+    torch.testing.assert_close(predicted[:, :1], alone)
+    with pytest.raises(ValueError, match="thresholds at 5 frequencies are needed"):
+        network(sound, thresholds[..., :4])
+
+
+def test_the_published_fusion_of_thresholds_is_the_default():
+    network = ABRNet(ABRNetConfig())
+    assert network.fusion.layers[0].conv.weight.shape == (75, 79, 16)

@@ -13,7 +13,6 @@ from icsim.store import Cohort
 
 LENGTHS = (30_000, 9_000, 2_000, 20_000)
 SPLITS = ("train", "train", "train", "test")
-ORDERS = {"a": [1, 2, 0], "b": [2, 0, 1]}
 HEARD = {
     "a": [(0, 0.0), (1, 1.0), (2, 1.5), (3, 2.0), (3, 3.0), (3, 2.5)],
     "b": [(3, 0.5), (0, 4.0), (0, 0.1)],
@@ -36,7 +35,6 @@ def cohort(tmp_path) -> Cohort:
     made = store.create(tmp_path / "cohort", sounds)
     for name in "ab":
         made.add_animal(name, Recording("NH", "seen", None, None, 3, HEARD[name], blocks(name)))
-        made.animal(name).set_permutation(ORDERS[name])
     return made
 
 
@@ -46,8 +44,8 @@ def test_frames_equal_slices_cut_by_hand(cohort):
     frame, pressure = frames[2], cohort.pressure(0)
     assert torch.equal(frame["sound"], pressure[2 * 8192 - 2048 : 3 * 8192])
     bins = slice(2 * 256, 3 * 256)
-    assert torch.equal(frame["counts"][0], blocks("a")[0][bins][:, ORDERS["a"]].T)
-    assert torch.equal(frame["counts"][1], blocks("b")[2][bins][:, ORDERS["b"]].T)
+    assert torch.equal(frame["counts"][0], blocks("a")[0][bins].T)
+    assert torch.equal(frame["counts"][1], blocks("b")[2][bins].T)
     later_h = 2 * 8192 / SAMPLE_RATE / 3600
     assert frame["hours"].tolist() == pytest.approx([later_h, 0.1 + later_h])
     assert frame["heard"].all()
@@ -137,14 +135,11 @@ def test_animals_that_differ_in_channels_are_named(cohort):
         Frames(cohort, ["a", "c"], "train")
 
 
-def test_animals_of_which_only_some_are_aligned_are_named(cohort):
-    for name in "cd":
-        unaligned = Recording("NH", "seen", None, None, 3, HEARD["a"], blocks("a"))
-        cohort.add_animal(name, unaligned)
-    with pytest.raises(ValueError, match="aligned: a, b; not aligned: c; their"):
-        Frames(cohort, ["a", "b", "c"], "train")
-    counts = Frames(cohort, ["c", "d"], "train")[0]["counts"]
-    assert torch.equal(counts[0], blocks("a")[0][:256].T)
+def test_some_animals_are_read_as_among_all(cohort):
+    frames = Frames(cohort, ["a", "b"], ["train", "test"])
+    whole, part = frames.read([0, 3]), frames.read([0, 3], [1])
+    for key in ("hours", "counts", "heard"):
+        assert torch.equal(part[key], whole[key][:, [1]])
 
 
 def test_what_is_not_there_is_named(cohort):

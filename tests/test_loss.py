@@ -16,8 +16,9 @@ def model() -> BetaICNet:
     torch.manual_seed(0)
     model = BetaICNet(BetaICNetConfig(animals=2, channels=3, parameters=2, encoder=ENCODER))
     with torch.no_grad():
+        model.fusion.layers[-1].conv.weight *= 60
         model.fusion.layers[0].conv.weight[:, 4:] *= 8
-        model.fusion.decoder.conv.weight *= 15
+        model.decoder.weight *= 15
     return model
 
 

@@ -6,12 +6,17 @@ import pytest
 import torch
 from torch.nn import functional
 
-from icsim.objective import cross_entropy, listener_divergence, threshold_penalty
+from icsim import objective
+from icsim.counts import Prediction
+from icsim.objective import cross_entropy, listener_divergence, nats, threshold_penalty
 
 
 @pytest.fixture
-def logits() -> torch.Tensor:
-    return torch.randn(2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+def prediction() -> Prediction:
+    """Of 2 sounds, 3 animals, 4 channels and 6 bins, from 7 features."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(2, 3, 7, 6), (3, 20, 7), (3, 20)]
+    return Prediction(*(torch.randn(shape, generator=generator) for shape in shapes))
 
 
 @pytest.fixture
@@ -20,48 +25,91 @@ def counts() -> torch.Tensor:
     return torch.randint(0, 5, (2, 3, 4, 6), generator=generator, dtype=torch.uint8)
 
 
-def test_cross_entropy_is_torchs_own(logits, counts):
-    heard = torch.ones(2, 3, dtype=torch.bool)
-    expected = functional.cross_entropy(logits.movedim(3, 1), counts.long())
-    torch.testing.assert_close(cross_entropy(logits, counts, heard), expected)
+EVERYTHING = torch.ones(2, 3, 4)
 
 
-def test_cross_entropy_of_chance_is_the_logarithm_of_the_classes(logits, counts):
-    nats = cross_entropy(torch.zeros_like(logits), counts, torch.ones(2, 3, dtype=torch.bool))
-    assert nats.item() == pytest.approx(math.log(5))
+def test_cross_entropy_is_torchs_own(prediction, counts):
+    expected = functional.cross_entropy(prediction.logits().movedim(3, 1), counts.long())
+    torch.testing.assert_close(cross_entropy(prediction, counts, EVERYTHING), expected)
 
 
-def test_cross_entropy_ignores_who_did_not_hear(logits, counts):
-    heard = torch.tensor([[True, False, True], [False, False, True]])
-    nats = cross_entropy(logits, counts, heard)
-    logits.requires_grad_()
-    other = torch.where(heard[..., None, None], counts, 4 - counts)
-    (gradient,) = torch.autograd.grad(cross_entropy(logits, other, heard), logits)
-    assert torch.equal(cross_entropy(logits, other, heard), nats)
-    assert not gradient[~heard].any()
-    expected = functional.cross_entropy(logits[heard].movedim(2, 1), counts[heard].long())
-    torch.testing.assert_close(nats, expected)
+def test_cross_entropy_has_torchs_own_gradients(prediction, counts, monkeypatch):
+    monkeypatch.setattr(objective, "CHUNK", 150)  # several chunks
+    weight = torch.rand(2, 3, 4)
+    doubled = Prediction(*(part.double().requires_grad_() for part in prediction))
+    mine = torch.autograd.grad(3 * cross_entropy(doubled, counts, weight), doubled)
+    each = functional.cross_entropy(doubled.logits().movedim(3, 1), counts.long(), reduction="none")
+    whole = (each.mean(-1) * weight).sum() / weight.sum()
+    for found, expected in zip(mine, torch.autograd.grad(3 * whole, doubled), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_cross_entropy_of_nobody_is_zero(logits, counts):
-    logits.requires_grad_()
-    nats = cross_entropy(logits, counts, torch.zeros(2, 3, dtype=torch.bool))
-    nats.backward()
-    assert nats == 0
-    assert not logits.grad.any()
+def test_rows_shared_by_all_animals_gather_all_their_gradients(prediction, counts):
+    shared = Prediction(
+        prediction.features, prediction.weight[:1].requires_grad_(), prediction.bias[:1]
+    )
+    (mine,) = torch.autograd.grad(cross_entropy(shared, counts, EVERYTHING), shared.weight)
+    whole = functional.cross_entropy(shared.logits().movedim(3, 1), counts.long())
+    torch.testing.assert_close(mine, torch.autograd.grad(whole, shared.weight)[0])
 
 
-def test_counts_above_four_are_four(logits, counts):
-    heard = torch.ones(2, 3, dtype=torch.bool)
+def test_cross_entropy_of_each_animal_is_its_own(prediction, counts):
+    by_animal = nats(prediction, counts, EVERYTHING)
+    assert by_animal.shape == (3,)
+    for animal in range(3):
+        part = Prediction(
+            prediction.features[:, [animal]], prediction.weight[[animal]], prediction.bias[[animal]]
+        )
+        alone = nats(part, counts[:, [animal]], EVERYTHING[:, [animal]])
+        torch.testing.assert_close(by_animal[[animal]], alone)
+
+
+def test_cross_entropy_of_chance_is_the_logarithm_of_the_classes(prediction, counts):
+    chance = Prediction(*(torch.zeros_like(part) for part in prediction))
+    assert cross_entropy(chance, counts, EVERYTHING).item() == pytest.approx(math.log(5))
+
+
+def test_cross_entropy_ignores_what_has_no_weight(prediction, counts):
+    weight = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])[..., None] * torch.tensor(
+        [1, 1, 0, 1]
+    )
+    found = cross_entropy(prediction, counts, weight)
+    features = prediction.features.clone().requires_grad_()
+    other = torch.where((weight > 0)[..., None], counts, 4 - counts)
+    again = cross_entropy(prediction._replace(features=features), other, weight)
+    (gradient,) = torch.autograd.grad(again, features)
+    torch.testing.assert_close(again.detach(), found)
+    assert not gradient[0, 1].any()
+    assert not gradient[1, :2].any()
+    kept = weight.bool()
+    expected = functional.cross_entropy(
+        prediction.logits()[kept].movedim(1, 1), counts[kept].long()
+    )
+    torch.testing.assert_close(found, expected)
+
+
+def test_cross_entropy_of_nobody_is_zero(prediction, counts):
+    features = prediction.features.clone().requires_grad_()
+    found = cross_entropy(prediction._replace(features=features), counts, 0 * EVERYTHING)
+    found.backward()
+    assert found == 0
+    assert not features.grad.any()
+
+
+def test_counts_above_four_are_four(prediction, counts):
     many = torch.where(counts == 4, torch.tensor(200, dtype=torch.uint8), counts)
     assert (many == 200).any()
-    assert torch.equal(cross_entropy(logits, many, heard), cross_entropy(logits, counts, heard))
+    few = cross_entropy(prediction, counts, EVERYTHING)
+    assert torch.equal(cross_entropy(prediction, many, EVERYTHING), few)
 
 
-def test_cross_entropy_is_computed_in_float32(logits, counts):
-    heard = torch.ones(2, 3, dtype=torch.bool)
-    low = logits.bfloat16()
-    assert torch.equal(cross_entropy(low, counts, heard), cross_entropy(low.float(), counts, heard))
+def test_cross_entropy_of_low_precision_features_is_summed_in_float32(prediction, counts):
+    low = prediction._replace(features=prediction.features.bfloat16())
+    found = cross_entropy(low, counts, EVERYTHING)
+    assert found.dtype == torch.float32
+    rounded = [part.bfloat16().float() for part in prediction[:2]]
+    expected = cross_entropy(Prediction(*rounded, prediction.bias), counts, EVERYTHING)
+    torch.testing.assert_close(found, expected, rtol=5e-3, atol=0)
 
 
 def test_the_divergence_of_listeners_is_zero_at_the_prior():

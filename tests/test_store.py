@@ -141,32 +141,34 @@ def test_a_cohort_made_again_is_not_read_from_the_old_ones_cache(cohort, tmp_pat
 
 
 def test_a_cohort_travels_to_another_process(cohort):
-    cohort.animal("a").set_permutation([5, 4, 3, 2, 1, 0])
+    cohort.animal("a").set_alignment([5, 4, 3, 2, 1, 0], 6)
     there = pickle.loads(pickle.dumps(cohort))
     assert torch.equal(there.pressure(0), cohort.pressure(0))
     assert torch.equal(there.animal("a").counts(1), cohort.animal("a").counts(1))
+    assert there.animal("a").alignment().matching.tolist() == [5, 4, 3, 2, 1, 0]
 
 
 # Alignment and truth ----------------------------------------------------------------------------
 
 
-def test_aligned_channel_c_is_recorded_channel_permutation_c(cohort):
-    order = torch.tensor([3, 1, 0, 5, 4, 2])
-    assert cohort.animal("a").permutation is None
-    cohort.animal("a").set_permutation(torch.arange(6))
-    cohort.animal("a").set_permutation(order)
+def test_alignments_are_kept_by_name_and_replaced(cohort):
+    assert cohort.animal("a").alignment() is None
+    cohort.animal("a").set_alignment(range(6), 6)
+    cohort.animal("a").set_alignment([3, 3, -1, 9, 4, 0], 10)
+    cohort.animal("a").set_alignment(range(6), 6, "other")
     for animal in (cohort.animal("a"), Cohort.open(cohort.path).animal("a")):
-        recorded = torch.from_numpy(blocks(0)[3])
-        assert torch.equal(animal.permutation, order)
-        assert torch.equal(animal.counts(3, aligned=False), recorded)
-        assert torch.equal(animal.counts(3), recorded[:, order])
+        assert animal.alignment().matching.tolist() == [3, 3, -1, 9, 4, 0]
+        assert animal.alignment().slots == 10
+        assert animal.alignment("other").slots == 6
+        assert animal.alignment("none") is None
+        assert torch.equal(animal.counts(3), torch.from_numpy(blocks(0)[3]))
 
 
-@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 4], [1, 2, 3, 4, 5, 6]])
-def test_what_is_no_permutation_is_refused_and_not_written(cohort, order):
-    with pytest.raises(ValueError, match="a: not a permutation of its 6 channels"):
-        cohort.animal("a").set_permutation(order)
-    assert Cohort.open(cohort.path).animal("a").permutation is None
+@pytest.mark.parametrize("matching", [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 6], [-2, 1, 2, 3, 4, 5]])
+def test_what_is_no_alignment_is_refused_and_not_written(cohort, matching):
+    with pytest.raises(ValueError, match="a: no alignment of its 6 channels with 6 slots"):
+        cohort.animal("a").set_alignment(matching, 6)
+    assert Cohort.open(cohort.path).animal("a").alignment() is None
 
 
 def test_truth_comes_back_with_its_depth_and_dtypes(cohort):

@@ -80,12 +80,13 @@ def test_animals_share_one_drift_or_have_their_own():
     assert not own.shift.grad[[0, 2, 3]].any()
 
 
-def test_a_sample_is_the_mean_and_the_deviation_times_noise():
-    listeners, hours = Listeners(2, 3), torch.tensor([0.0, 9.0])
-    noise = torch.randn(2, 3)
-    expected = listeners.theta(hours) + 0.03 * noise
-    torch.testing.assert_close(listeners.sample(hours, noise), expected)
-    assert torch.equal(listeners.sample(hours, torch.zeros(2, 3)), listeners.theta(hours))
+@pytest.mark.parametrize("shared", [True, False])
+def test_some_animals_are_the_same_as_among_all(shared):
+    listeners, hours = Listeners(4, 3, shared), torch.tensor([0.0, 9.0, 3.0, 6.0])
+    with torch.no_grad():
+        listeners.shift.copy_(torch.rand(listeners.shift.shape))
+    some = torch.tensor([3, 1])
+    assert torch.equal(listeners.theta(hours[some], some), listeners.theta(hours)[some])
 
 
 def test_listeners_start_apart_certain_and_by_their_seed():

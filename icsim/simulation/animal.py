@@ -193,7 +193,7 @@ class Animal(nn.Module):
 
 
 def draw_anatomy(
-    channels: int, seed: int, scatter: float = 0.07, coverage_spread: float = 1.0
+    channels: int, seed: int, scatter: float = 0.1, coverage_spread: float = 1.0
 ) -> Anatomy:
     """Anatomy of one animal.
 

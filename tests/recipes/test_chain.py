@@ -116,7 +116,7 @@ def test_interrupted_simulation_ends_as_an_uninterrupted_one(finished, tmp_path,
     for name in found.animals():
         one, other = found.animal(name), expected.animal(name)
         assert torch.equal(one.thresholds_db_spl, other.thresholds_db_spl)
-        assert torch.equal(one.counts(3, aligned=False), other.counts(3, aligned=False))
+        assert torch.equal(one.counts(3), other.counts(3))
 
 
 def test_two_processes_train_what_one_trains(finished, tmp_path):
