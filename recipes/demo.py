@@ -53,7 +53,14 @@ def demo(config: Config) -> dict:
 
     _stage(out, "cohort", lambda: make_cohort.make_cohort(cohort_config, checked))
     _stage(out, "alignment", lambda: align.align(align.Config(str(cohort))))
-    ic_config = _configured(train_ic, config, "ic", cohort=str(cohort))
+    opened = Cohort.open(cohort)
+    normal = [n for n in opened.animals("seen") if opened.animal(n).status == "NH"]
+    icnet_config = _configured(
+        train_ic, config, "icnet", "_icnet", cohort=str(cohort), animals=normal
+    )
+    _stage(out, "beginning", lambda: str(train_ic.train(icnet_config)))
+    begin = str(out / "icnet" / "model.safetensors")
+    ic_config = _configured(train_ic, config, "ic", cohort=str(cohort), begin_from=begin)
     _stage(out, "model", lambda: str(train_ic.train(ic_config)))
     for name in Cohort.open(cohort).animals("unseen"):
         fit_config = _configured(fit_theta, config, "fits", animal=name, **paths)
@@ -108,9 +115,9 @@ def _make_room(out: Path, config: Config) -> None:
     print(f"{out} held a demo with other settings: it is now {aside}")
 
 
-def _configured(recipe, config: Config, folder: str, **fields):
+def _configured(recipe, config: Config, folder: str, variant: str = "", **fields):
     """A recipe's configuration of this size, for this demo's folders."""
-    file = CONFIGS / recipe.__name__.split(".")[-1] / f"{config.size}.yaml"
+    file = CONFIGS / recipe.__name__.split(".")[-1] / f"{config.size}{variant}.yaml"
     parsed = parse(recipe.Config, ["--config", str(file)])
     return dataclasses.replace(parsed, out=str(Path(config.out) / folder), **fields)
 

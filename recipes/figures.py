@@ -228,6 +228,28 @@ def loss_surface(
     return figure
 
 
+def courses(rates: Mapping[str, Tensor], step_s: float, label: str) -> Figure:
+    """Rates over time, a line each, the channels one below the other.
+
+    Args:
+        rates: `(C, N)` each, by name.
+        step_s: Time between values [s].
+        label: Of the rates.
+    """
+    channels = len(next(iter(rates.values())))
+    figure = Figure(figsize=(WHOLE, 1.8 * channels + 0.8), layout="constrained")
+    axes = figure.subplots(channels, 1, sharex=True, squeeze=False)[:, 0]
+    for channel, axis in enumerate(axes):
+        for (name, rate), colour in zip(rates.items(), ("0.6", "#d62728", "#1f77b4"), strict=False):
+            time_s = step_s * torch.arange(rate.shape[-1])
+            axis.plot(time_s, rate[channel], color=colour, linewidth=1, label=name)
+        axis.set(ylabel=label, title=f"channel {channel + 1}")
+        axis.grid(alpha=0.3)
+    axes[-1].set_xlabel("time [s]")
+    axes[0].legend(fontsize=8)
+    return figure
+
+
 def spectrograms(sounds: dict[str, Tensor]) -> Figure:
     """Short-time levels of sounds, one below the other, on one scale.
 

@@ -124,20 +124,25 @@ def fit_listener(
     Returns:
         The fit, the cost with the final matching, and that matching.
     """
-
-    def cost_of(matching: Tensor) -> Cost:
-        counts = batch["counts"][:, 0]
-        return listener_cost(model, batch["sound"], counts, CONTEXT_BINS, matching)
-
-    cost = cost_of(matching)
+    cost = _cost(model, batch, matching)
     fit = search(config, cost, model.listeners.at().detach())
     for _ in range(config.rounds):
-        matching = networks.rematch(
-            model, batch["sound"], batch["counts"][:, 0], fit.theta, matching
-        )
-        cost = cost_of(matching)
-        fit = descend(cost, fit.theta[None], 20)
+        fit, cost, matching = matched_again(model, batch, fit, matching)
     return fit, cost, matching
+
+
+def matched_again(
+    model: BetaICNet, batch: dict[str, Tensor], fit: Fit, matching: Tensor
+) -> tuple[Fit, Cost, Tensor]:
+    """Match channels with the slots that predict them best for a fit, and fit on from there."""
+    answers = batch["counts"][:, 0]
+    matching = networks.rematch(model, batch["sound"], answers, fit.theta, matching)
+    cost = _cost(model, batch, matching)
+    return descend(cost, fit.theta[None], 20), cost, matching
+
+
+def _cost(model: BetaICNet, batch: dict[str, Tensor], matching: Tensor) -> Cost:
+    return listener_cost(model, batch["sound"], batch["counts"][:, 0], CONTEXT_BINS, matching)
 
 
 def stored_matching(cohort: Cohort, animal: str, alignment: str, model: BetaICNet) -> Tensor:

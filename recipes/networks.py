@@ -215,13 +215,18 @@ def count_frequencies(network: nn.Module, known: Brains, frames: Frames, most: i
     matching = network.rows if isinstance(network, ICNet) else known.matching
     total = torch.zeros(network.decoder.slots, CLASSES)
     for animal, slots in enumerate(matching):
-        counts = batch["counts"][batch["heard"][:, animal], animal].clamp(max=CLASSES - 1)
-        each = torch.stack([(counts == k).float().sum((0, 2)) for k in range(CLASSES)], -1)
+        each = histograms(batch["counts"][batch["heard"][:, animal], animal])
         kept = slots >= 0
         total.index_add_(0, slots[kept], each[kept])
     silent = total.sum(1) == 0
     total[silent] = total.sum(0)
     return total / total.sum(1, keepdim=True)
+
+
+def histograms(counts: Tensor) -> Tensor:
+    """How often each channel gives each count: `(B, C, N)` to `(C, K)`, adding up to one."""
+    counts = counts.clamp(max=CLASSES - 1)
+    return torch.stack([(counts == k).float().mean((0, 2)) for k in range(CLASSES)], -1)
 
 
 def load(path: str | Path) -> tuple[nn.Module, dict]:

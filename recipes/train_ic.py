@@ -128,7 +128,7 @@ def train(config: Config) -> Path:
     while not _finished(progress, config, per_epoch):
         epoch, first = divmod(progress["step"], per_epoch)
         frames["train"].epoch = epoch
-        if first == 0 and epoch in config.rematch_epochs:
+        if first == 0 and epoch in config.rematch_epochs and config.network != "icnet":
             known = networks.rematch_known(plain, known, frames["train"])
             progress["matching"] = known.matching.tolist()
         for step, batch in _batches(frames["train"], config, epoch, first, accelerator):

@@ -13,7 +13,16 @@ import torch
 from icsim.conditional import BetaICNet
 from icsim.store import Cohort
 from icsim.weights import load_network, load_tensors, save_network
-from recipes import demo, fit_theta, make_cohort, train_compensation, train_ic
+from recipes import (
+    demo,
+    fit_theta,
+    make_cohort,
+    networks,
+    score_ic,
+    train_compensation,
+    train_ic,
+)
+from recipes.benchmark_ic import tasks
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +38,7 @@ def configured(finished, recipe, folder, out):
     known = {
         "cohort": str(finished[0] / "cohort" / "cohort.zarr"),
         "model": str(finished[0] / "ic" / "model.safetensors"),
+        "begin_from": str(finished[0] / "icnet" / "model.safetensors"),
     }
     fields = {field.name for field in dataclasses.fields(config)}
     changes = {name: path for name, path in known.items() if name in fields}
@@ -187,3 +197,48 @@ def test_an_empty_folder_of_sounds_is_refused_before_anything_is_written(tmp_pat
     with pytest.raises(ValueError, match=r"no .* file in it"):
         demo.demo(config)
     assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize("kind", ["abr", "icnet"])
+def test_the_other_networks_are_trained_and_scored(finished, tmp_path, kind):
+    config = configured(finished, train_ic, "ic", tmp_path / kind)
+    config = dataclasses.replace(config, network=kind, begin_from=None)
+    model = train_ic.train(config)
+    scores = score_ic.score_ic(score_ic.Config(config.cohort, str(model)))
+    seen = {name for name, score in scores.items() if score["role"] == "seen"}
+    assert seen == set(Cohort.open(config.cohort).animals("seen"))
+    assert ("new" in scores) == (kind == "abr")  # thresholds are known of anyone
+    assert all(score["feve"] <= 1 for score in scores.values())
+
+
+def test_thresholds_that_are_missing_are_named(finished, tmp_path):
+    cohort = Cohort.open(finished[0] / "cohort" / "cohort.zarr")
+    cohort.animal("mild").thresholds_db_spl = None
+    with pytest.raises(ValueError, match="ABRNet needs thresholds, which mild lacks"):
+        networks.brains(cohort, ["mild", "severe"], "default", "abr")
+    assert networks.brains(cohort, ["mild", "severe"], "default", "beta").thresholds_db_spl is None
+
+
+def test_animals_that_are_not_aligned_together_are_named(finished):
+    cohort = Cohort.open(finished[0] / "cohort" / "cohort.zarr")
+    with pytest.raises(ValueError, match="not aligned as 'other': mild, severe"):
+        networks.brains(cohort, ["mild", "severe"], "other", "beta")
+    del cohort.animal("mild")._alignments["default"]
+    with pytest.raises(ValueError, match="not aligned as 'default': mild; run"):
+        networks.brains(cohort, ["mild", "severe"], "default", "beta")
+
+
+def test_unseen_animals_are_judged_by_every_way_of_matching(finished, tmp_path):
+    ic = finished[0] / "ic" / "model.safetensors"
+    path, out = str(finished[0] / "cohort" / "cohort.zarr"), tmp_path / "fits"
+    job = tasks.NewListeners(path, str(ic), "default", str(out), seconds=2.0)
+    tasks.new_listeners(job)
+    assert tasks.is_done(job)
+    found = json.loads((out / "new.json").read_text())
+    assert set(found) == {"aligned", "matched to the model", "oracle"}
+    for way in found.values():
+        assert len(way["theta"]) == 3
+        assert all(0 <= value <= 1 for value in way["theta"])
+        assert way["octaves"] >= 0
+    assert found["oracle"]["octaves"] < 0.2
+    assert found["matched to the model"]["loss"] <= found["aligned"]["loss"] + 1e-4

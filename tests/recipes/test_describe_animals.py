@@ -8,8 +8,9 @@ import torch
 from icsim.simulation.animal import Animal, Loss, draw_anatomy, draw_loss
 from icsim.simulation.cochlea import filter_sound
 from icsim.sound import SAMPLE_RATE, calibrate
-from recipes import animal_figures, animal_measurements
 from recipes.describe_animals import Config, describe
+from recipes.describe_animals import figures as animal_figures
+from recipes.describe_animals import measurements as animal_measurements
 
 CHANNELS = 16
 LEVELS_DB_SPL = torch.arange(0.0, 101.0, 10.0)

@@ -18,9 +18,9 @@ from icsim.simulation.cochlea import filter_sound
 from icsim.simulation.midbrain import draw_counts, expected_count
 from icsim.simulation.sounds import embedded_sounds
 from icsim.sound import SAMPLE_RATE, calibrate
-from recipes import animal_figures as draw
-from recipes import animal_measurements as measure
-from recipes.state import run, seeded
+from recipes.describe_animals import figures as draw
+from recipes.describe_animals import measurements as measure
+from recipes.state import seeded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,7 +240,3 @@ def _entropy(probability: Tensor) -> Tensor:
 def _markdown(lines: list[list[str]]) -> str:
     ruled = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
     return "\n".join("| " + " | ".join(line) + " |" for line in ruled)
-
-
-if __name__ == "__main__":
-    print(run(describe, Config))

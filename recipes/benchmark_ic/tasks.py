@@ -1,23 +1,20 @@
 """The pieces of the benchmark: each reads files, writes one, and is done when that is there."""
 
 import dataclasses
-import json
 import time
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from icsim.alignment import octave_error
 from icsim.conditional import ABRNet, BetaICNet, listener_cost
-from icsim.fitting import Cost, bayesian_search, dense_search, descend, sobol, warm_descent
+from icsim.fitting import Cost, Fit, bayesian_search, dense_search, descend, sobol, warm_descent
 from icsim.icnet import CONTEXT_BINS
 from icsim.recording import ALIGNMENT, APART
 from icsim.store import Cohort
 from recipes import align, fit_theta, networks, score_ic, train_ic
 from recipes.state import write_json
-
-NOT_FITTED = ("beta-3", "own-drift", "no-threshold-penalty", "from-scratch", "beta-1", "beta-2")
-"""Networks that are judged on the animals they were trained on alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +27,14 @@ class Score:
 
 
 @dataclasses.dataclass(frozen=True)
-class NewListener:
-    """Fit an unseen animal and score it: as aligned, matched with the model, and by the truth."""
+class NewListeners:
+    """Fit and score all unseen animals: as aligned, matched with the model, and by the truth."""
 
     cohort: str
     model: str
-    animal: str
     alignment: str
     out: str
+    """Folder of `<animal>.json` and, at the end, `finished.json`."""
     seconds: float
 
 
@@ -60,11 +57,9 @@ def is_done(job) -> bool:
 
 def note_seconds(job, seconds: float) -> None:
     """Keep how long a job took beside its result: of its last run, where it was interrupted."""
-    path = _done(job)
-    if not isinstance(job, train_ic.Config):
-        path = path.with_suffix(".seconds")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"seconds": seconds})
+    done = _done(job)
+    name = done.name if isinstance(job, train_ic.Config) else f"{done.stem}.seconds"
+    _write(done.with_name(name), {"seconds": seconds})
 
 
 def train(config: train_ic.Config) -> None:
@@ -100,39 +95,58 @@ def score(job: Score) -> None:
     _write(job.out, {"rows": rows, "listeners": learned})
 
 
-def new_listener(job: NewListener) -> None:
-    """Rows, θ and octave error by kind of matching."""
+def new_listeners(job: NewListeners) -> None:
+    """For each unseen animal its rows, θ and octave error by way of matching."""
     network, facts = networks.load(job.model)
     known = networks.known_brains(facts)
     cohort = Cohort.open(job.cohort)
     latents = score_ic.encode(network, cohort)
+    for animal in cohort.animals("unseen"):
+        path = Path(job.out) / f"{animal}.json"
+        if not path.is_file():
+            _write(path, _new_listener(job, network, known, cohort, animal, latents))
+    _write(Path(job.out) / "finished.json", cohort.animals("unseen"))
+
+
+def _new_listener(
+    job: NewListeners,
+    network: BetaICNet,
+    known: networks.Brains,
+    cohort: Cohort,
+    animal: str,
+    latents: score_ic.Latents,
+) -> dict:
     config = fit_theta.Config(
-        job.cohort, job.model, job.animal, "", alignment=job.alignment, seconds=job.seconds
+        job.cohort, job.model, animal, "", job.alignment, rounds=0, seconds=job.seconds
     )
     batch = fit_theta.first_frames(cohort, config)
-    stored = fit_theta.stored_matching(cohort, job.animal, job.alignment, network)
-    true, slots = oracle(cohort, job.animal, job.alignment, stored)
-    ways = {"aligned": (stored, 0), "oracle": (true, 0)}
-    if job.alignment == ALIGNMENT:
-        ways["matched to the model"] = (stored, 1)
-    found = {}
-    own = torch.tensor(cohort.truth(job.animal)["cf_hz"])
-    for way, (matching, rounds) in ways.items():
-        started = time.monotonic()
-        turns = dataclasses.replace(config, rounds=rounds)
-        fit, _, matched = fit_theta.fit_listener(network, batch, matching, turns)
+    stored = fit_theta.stored_matching(cohort, animal, job.alignment, network)
+    true, slots_hz = oracle(cohort, animal, job.alignment, stored)
+    own_hz, found = torch.tensor(cohort.truth(animal)["cf_hz"]), {}
+
+    def note(way: str, fit: Fit, matching: Tensor, started: float) -> None:
         seconds = time.monotonic() - started
-        listener = score_ic.Listener(matched, condition=fit.theta)
-        kept = (matched != APART) & slots[matched.clamp(min=0)].isfinite()
-        error = align.octave_error(slots[matched[kept]], own[kept])
+        listener = score_ic.Listener(matching, condition=fit.theta)
+        kept = (matching != APART) & slots_hz[matching.clamp(min=0)].isfinite()
         found[way] = {
-            "rows": score_ic.score_animal(network, known, cohort, job.animal, listener, latents),
+            "rows": score_ic.score_animal(network, known, cohort, animal, listener, latents),
             "theta": fit.theta.tolist(),
             "loss": fit.loss,
             "seconds": seconds,
-            "octaves": error,
+            "octaves": octave_error(slots_hz[matching[kept]], own_hz[kept]),
         }
-    _write(job.out, found)
+
+    started = time.monotonic()
+    fit, _, _ = fit_theta.fit_listener(network, batch, stored, config)
+    note("aligned", fit, stored, started)
+    if job.alignment == ALIGNMENT:
+        before, started = found["aligned"]["seconds"], time.monotonic()
+        fit, _, matching = fit_theta.matched_again(network, batch, fit, stored)
+        note("matched to the model", fit, matching, started - before)
+    started = time.monotonic()
+    fit, _, _ = fit_theta.fit_listener(network, batch, true, config)
+    note("oracle", fit, true, started)
+    return found
 
 
 def searches(job: Searches) -> None:
@@ -207,11 +221,11 @@ def _ways(known: Tensor, cost: Cost) -> dict:
 
 
 def _done(job) -> Path:
-    if isinstance(job, train_ic.Config):
+    if isinstance(job, train_ic.Config | NewListeners):
         return Path(job.out) / "finished.json"
     return Path(job.out)
 
 
-def _write(path: str, content: dict) -> None:
+def _write(path: str | Path, content) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_json(Path(path), json.loads(json.dumps(content)))
+    write_json(Path(path), content)

@@ -1,4 +1,4 @@
-"""Figures of the simulated animals, for `docs/simulation.md`; see `recipes.animal_measurements`."""
+"""Figures of what `measurements` found, for `docs/simulation.md`."""
 
 import io
 from collections.abc import Mapping, Sequence

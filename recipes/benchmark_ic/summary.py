@@ -6,8 +6,8 @@ FEVE as a fraction, KL in nats. What is said of several sounds, animals and seed
 import json
 from collections.abc import Sequence
 
-from recipes.benchmark_ic_listeners import alignment, decodability, middles, searches
-from recipes.benchmark_ic_results import (
+from recipes.benchmark_ic.listeners import alignment, decodability, middles, searches
+from recipes.benchmark_ic.results import (
     ABLATIONS,
     ALIGNED,
     FITTED,
@@ -146,16 +146,18 @@ def _unseen(results: Results, network: str) -> dict:
 
 
 def _ablations(results: Results) -> dict[str, dict]:
-    """What a network loses without a part, or with another number of parameters."""
-    runs = [run for run in results.runs if run.seed in results.config["ablation_seeds"]]
+    """What is lost with a part changed, and with other numbers of parameters; none at first."""
+    some = [run for run in results.runs if any(run.has(name) for name in ABLATIONS)]
     found = {}
-    for name in ("beta-6", *ABLATIONS, "beta-3") if runs else ():
-        fits = name in runs[0].fits
-        found[name] = {
-            "difference": over(runs, results.nine, scored(name), than=scored("beta-6")),
-            "absolute": over(runs, results.nine, scored(name)),
-            "unseen": over(runs, results.unseen, fitted(name, MATCHED)) if fits else None,
-        }
+    for name in ("beta-6", *ABLATIONS, "beta-3"):
+        runs = [run for run in some if run.has(name)]
+        if runs:
+            found[name] = {
+                "seeds": [run.seed for run in runs],
+                "difference": over(runs, results.nine, scored(name), than=scored("beta-6")),
+                "absolute": over(runs, results.nine, scored(name)),
+                "unseen": over(runs, results.unseen, fitted(name, MATCHED)),
+            }
     return found
 
 

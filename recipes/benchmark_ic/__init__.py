@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
-from recipes import align, benchmark_ic_report, benchmark_ic_tasks, make_cohort, train_ic
-from recipes.state import claim, parse, run, write_json
+from recipes import align, make_cohort, train_ic
+from recipes.benchmark_ic import report, tasks
+from recipes.state import claim, parse, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,9 @@ class Config:
     cohort: str
     """Configuration of `recipes.make_cohort`: all animals, those of `nine` among them."""
     training: str
-    """Configuration of `recipes.train_ic`, for all networks alike."""
+    """Configuration of `recipes.train_ic`, for BetaICNet and ABRNet."""
+    icnet_training: str
+    """The same for ICNets, which have nothing to begin from."""
     nine: list[str]
     """The smaller group of training animals; the larger one is all that are seen."""
     singles: list[str]
@@ -66,92 +69,102 @@ class Network:
 
 
 def benchmark(config: Config) -> dict:
-    """Do what has not been done, seed by seed; write and return the summary."""
+    """Do what has not been done, seed by seed and the ablations last; write the summary."""
     out = Path(config.out)
     claim(out, config)
     for seed in config.seeds:
-        _one_seed(config, seed, out / f"seed-{seed}")
-    return benchmark_ic_report.write(out)
+        cohort = _cohort(config, seed, out / f"seed-{seed}")
+        first, rest = networks_of(config, cohort)
+        _train_and_judge(config, seed, out / f"seed-{seed}", cohort, first, rest)
+        report.write(out)
+    for seed in config.ablation_seeds:
+        cohort = Cohort.open(out / f"seed-{seed}" / "cohort" / "cohort.zarr")
+        _train_and_judge(config, seed, out / f"seed-{seed}", cohort, [], ablations_of(config))
+    return report.write(out)
 
 
-def networks_of(config: Config, cohort: Cohort, seed: int) -> tuple[list[Network], list[Network]]:
-    """What is trained: first what others begin from, then the rest."""
+def networks_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Network]]:
+    """What is trained: ICNets, of which the others begin from the first, and the others."""
     normal = [name for name in config.nine if cohort.animal(name).status == "NH"]
+    everyone, fixed = cohort.animals("seen"), {"rematch_epochs": []}
     first = [
         Network("icnet-normal", "icnet", normal),
         *(Network(f"icnet-{name}", "icnet", [name]) for name in config.singles),
-    ]
-    everyone = cohort.animals("seen")
-    rest = [
         Network("icnet-multi", "icnet", config.nine),
+    ]
+    rest = [
         Network("abr", "abr", config.nine),
         Network("beta-3", "beta", config.nine, changes={"parameters": 3}),
         Network("beta-6", "beta", config.nine),
-        Network("beta-6-permuted", "beta", config.nine, "permutation"),
+        Network("beta-6-permuted", "beta", config.nine, "permutation", fixed),
         Network("beta-6-twenty", "beta", everyone),
-        Network("beta-6-twenty-permuted", "beta", everyone, "permutation"),
+        Network("beta-6-twenty-permuted", "beta", everyone, "permutation", fixed),
     ]
-    if seed in config.ablation_seeds:
-        changes = {
-            "own-drift": {"shared_drift": False},
-            "no-threshold-penalty": {"threshold_weight": 0.0},
-            "no-noise": {"noise": False},
-            "from-scratch": {"begin_from": None},
-            **{f"beta-{p}": {"parameters": p} for p in (1, 2, 12)},
-        }
-        rest += [Network(n, "beta", config.nine, changes=c) for n, c in changes.items()]
     return first, rest
 
 
-def _one_seed(config: Config, seed: int, out: Path) -> None:
+def ablations_of(config: Config) -> list[Network]:
+    """BetaICNet of six parameters with one thing changed."""
+    changes = {
+        "own-drift": {"shared_drift": False},
+        "no-threshold-penalty": {"threshold_weight": 0.0},
+        "no-noise": {"noise": False},
+        "not-matched-again": {"rematch_epochs": []},
+        "from-scratch": {"begin_from": None},
+        **{f"beta-{p}": {"parameters": p} for p in (1, 2, 12)},
+    }
+    return [Network(n, "beta", config.nine, changes=c) for n, c in changes.items()]
+
+
+def _cohort(config: Config, seed: int, out: Path) -> Cohort:
+    """Simulate and align the animals of one seed."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "cohort" / "cohort.zarr"
     with _stage(out, "cohort"):
         wanted = parse(make_cohort.Config, ["--config", config.cohort])
         make_cohort.make_cohort(dataclasses.replace(wanted, out=str(out / "cohort"), seed=seed))
-    with _stage(out, "alignment") as missing:
-        if missing:
+    if not (out / "alignment.json").is_file():
+        with _stage(out, "alignment"):
             aligned = {
                 method: align.align(align.Config(str(path), method=method, name=name))
                 for method, name in (("template", ALIGNMENT), ("permutation", "permutation"))
             }
             write_json(out / "alignment.json", aligned)
-    cohort = Cohort.open(path)
-    first, rest = networks_of(config, cohort, seed)
-    tasks = benchmark_ic_tasks
-    begin = out / "networks" / "icnet-normal" / "model.safetensors"
+    return Cohort.open(path)
+
+
+def _train_and_judge(
+    config: Config,
+    seed: int,
+    out: Path,
+    cohort: Cohort,
+    first: list[Network],
+    rest: list[Network],
+) -> None:
+    """Networks, then their scores, unseen animals and searches, some jobs side by side."""
+    path = cohort.path
+    begin = str(out / "networks" / "icnet-normal" / "model.safetensors")
     for stage, wanted in (("training ICNets", first), ("training the others", rest)):
         jobs = []
         for network in wanted:
-            ready = None if network.network == "icnet" else str(begin)
+            ready = None if network.network == "icnet" else begin
             jobs.append((network.name, tasks.train, _training(config, network, seed, out, ready)))
         _side_by_side(stage, jobs, config.jobs, out)
-    paths = {n.name: str(out / "networks" / n.name / "model.safetensors") for n in first + rest}
     jobs = []
-    for name in paths:
-        job = tasks.Score(str(path), paths[name], str(out / "scores" / f"{name}.json"))
-        jobs.append((f"score of {name}", tasks.score, job))
-    for network in rest:
-        if network.network != "beta" or network.name in tasks.NOT_FITTED:
+    for network in first + rest:
+        name, model = network.name, str(out / "networks" / network.name / "model.safetensors")
+        score = tasks.Score(path, model, str(out / "scores" / f"{name}.json"))
+        jobs.append((f"score of {name}", tasks.score, score))
+        if network.network != "beta":
             continue
-        for animal in cohort.animals("unseen"):
-            target = out / "fits" / network.name / f"{animal}.json"
-            job = tasks.NewListener(
-                str(path),
-                paths[network.name],
-                animal,
-                network.alignment,
-                str(target),
-                config.fit_seconds,
-            )
-            jobs.append((f"{animal} by {network.name}", tasks.new_listener, job))
-    for name in ("beta-3", "beta-6"):
-        for animal in config.searched:
-            target = out / "searches" / name / f"{animal}.json"
-            job = tasks.Searches(
-                str(path), paths[name], animal, str(target), config.fit_seconds / 2, config.dense
-            )
-            jobs.append((f"searches for {animal} by {name}", tasks.searches, job))
+        fits = tasks.NewListeners(
+            path, model, network.alignment, str(out / "fits" / name), config.fit_seconds
+        )
+        jobs.append((f"unseen animals by {name}", tasks.new_listeners, fits))
+        for animal in config.searched if name in ("beta-3", "beta-6") else []:
+            target = str(out / "searches" / name / f"{animal}.json")
+            search = tasks.Searches(path, model, animal, target, config.fit_seconds, config.dense)
+            jobs.append((f"searches for {animal} by {name}", tasks.searches, search))
     _side_by_side("scores, fits and searches", jobs, config.jobs, out)
 
 
@@ -159,7 +172,8 @@ def _training(
     config: Config, network: Network, seed: int, out: Path, begin_from: str | None
 ) -> train_ic.Config:
     """The configuration of one network's training."""
-    wanted = parse(train_ic.Config, ["--config", config.training])
+    file = config.icnet_training if network.network == "icnet" else config.training
+    wanted = parse(train_ic.Config, ["--config", file])
     common = {
         "cohort": str(out / "cohort" / "cohort.zarr"),
         "out": str(out / "networks" / network.name),
@@ -177,7 +191,7 @@ def _side_by_side(stage: str, jobs: list[tuple[str, Callable, object]], count: i
 
     What they print goes to `log.txt`.
     """
-    missing = [job for job in jobs if not benchmark_ic_tasks.is_done(job[2])]
+    missing = [job for job in jobs if not tasks.is_done(job[2])]
     if not missing:
         return
     threads = max(1, (os.cpu_count() or 1) // count)
@@ -205,19 +219,15 @@ def _begin_process(threads: int, log: str) -> None:
 def _timed(work: Callable, job) -> None:
     started = time.monotonic()
     work(job)
-    benchmark_ic_tasks.note_seconds(job, time.monotonic() - started)
+    tasks.note_seconds(job, time.monotonic() - started)
 
 
 @contextlib.contextmanager
 def _stage(out: Path, name: str):
-    """Add the seconds of a stage to those in `stages.json`; says whether it is the first time."""
+    """Add the seconds of a stage to those in `stages.json`."""
+    started = time.monotonic()
+    yield
     path = out / "stages.json"
     seconds = json.loads(path.read_text()) if path.is_file() else {}
-    started = time.monotonic()
-    yield name not in seconds
     seconds[name] = seconds.get(name, 0.0) + time.monotonic() - started
     write_json(path, seconds)
-
-
-if __name__ == "__main__":
-    print(json.dumps(run(benchmark, Config), indent=2))

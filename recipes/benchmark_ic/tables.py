@@ -1,7 +1,6 @@
 """The benchmark's numbers as tables, the paper's beside them."""
 
-import dataclasses
-from collections.abc import Sequence
+from recipes.benchmark_ic.cells import NOTHING, Table, by_seed, number, percent, plus_minus
 
 PAPER = {
     "icnet": ("67 ± 14", "71 ± 11", "8.4 ± 2", "10.4 ± 4"),
@@ -11,7 +10,10 @@ PAPER = {
 }
 """FEVE NH and HI [%], KL NH and HI [1e-3 nats]. Source: arXiv 2506.03088."""
 
-PAPER_UNSEEN = {"nine": ("55.6", "7.8", "0.14"), "twenty": ("50.7", "26.9", "0.53")}
+PAPER_UNSEEN = {
+    "nine": ("paper, 9 animals", "55.6", "7.8", "0.14"),
+    "twenty": ("paper, 20 animals", "50.7", "26.9", "0.53"),
+}
 """FEVE of seen and unseen animals [%] and their ratio. Source: arXiv 2506.03088."""
 
 PAPER_EVALUATIONS = {"beta-3": "10–20", "beta-6": "15–35"}
@@ -25,33 +27,11 @@ TRUTHS = {
     "median_cf_octaves": "place of the electrodes [octaves]",
 }
 
-NOTHING = "–"
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """Cells as they are printed."""
-
-    title: str
-    about: str
-    header: list[str]
-    rows: list[list[str]]
-
 
 def tables(summary: dict) -> dict[str, Table]:
     """All tables of a summary, by name."""
-    made = (
-        prediction,
-        absolute,
-        by_class,
-        hidden,
-        unseen,
-        searches,
-        decodability,
-        alignment,
-        ablations,
-        times,
-    )
+    made = [prediction, absolute, by_class, hidden, unseen]
+    made += [searches, decodability, alignment, ablations, times]
     return {make.__name__: make(summary) for make in made}
 
 
@@ -69,6 +49,7 @@ def labels(summary: dict) -> dict[str, str]:
         "own-drift": "drift of each animal's own",
         "no-threshold-penalty": "θ not held to thresholds",
         "no-noise": "no noise on θ",
+        "not-matched-again": "channels not matched again",
         "from-scratch": "not begun from an ICNet",
     }
 
@@ -84,7 +65,7 @@ def prediction(summary: dict) -> Table:
         cells = [labels(summary)[model]]
         paper = PAPER.get(model, (NOTHING,) * len(columns))
         for column, theirs in zip(columns, paper, strict=True):
-            cells += [_plus_minus(found[column], _factor(column)), theirs]
+            cells += [plus_minus(found[column], _factor(column)), theirs]
         rows.append(cells)
     about = (
         "Median ± MAD over test sounds of the animals that have an ICNet of their own, all seeds "
@@ -103,12 +84,12 @@ def absolute(summary: dict) -> Table:
         rows.append(
             [
                 labels(summary)[model],
-                _plus_minus(found["feve_hidden"], 100),
-                _plus_minus(found["kl_hidden"], 1000),
-                *(_plus_minus(whole[name], 100) for name in ("feve", "feve_nh", "feve_hi")),
-                _plus_minus(whole["feve_hidden"], 100),
-                _plus_minus(whole["kl"], 1000),
-                _seeds(whole["feve"], 100),
+                plus_minus(found["feve_hidden"], 100),
+                plus_minus(found["kl_hidden"], 1000),
+                *(plus_minus(whole[name], 100) for name in ("feve", "feve_nh", "feve_hi")),
+                plus_minus(whole["feve_hidden"], 100),
+                plus_minus(whole["kl"], 1000),
+                by_seed(whole["feve"], 100),
             ]
         )
     about = (
@@ -117,16 +98,15 @@ def absolute(summary: dict) -> Table:
         "those that have one). By seed: medians of FEVE over all animals."
     )
     header = ["model", "hidden FEVE %", "hidden KL ×10⁻³", "FEVE %", "NH", "HI", "hidden"]
-    return Table(
-        "Hidden losses, and absolute values", about, [*header, "KL ×10⁻³", "by seed"], rows
-    )
+    header += ["KL ×10⁻³", "by seed"]
+    return Table("Hidden losses, and absolute values", about, header, rows)
 
 
 def by_class(summary: dict) -> Table:
     """FEVE by class of sound."""
     found = summary["by_class"]
     kinds = sorted({kind for of_model in found.values() for kind in of_model})
-    rows = [[kind, *(_plus_minus(found[m].get(kind), 100) for m in found)] for kind in kinds]
+    rows = [[kind, *(plus_minus(found[m].get(kind), 100) for m in found)] for kind in kinds]
     about = "FEVE [%], median ± MAD, of the animals that have an ICNet of their own."
     header = ["class of sound", *(labels(summary)[model] for model in found)]
     return Table("By class of sound", about, header, rows)
@@ -144,9 +124,9 @@ def hidden(summary: dict) -> Table:
     rows = [
         [
             name,
-            *(_plus_minus(f.get(key), 100) for key in ("abr", "beta", "difference")),
-            _seeds(f["difference"], 100),
-            *(_plus_minus(f.get(key), 100) for key in ("beta_aligned", "difference_aligned")),
+            *(plus_minus(f.get(key), 100) for key in ("abr", "beta", "difference")),
+            by_seed(f["difference"], 100),
+            *(plus_minus(f.get(key), 100) for key in ("beta_aligned", "difference_aligned")),
         ]
         for name, f in which.items()
     ]
@@ -171,15 +151,14 @@ def unseen(summary: dict) -> Table:
             (f"{count[group]} animals, permutation", summary["unseen"]["published"][group]),
         ):
             columns = ("seen", "unseen", "aligned", "oracle_alignment", "lost_to_alignment")
-            cells = {key: _plus_minus(found[key], 100) for key in columns}
-            of_groups = [_percent(g["unseen"]["median"]) for g in found["by_group"].values()]
+            cells = {key: plus_minus(found[key], 100) for key in columns}
+            of_groups = [percent(g["unseen"]["median"]) for g in found["by_group"].values()]
             rows.append(
-                [name, cells["seen"], cells["unseen"], _number(found["ratio"], 2)]
-                + [_seeds(found["unseen"], 100), *of_groups]
+                [name, cells["seen"], cells["unseen"], number(found["ratio"], 2)]
+                + [by_seed(found["unseen"], 100), *of_groups]
                 + [cells[key] for key in columns[2:]]
             )
-        theirs = {"nine": "paper, 9 animals", "twenty": "paper, 20 animals"}[group]
-        rows.append([theirs, *PAPER_UNSEEN[group], *[NOTHING] * 7])
+        rows.append([*PAPER_UNSEEN[group], *[NOTHING] * 7])
     about = (
         "FEVE [%] of 6 parameters, median ± MAD. Unseen: θ fitted, channels matched to the model "
         "(with a permutation: as aligned). Aligned: as `recipes.align` left the channels. Oracle: "
@@ -194,20 +173,13 @@ def searches(summary: dict) -> Table:
     """Evaluations to the target."""
     rows = []
     for network, ways in summary["fit"].items():
+        name, theirs = labels(summary)[network], PAPER_EVALUATIONS[network]
         for way, found in ways.items():
-            bayesian = way.startswith("Bayesian") and "Sobol" in way
-            rows.append(
-                [
-                    labels(summary)[network],
-                    way,
-                    _needed(found, ""),
-                    PAPER_EVALUATIONS[network] if bayesian else NOTHING,
-                    _needed(found, "strict_"),
-                    _number(found["seconds"], 1),
-                ]
-            )
+            paper = theirs if way.startswith("Bayesian") and "Sobol" in way else NOTHING
+            counts = [_needed(found, ""), paper, _needed(found, "strict_")]
+            rows.append([name, way, *counts, number(found["seconds"], 1)])
     middle = ", ".join(
-        f"{_number(100 * (ratio - 1), 1)} % ({labels(summary)[network]})"
+        f"{number(100 * (ratio - 1), 1)} % ({labels(summary)[network]})"
         for network, ratio in summary["fit_middle"].items()
         if ratio is not None
     )
@@ -228,10 +200,10 @@ def decodability(summary: dict) -> Table:
     rows = [
         [
             TRUTHS[what],
-            _number(found["median"], 2),
-            _seeds(found, 1, 2),
-            _number(thresholds[what]["median"], 2),
-            _seeds(thresholds[what], 1, 2),
+            number(found["median"], 2),
+            by_seed(found, 1, 2),
+            number(thresholds[what]["median"], 2),
+            by_seed(thresholds[what], 1, 2),
         ]
         for what, found in theta.items()
     ]
@@ -249,10 +221,10 @@ def alignment(summary: dict) -> Table:
     found = summary["alignment"]
     columns = {"before_octaves": 2, "after_octaves": 2, "apart_an_animal": 1}
     rows = [
-        [name, *(_number(f[key], digits) for key, digits in columns.items())]
+        [name, *(number(f[key], digits) for key, digits in columns.items())]
         for name, f in (("best of several brains", found), ("permutation", found["published"]))
     ]
-    of_unseen = ", ".join(f"{way} {_number(o, 2)}" for way, o in found["unseen_octaves"].items())
+    of_unseen = ", ".join(f"{way} {number(o, 2)}" for way, o in found["unseen_octaves"].items())
     about = (
         "Median distance of the true best frequencies of matched channels [octaves], in the order "
         "of recording and as matched, over all animals that others are not matched with. Apart: "
@@ -268,49 +240,36 @@ def ablations(summary: dict) -> Table:
     rows = [
         [
             labels(summary)[name],
-            *(_plus_minus(found[key], 100) for key in ("difference", "absolute", "unseen")),
+            *(plus_minus(found[key], 100) for key in ("difference", "absolute", "unseen")),
+            ", ".join(map(str, found["seeds"])),
         ]
         for name, found in summary["ablations"].items()
     ]
     about = (
         "FEVE [%] of the smaller group of animals: the difference to 6 parameters, sound by sound, "
-        "and absolute; and of unseen animals, where they were fitted. Few seeds: no more than leads."
+        "and absolute; and of unseen animals, matched to the model. Few seeds: leads, not results."
     )
-    header = ["network", "difference", "absolute", "unseen"]
-    return Table("Without a part, and with other numbers of parameters", about, header, rows)
+    header = ["network", "difference", "absolute", "unseen", "seeds"]
+    return Table("With one thing changed", about, header, rows)
 
 
 def times(summary: dict) -> Table:
     """Where the time went."""
     rows = [
-        [f"training: {labels(summary).get(name, name)}", _number(seconds, 0)]
+        [f"training: {labels(summary).get(name, name)}", number(seconds, 0)]
         for name, seconds in summary["training_seconds"].items()
     ]
     for network, ways in summary["fit_seconds"].items():
         named = labels(summary)[network]
-        rows += [[f"fit, {way}: {named}", _number(seconds, 1)] for way, seconds in ways.items()]
+        rows += [[f"fit, {way}: {named}", number(seconds, 1)] for way, seconds in ways.items()]
     for seed, stages in summary["wall_minutes"].items():
-        rows += [[f"seed {seed}: {s}", _number(60 * minutes, 0)] for s, minutes in stages.items()]
+        rows += [[f"seed {seed}: {s}", number(60 * minutes, 0)] for s, minutes in stages.items()]
     about = "Seconds: medians over seeds of networks and fits, and all of each stage of each seed."
     return Table("Times", about, ["what", "seconds"], rows)
 
 
-def _plus_minus(found: dict | None, factor: float) -> str:
-    if found is None or found["median"] is None:
-        return NOTHING
-    return f"{_number(factor * found['median'], 1)} ± {_number(factor * found['mad'], 1)}"
-
-
-def _seeds(found: dict, factor: float, digits: int = 1) -> str:
-    each: Sequence[float | None] = found["by_seed"]
-    return " / ".join(_number(None if v is None else factor * v, digits) for v in each)
-
-
-def _percent(value: float | None) -> str:
-    return NOTHING if value is None else _number(100 * value, 1)
-
-
 def _needed(found: dict, prefix: str) -> str:
+    """Evaluations, and the share of searches that arrived."""
     count, reached = found[f"{prefix}evaluations"], found[f"{prefix}reached"]
     needed = f"more than {found['most']}" if count is None else f"{count:g}"
     return f"{needed} ({100 * reached:.0f} %)"
@@ -319,14 +278,3 @@ def _needed(found: dict, prefix: str) -> str:
 def _factor(column: str) -> float:
     """Percent, or thousandths of a nat."""
     return 100 if column.startswith("feve") else 1000
-
-
-def _number(value: float | None, digits: int) -> str:
-    """With a minus that is one, and no negative zero.
-
-    >>> _number(-0.04, 1), _number(-2.5, 1), _number(None, 1)
-    ('0.0', '−2.5', '–')
-    """
-    if value is None:
-        return NOTHING
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")

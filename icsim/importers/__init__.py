@@ -1,0 +1,1 @@
+"""Recordings of others, as what a cohort stores: sounds and counts."""

@@ -1,0 +1,63 @@
+"""Tables of the benchmark, and how numbers are printed in them."""
+
+import dataclasses
+
+NOTHING = "–"
+"""Where there is no number."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """Cells as they are printed."""
+
+    title: str
+    about: str
+    header: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        """The table with its title and what it says."""
+        lines = [self.header, ["---"] * len(self.header), *self.rows]
+        cells = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"## {self.title}\n{self.about}\n\n{cells}\n"
+
+
+def number(value: float | None, digits: int) -> str:
+    """With a minus that is one, and no negative zero.
+
+    >>> number(-0.04, 1), number(-2.5, 1), number(None, 1)
+    ('0.0', '−2.5', '–')
+    """
+    if value is None:
+        return NOTHING
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def percent(value: float | None) -> str:
+    """A fraction in percent, without the sign.
+
+    >>> percent(0.5)
+    '50.0'
+    """
+    return NOTHING if value is None else number(100 * value, 1)
+
+
+def plus_minus(found: dict | None, factor: float) -> str:
+    """Median and MAD of a `spread`, each times a factor.
+
+    >>> plus_minus({"median": 0.5, "mad": 0.1}, 100)
+    '50.0 ± 10.0'
+    """
+    if found is None or found["median"] is None:
+        return NOTHING
+    return f"{number(factor * found['median'], 1)} ± {number(factor * found['mad'], 1)}"
+
+
+def by_seed(found: dict, factor: float, digits: int = 1) -> str:
+    """Medians of single seeds, each times a factor.
+
+    >>> by_seed({"by_seed": [0.5, None]}, 100)
+    '50.0 / –'
+    """
+    values = found["by_seed"]
+    return " / ".join(number(None if v is None else factor * v, digits) for v in values)

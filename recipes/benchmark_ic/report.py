@@ -1,0 +1,97 @@
+"""Summary, tables, figures and a page of the benchmark of the model of the midbrain.
+
+`python -m recipes.benchmark_ic.report --out runs/benchmark_ic/small` writes them again.
+"""
+
+import base64
+import dataclasses
+import io
+import json
+import sys
+from pathlib import Path
+
+import jinja2
+from matplotlib.figure import Figure
+
+from recipes.benchmark_ic import figures as drawing
+from recipes.benchmark_ic.cells import Table
+from recipes.benchmark_ic.results import Results, read
+from recipes.benchmark_ic.summary import summarise
+from recipes.benchmark_ic.tables import tables
+from recipes.state import run, write_json
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Which report to write again."""
+
+    out: str
+    """Folder of a benchmark, of which one seed is complete at least."""
+
+
+def write(out: Path) -> dict:
+    """Write `summary.json`, `tables.md`, `figures` and `report.html` from all complete seeds.
+
+    Returns:
+        The summary.
+
+    Raises:
+        ValueError: If no seed is complete.
+    """
+    results = read(out)
+    for folder, why in results.skipped.items():
+        print(f"{out / folder} is left out: {why}", file=sys.stderr)
+    summary = summarise(results)
+    write_json(out / "summary.json", summary)
+    made = tables(summary)
+    _write(out / "tables.md", markdown(summary, made).encode())
+    drawn = {name: _png(figure) for name, figure in drawing.draw(results, summary).items()}
+    (out / "figures").mkdir(exist_ok=True)
+    for name, image in drawn.items():
+        _write(out / "figures" / f"{name}.png", image)
+    _write(out / "report.html", page(results, summary, made, drawn).encode())
+    return summary
+
+
+def markdown(summary: dict, made: dict[str, Table]) -> str:
+    """All tables as Markdown."""
+    seeds = ", ".join(map(str, summary["seeds"]))
+    title = f"# Benchmark of the model of the midbrain, seeds {seeds}\n"
+    return "\n".join([title, *(table.markdown() for table in made.values() if table.rows)])
+
+
+def page(results: Results, summary: dict, made: dict[str, Table], drawn: dict[str, bytes]) -> str:
+    """One HTML page with everything in it; figures that were not drawn are left out."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    images = {
+        name: f"data:image/png;base64,{base64.b64encode(image).decode()}"
+        for name, image in drawn.items()
+    }
+    return environment.get_template("benchmark_ic.html").render(
+        summary=summary, tables=made, images=images, config=results.config
+    )
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150)
+    return buffer.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    beside = path.with_name(f".{path.name}.partial")
+    beside.write_bytes(content)
+    beside.replace(path)
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(lambda config: write(Path(config.out)), Config), indent=2))

@@ -1,0 +1,251 @@
+"""What the benchmark of the model of the midbrain left on disk, and statistics over it."""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from icsim.store import Cohort
+
+MODELS = (
+    "icnet",
+    "icnet-multi",
+    "abr",
+    "beta-3",
+    "beta-6",
+    "beta-6-permuted",
+    "beta-6-twenty",
+    "beta-6-twenty-permuted",
+)
+"""Networks that every seed has; `icnet` stands for those of single animals."""
+
+FITTED = MODELS[4:]
+"""Those whose fits to unseen animals must be there."""
+
+SEARCHED = ("beta-3", "beta-6")
+"""Those on which ways of searching are compared."""
+
+ABLATIONS = (
+    "own-drift",
+    "no-threshold-penalty",
+    "no-noise",
+    "not-matched-again",
+    "from-scratch",
+    "beta-1",
+    "beta-2",
+    "beta-12",
+)
+"""Changes of `beta-6` that some seeds have too."""
+
+GROUPS = ("NH", "HI", "hidden")
+"""Normal hearing, losses that thresholds show, and losses that they do not."""
+
+MATCHED, ALIGNED, ORACLE = "matched to the model", "aligned", "oracle"
+"""What an unseen animal's channels are matched by: what the model answers for a first θ, what
+other brains answer, or the true maps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What one seed left."""
+
+    seed: int
+    folder: Path
+    cohort: Cohort
+    groups: dict[str, str]
+    """Of every animal: one of `GROUPS`."""
+    scores: dict[str, dict]
+    """By network."""
+    fits: dict[str, dict[str, dict]]
+    """By network and unseen animal."""
+    searches: dict[str, dict[str, dict]]
+    """By network and unseen animal."""
+
+    def rows(self, network: str, animal: str) -> list[dict]:
+        """Scores of an animal, one a test sound; `icnet` is that of the animal itself."""
+        name = f"icnet-{animal}" if network == "icnet" else network
+        return self.scores[name]["rows"][animal]
+
+    def has(self, network: str) -> bool:
+        """Whether a network was scored, and all unseen animals fitted to it."""
+        unseen = self.cohort.animals("unseen")
+        return network in self.scores and set(self.fits.get(network, {})) == set(unseen)
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """All complete seeds."""
+
+    config: dict
+    """Of the benchmark."""
+    runs: list[Run]
+    skipped: dict[str, str]
+    """Folders left out, and why."""
+
+    @property
+    def nine(self) -> list[str]:
+        """The smaller group of training animals."""
+        return self.config["nine"]
+
+    @property
+    def singles(self) -> list[str]:
+        """Those of them with an ICNet of their own."""
+        return self.config["singles"]
+
+    @property
+    def seen(self) -> list[str]:
+        """The larger group of training animals."""
+        return self.runs[0].cohort.animals("seen")
+
+    @property
+    def unseen(self) -> list[str]:
+        """Animals that no network was trained on."""
+        return self.runs[0].cohort.animals("unseen")
+
+
+def read(out: Path) -> Results:
+    """Open the folders of all complete seeds.
+
+    Raises:
+        ValueError: If none is complete; the message says what is missing.
+    """
+    config = json.loads((out / "config.json").read_text())
+    runs, skipped = [], {}
+    for folder in sorted(out.glob("seed-*"), key=_seed_of):
+        missing = _missing(folder, config)
+        if missing:
+            skipped[folder.name] = f"{len(missing)} files are missing, first {missing[0]}"
+        else:
+            runs.append(_run(folder))
+    if not runs:
+        raise ValueError(
+            f"{out}: no seed is complete ({skipped or 'none was begun'}); run recipes.benchmark_ic"
+        )
+    return Results(config, runs, skipped)
+
+
+def median(values: Iterable[float | None]) -> float | None:
+    """The median of what is there; None of nothing."""
+    present = [value for value in values if value is not None]
+    return statistics.median(present) if present else None
+
+
+def spread(by_seed: Sequence[Sequence[float]]) -> dict:
+    """Median and MAD of all values together, how many there are, and the median of each seed.
+
+    >>> spread([[1.0, 2.0], [], [9.0]])
+    {'median': 2.0, 'mad': 1.0, 'n': 3, 'by_seed': [1.5, None, 9.0]}
+    """
+    together = [value for values in by_seed for value in values]
+    middle = median(together)
+    return {
+        "median": middle,
+        "mad": median(abs(value - middle) for value in together),
+        "n": len(together),
+        "by_seed": [median(values) for values in by_seed],
+    }
+
+
+def defined(rows: Sequence[dict], measure: str) -> list[float]:
+    """A measure of all sounds for which it is defined."""
+    return [row[measure] for row in rows if row[measure] is not None]
+
+
+def differences(rows: Sequence[dict], others: Sequence[dict], measure: str) -> list[float]:
+    """What rows have more than others of the same sounds, where both are defined."""
+    pairs = [(a[measure], b[measure]) for a, b in zip(rows, others, strict=True)]
+    return [a - b for a, b in pairs if a is not None and b is not None]
+
+
+def best_way(fits: dict[str, dict]) -> str:
+    """Of an animal's fits the one to report: a permutation is not matched to the model."""
+    return MATCHED if MATCHED in fits else ALIGNED
+
+
+Rows = Callable[[Run, str], list[dict]]
+"""Scores of one animal of one seed, one a test sound."""
+
+
+def scored(network: str) -> Rows:
+    """Rows of animals that a network was trained on (by ABRNet, of all)."""
+    return lambda run, animal: run.rows(network, animal)
+
+
+def fitted(network: str, way: str) -> Rows:
+    """Rows of unseen animals, fitted in one way."""
+    return lambda run, animal: run.fits[network][animal][way]["rows"]
+
+
+def over(
+    runs: Sequence[Run],
+    animals: Iterable[str],
+    rows: Rows,
+    measure: str = "feve",
+    than: Rows | None = None,
+    group: str | None = None,
+) -> dict:
+    """The spread of a measure over seeds, animals and sounds.
+
+    Args:
+        runs: Seeds.
+        animals: Their names.
+        rows: What is measured.
+        measure: feve or kl.
+        than: What is taken from it, sound by sound.
+        group: Of `GROUPS`, if animals of others are to be left out.
+    """
+    names = list(animals)
+
+    def of(run: Run, name: str) -> list[float]:
+        if than is None:
+            return defined(rows(run, name), measure)
+        return differences(rows(run, name), than(run, name), measure)
+
+    return spread(
+        [
+            [value for n in names if group in (None, run.groups[n]) for value in of(run, n)]
+            for run in runs
+        ]
+    )
+
+
+def _missing(folder: Path, config: dict) -> list[str]:
+    """Files that a complete seed has and this one has not."""
+    store = folder / "cohort" / "cohort.zarr"
+    if not (folder / "alignment.json").is_file():
+        return ["alignment.json"]
+    wanted = [f"scores/icnet-{name}.json" for name in config["singles"]]
+    wanted += [f"scores/{name}.json" for name in MODELS[1:]]
+    unseen = Cohort.open(store).animals("unseen")
+    wanted += [f"fits/{network}/{animal}.json" for network in FITTED for animal in unseen]
+    wanted += [f"searches/{n}/{animal}.json" for n in SEARCHED for animal in config["searched"]]
+    return [name for name in wanted if not (folder / name).is_file()]
+
+
+def _run(folder: Path) -> Run:
+    cohort = Cohort.open(folder / "cohort" / "cohort.zarr")
+    groups = {}
+    for name in cohort.animals():
+        hidden = cohort.truth(name)["hearing"] == "hidden"
+        groups[name] = "hidden" if hidden else cohort.animal(name).status
+    unseen = cohort.animals("unseen")
+    return Run(
+        seed=_seed_of(folder),
+        folder=folder,
+        cohort=cohort,
+        groups=groups,
+        scores=_by_name(folder / "scores"),
+        fits={path.name: _by_name(path, unseen) for path in sorted((folder / "fits").iterdir())},
+        searches={name: _by_name(folder / "searches" / name, unseen) for name in SEARCHED},
+    )
+
+
+def _seed_of(folder: Path) -> int:
+    return int(folder.name.removeprefix("seed-"))
+
+
+def _by_name(folder: Path, names: Sequence[str] | None = None) -> dict[str, dict]:
+    """Files of a folder: all, or those of some names."""
+    paths = [path for path in sorted(folder.glob("*.json")) if names is None or path.stem in names]
+    return {path.stem: json.loads(path.read_text()) for path in paths}
