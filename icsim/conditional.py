@@ -16,8 +16,7 @@ from .sound import BIN_SAMPLES
 from .theta import Listeners
 
 FUSION_LAYERS = 4
-FUSION_SIZE = 16
-"""Layers and taps of the fusion. Source: arXiv 2506.03088."""
+"""Layers of the fusion. Source: arXiv 2506.03088."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +31,16 @@ class BetaICNetConfig:
     """Dimensions of θ, P."""
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     """Sizes of the encoder."""
+    fusion_size: int = 16
+    """Taps of the fusion's convolutions."""
     shared_drift: bool = True
     """One time transfer for all animals, or one for each."""
     seed: int = 0
     """Of the listeners' starting means."""
 
     def __post_init__(self):
-        if min(self.animals, self.channels, self.parameters) < 1:
-            raise ValueError(f"animals, channels and parameters must be positive: {self}")
+        if min(self.animals, self.channels, self.parameters, self.fusion_size) < 1:
+            raise ValueError(f"animals, channels, parameters and sizes must be positive: {self}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,12 +51,14 @@ class ABRNetConfig:
     """Response channels that it has for all brains: the slots of an alignment."""
     frequencies: int = 5
     """Thresholds of a listener, F."""
+    fusion_size: int = 16
+    """Taps of the fusion's convolutions."""
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     """Sizes of the encoder."""
 
     def __post_init__(self):
-        if min(self.channels, self.frequencies) < 1:
-            raise ValueError(f"channels and frequencies must be positive: {self}")
+        if min(self.channels, self.frequencies, self.fusion_size) < 1:
+            raise ValueError(f"channels, frequencies and sizes must be positive: {self}")
 
 
 class Fusion(nn.Module):
@@ -70,17 +73,16 @@ class Fusion(nn.Module):
     Args:
         latent: Channels of the latent.
         parameters: Numbers that describe a listener, P.
+        size: Taps of the convolutions.
     """
 
-    def __init__(self, latent: int, parameters: int):
+    def __init__(self, latent: int, parameters: int, size: int = 16):
         super().__init__()
         widths = torch.linspace(latent + 3 * parameters, latent, FUSION_LAYERS + 1)
         widths = [round(width) for width in widths.tolist()]
         steps = [parameters, parameters, 2 * parameters, 3 * parameters]
         self.embed = nn.Sequential(*(CausalConv(i, o, 1) for i, o in itertools.pairwise(steps)))
-        self.layers = nn.ModuleList(
-            CausalConv(i, o, FUSION_SIZE) for i, o in itertools.pairwise(widths)
-        )
+        self.layers = nn.ModuleList(CausalConv(i, o, size) for i, o in itertools.pairwise(widths))
         with torch.no_grad():
             self.layers[-1].conv.weight.mul_(0.1)
         self.latent = latent
@@ -123,7 +125,7 @@ class BetaICNet(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config.encoder)
-        self.fusion = Fusion(config.encoder.bottleneck, config.parameters)
+        self.fusion = Fusion(config.encoder.bottleneck, config.parameters, config.fusion_size)
         self.decoder = Decoder(config.encoder.bottleneck, config.channels)
         self.listeners = Listeners(
             config.animals, config.parameters, config.shared_drift, config.seed
@@ -132,7 +134,7 @@ class BetaICNet(nn.Module):
     @property
     def receptive_bins(self) -> int:
         """Bins of context that a bin can depend on, rounded up."""
-        fusion = FUSION_LAYERS * (FUSION_SIZE - 1)
+        fusion = FUSION_LAYERS * (self.config.fusion_size - 1)
         return -(-self.encoder.receptive_samples // BIN_SAMPLES) + fusion
 
     def forward(
@@ -208,7 +210,7 @@ class ABRNet(nn.Module):
         super().__init__()
         self.config = config
         self.encoder = Encoder(config.encoder)
-        self.fusion = Fusion(config.encoder.bottleneck, config.frequencies)
+        self.fusion = Fusion(config.encoder.bottleneck, config.frequencies, config.fusion_size)
         self.decoder = Decoder(config.encoder.bottleneck, config.channels)
 
     def forward(

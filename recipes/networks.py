@@ -79,16 +79,25 @@ def make(
     parameters: int = 6,
     shared_drift: bool = True,
     seed: int = 0,
+    fusion_size: int = 16,
 ) -> nn.Module:
     """An untrained network for these animals."""
     animals, channels = known.matching.shape
     if kind == "icnet":
         return ICNet(ICNetConfig(animals, channels, encoder))
     if kind == "abr":
-        return ABRNet(ABRNetConfig(known.slots, known.thresholds_db_spl.shape[1], encoder))
-    sizes = {"animals": animals, "channels": known.slots, "parameters": parameters}
+        frequencies = known.thresholds_db_spl.shape[1]
+        return ABRNet(ABRNetConfig(known.slots, frequencies, fusion_size, encoder))
     return BetaICNet(
-        BetaICNetConfig(**sizes, encoder=encoder, shared_drift=shared_drift, seed=seed)
+        BetaICNetConfig(
+            animals=animals,
+            channels=known.slots,
+            parameters=parameters,
+            encoder=encoder,
+            fusion_size=fusion_size,
+            shared_drift=shared_drift,
+            seed=seed,
+        )
     )
 
 

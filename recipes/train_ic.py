@@ -61,6 +61,8 @@ class Config:
     """Draw θ with its uncertainty; without, its mean is used."""
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     """Sizes of the encoder."""
+    fusion_size: int = 16
+    """Taps of the fusion's convolutions."""
     shared_drift: bool = True
     """One time transfer for all animals, or one for each."""
     batch: int = 32
@@ -102,8 +104,10 @@ def train(config: Config) -> Path:
     frames = {split: Frames(cohort, names, split) for split in ("train", "validation")}
     known = networks.brains(cohort, names, config.alignment, config.network)
     torch.manual_seed(config.seed)
-    sizes = (config.encoder, config.parameters, config.shared_drift, config.seed)
-    model = networks.make(config.network, known, *sizes)
+    drift, size = config.shared_drift, config.fusion_size
+    model = networks.make(
+        config.network, known, config.encoder, config.parameters, drift, config.seed, size
+    )
     networks.start(model, known, frames["train"], config.begin_from)
     optimiser = Muon(_parameter_groups(model, config))
     model, optimiser = accelerator.prepare(model, optimiser)

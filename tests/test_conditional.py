@@ -257,7 +257,9 @@ def test_listeners_of_other_sizes_are_refused(model, sound):
 
 @pytest.mark.parametrize("sizes", [{"animals": 0}, {"channels": 0}, {"parameters": 0}])
 def test_impossible_sizes_are_refused(sizes):
-    with pytest.raises(ValueError, match="animals, channels and parameters must be positive"):
+    with pytest.raises(
+        ValueError, match="animals, channels, parameters and sizes must be positive"
+    ):
         BetaICNetConfig(**({"animals": 2} | sizes))
 
 
