@@ -1,9 +1,11 @@
-"""Alignment of channels between brains.
+"""Alignment of channels between brains, by optimal transport.
 
-As published, by the permutation of least total cost (optimal transport). Electrodes cover other
-parts of each brain, though, and a permutation is then forced to match unlike channels. So, instead:
-a template that holds the channels of several brains, of which every channel of another brain takes
-the one that is most like it, or, once there is a model, the one that predicts it best.
+As published, a permutation makes each brain's channels those of one reference brain. Electrodes
+cover other parts of each brain, though, and a permutation is then forced to match unlike channels.
+So, instead: a template that holds the channels of several brains as slots. Channels of another brain
+are brought to them at the least cost, and no slot takes much more than its share: a brain may cover
+a part more densely than others do, but a loss that makes its channels answer alike makes them not
+one.
 """
 
 import numpy as np
@@ -87,21 +89,37 @@ def neutral(cost: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return cost.where(rows[:, None] & columns, cost.max())
 
 
-def nearest(similarity: Tensor) -> Tensor:
-    """For each channel (row) the most similar slot (column) of a template; several may share one.
+def transport(cost: Tensor, capacity: float = 1.5) -> Tensor:
+    """Bring each channel to a slot of a template at the least total cost.
 
     Args:
-        similarity: `(C, slots)`.
+        cost: Of bringing a channel (row) to a slot (column), `(C, slots)`.
+        capacity: How much of the channels a slot can take, in units of its fair share, at least 1:
+            there every slot takes the same; without bound each channel takes the cheapest slot.
+
+    Returns:
+        Slot of each channel, the one that takes most of it; several may share one. `(C,)`
 
     Raises:
-        ValueError: If it is not a finite matrix.
+        ValueError: If the cost is not a finite matrix, or the capacity less than 1.
 
-    >>> nearest(torch.tensor([[0.1, 0.9, 0.0], [0.2, 0.8, 0.1]])).tolist()
-    [1, 1]
+    >>> cost = torch.tensor([[0.0, 0.1], [0.0, 0.5], [0.0, 0.9], [0.0, 0.2]])
+    >>> transport(cost, capacity=1.0).tolist()
+    [1, 0, 0, 1]
+    >>> transport(cost, capacity=2.0).tolist()
+    [0, 0, 0, 0]
     """
-    if similarity.ndim != 2 or not bool(similarity.isfinite().all()):
-        raise ValueError(f"a finite matrix is needed, got {tuple(similarity.shape)}")
-    return similarity.argmax(1)
+    if cost.ndim != 2 or not bool(cost.isfinite().all()) or capacity < 1:
+        raise ValueError(
+            f"a finite matrix of costs and a capacity of at least 1 are needed, "
+            f"got {tuple(cost.shape)} and {capacity}"
+        )
+    channels, slots = cost.shape
+    # What slots could take and do not is brought from nowhere, for nothing.
+    everything = np.vstack([cost.double().cpu().numpy(), np.zeros(slots)])
+    sources = np.append(np.full(channels, 1 / channels), capacity - 1)
+    plan = ot.emd(sources, np.full(slots, sources.sum() / slots), everything, numItermax=5_000_000)
+    return torch.from_numpy(plan[:channels].argmax(1))
 
 
 def surprise(log_probability: Tensor, counts: Tensor) -> Tensor:

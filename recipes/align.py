@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from icsim.alignment import (
     correlation_distance,
-    nearest,
     neutral,
     octave_error,
     permutation,
     smooth,
+    transport,
 )
 from icsim.frames import recording_pairs
 from icsim.metrics import repeatability
@@ -32,8 +32,10 @@ class Config:
     cohort: str
     """The cohort; each animal's alignment is written into it."""
     method: Literal["template", "permutation"] = "template"
-    """Each channel takes the most similar one of several normal brains, or, as published, a
-    permutation makes each brain's channels those of one reference brain."""
+    """Channels are brought to those of several normal brains, or, as published, a permutation makes
+    each brain's channels those of one reference brain."""
+    capacity: float = 1.5
+    """How much of a brain a channel of the template can take, in units of its fair share."""
     reference: list[str] | None = None
     """Brains whose channels make the template (one for a permutation); by default the first three
     seen animals with normal hearing (the first)."""
@@ -68,7 +70,8 @@ def align(config: Config) -> dict[str, dict]:
             likeness = 1 - cost[matching, torch.arange(slots)]
         else:
             cost = correlation_distance(own, template)
-            matching, slots = nearest(1 - cost), len(template)
+            matching, slots = torch.full((len(own),), APART), len(template)
+            matching[relied[name]] = transport(cost[relied[name]], config.capacity)
             likeness = 1 - cost[torch.arange(len(own)), matching]
         kept = relied[name]
         cohort.animal(name).set_alignment(matching.where(kept, APART), slots, config.name)

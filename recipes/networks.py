@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from icsim.alignment import nearest, surprise
+from icsim.alignment import surprise, transport
 from icsim.conditional import ABRNet, ABRNetConfig, BetaICNet, BetaICNetConfig
 from icsim.counts import CLASSES, Prediction
 from icsim.frames import Frames
@@ -145,9 +145,14 @@ def predict_from_latent(
 
 @torch.no_grad()
 def rematch(
-    network: nn.Module, sound: Tensor, counts: Tensor, condition: Tensor, matching: Tensor
+    network: nn.Module,
+    sound: Tensor,
+    counts: Tensor,
+    condition: Tensor,
+    matching: Tensor,
+    capacity: float = 3.0,
 ) -> Tensor:
-    """Give each channel of one listener the slot that predicts its counts best.
+    """Bring each channel of one listener to a slot that predicts its counts well.
 
     Args:
         network: BetaICNet or ABRNet.
@@ -155,6 +160,7 @@ def rematch(
         counts: What the listener answered, `(B, C, N)`.
         condition: θ `(P,)`, or thresholds `(F,)` [dB SPL].
         matching: Slots so far, `(C,)`; channels set apart stay so.
+        capacity: Of slots, see `transport`.
 
     Returns:
         `(C,)`.
@@ -165,7 +171,10 @@ def rematch(
         predicted = network.predict(latent, condition[None, None], crop=CONTEXT_BINS)
         every = predicted.log_probabilities()[:, 0]
         total += len(part) * surprise(every, answers.clamp(max=CLASSES - 1))
-    return nearest(-total).to(matching).where(matching != APART, APART)
+    kept = matching != APART
+    found = matching.clone()
+    found[kept] = transport(total[kept] / len(sound), capacity).to(matching)
+    return found
 
 
 def rematch_known(network: nn.Module, known: Brains, frames: Frames, most: int = 120) -> Brains:

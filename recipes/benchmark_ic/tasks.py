@@ -199,7 +199,7 @@ def oracle(cohort: Cohort, name: str, alignment: str, stored: Tensor) -> tuple[T
     )
     distance = torch.cdist(places.nan_to_num(1e3), own)
     one_to_one = method == "permutation"
-    found = align.permutation(distance).argsort() if one_to_one else distance.argmin(0)
+    found = align.permutation(distance).argsort() if one_to_one else align.transport(distance.T)
     return found.where(stored != APART, APART), 2 ** places[:, 0]
 
 
