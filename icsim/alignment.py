@@ -1,11 +1,11 @@
 """Alignment of channels between brains, by optimal transport.
 
 As published, a permutation makes each brain's channels those of one reference brain. Electrodes
-cover other parts of each brain, though, and a permutation is then forced to match unlike channels.
-So, instead: a template that holds the channels of several brains as slots. Channels of another brain
-are brought to them at the least cost, and no slot takes much more than its share: a brain may cover
-a part more densely than others do, but a loss that makes its channels answer alike makes them not
-one.
+cover other parts of each brain, though, and a permutation is then forced to match unlike
+channels. So, instead: a template that holds the channels of several brains as slots. Channels of
+another brain are brought to them at the least cost, and no slot takes much more than its share: a
+brain may cover a part more densely than others do, but a loss that makes its channels answer
+alike makes them not one.
 """
 
 import numpy as np
