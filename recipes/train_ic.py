@@ -53,7 +53,8 @@ class Config:
     begin_from: str | None = None
     """Checkpoint to begin from: as published, of an ICNet of normal animals."""
     rematch_epochs: list[int] = dataclasses.field(default_factory=list)
-    """Epochs before which channels are matched again, each with the slot that predicts it best."""
+    """Epochs before which channels are matched again by likelihood: for better prediction at the
+    cost of what θ says."""
     animals_a_step: int | None = None
     """Animals that answer in a step, drawn anew for each; all if not given. Their answers to the
     same sounds say much the same, so that a few make steps cheaper and hardly worse."""

@@ -86,7 +86,7 @@ def benchmark(config: Config) -> dict:
 def networks_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Network]]:
     """What is trained: ICNets, of which the others begin from the first, and the others."""
     normal = [name for name in config.nine if cohort.animal(name).status == "NH"]
-    everyone, fixed = cohort.animals("seen"), {"rematch_epochs": []}
+    everyone = cohort.animals("seen")
     first = [
         Network("icnet-normal", "icnet", normal),
         *(Network(f"icnet-{name}", "icnet", [name]) for name in config.singles),
@@ -96,9 +96,9 @@ def networks_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Net
         Network("abr", "abr", config.nine),
         Network("beta-3", "beta", config.nine, changes={"parameters": 3}),
         Network("beta-6", "beta", config.nine),
-        Network("beta-6-permuted", "beta", config.nine, "permutation", fixed),
+        Network("beta-6-permuted", "beta", config.nine, "permutation"),
         Network("beta-6-twenty", "beta", everyone),
-        Network("beta-6-twenty-permuted", "beta", everyone, "permutation", fixed),
+        Network("beta-6-twenty-permuted", "beta", everyone, "permutation"),
     ]
     return first, rest
 
@@ -109,7 +109,7 @@ def ablations_of(config: Config) -> list[Network]:
         "own-drift": {"shared_drift": False},
         "no-threshold-penalty": {"threshold_weight": 0.0},
         "no-noise": {"noise": False},
-        "not-matched-again": {"rematch_epochs": []},
+        "matched-again": {"rematch_epochs": [1, 2, 3]},
         "from-scratch": {"begin_from": None},
         **{f"beta-{p}": {"parameters": p} for p in (1, 2, 12)},
     }

@@ -30,7 +30,7 @@ ABLATIONS = (
     "own-drift",
     "no-threshold-penalty",
     "no-noise",
-    "not-matched-again",
+    "matched-again",
     "from-scratch",
     "beta-1",
     "beta-2",
