@@ -49,7 +49,7 @@ def labels(summary: dict) -> dict[str, str]:
         "own-drift": "drift of each animal's own",
         "no-threshold-penalty": "θ not held to thresholds",
         "no-noise": "no noise on θ",
-        "matched-again": "channels not matched again",
+        "matched-again": "channels matched again by likelihood",
         "from-scratch": "not begun from an ICNet",
     }
 
