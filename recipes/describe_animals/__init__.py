@@ -73,7 +73,7 @@ def describe(config: Config) -> str:
         scatter(config),
     ]
     if config.out:
-        tables.append(figures(config, heard, speech[0]))
+        tables.append(draw_figures(config, heard, speech[0]))
     return "\n\n".join(tables)
 
 
@@ -168,7 +168,7 @@ def scatter(config: Config) -> str:
     return _markdown(lines)
 
 
-def figures(config: Config, thresholds_db_spl: dict, speech: Tensor) -> str:
+def draw_figures(config: Config, thresholds_db_spl: dict, speech: Tensor) -> str:
     """Measure and draw one animal, healthy and with each loss; a table says it in numbers."""
     anatomy = draw_anatomy(config.figure_channels, config.seed, coverage_spread=0.0)
     anatomy = dataclasses.replace(anatomy, dead=())  # which have nothing to show
