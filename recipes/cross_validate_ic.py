@@ -15,7 +15,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from icsim.alignment import smooth
+from icsim.checks import SPLITS
 from icsim.counts import expected_counts
+from icsim.frames import recording_pairs
 from icsim.icnet import CONTEXT_BINS, EncoderConfig, ICNet, ICNetConfig
 from icsim.metrics import repeatability
 from icsim.objective import cross_entropy
@@ -84,10 +86,7 @@ def cross_validate(config: Config) -> dict:
 
 def _heard(cohort: Cohort, config: Config) -> list[tuple[int, list[int]]]:
     """The sounds that came at least twice, and their presentations."""
-    trials: dict[int, list[int]] = {}
-    for which, shown in enumerate(cohort.animal(config.animal).presentations):
-        trials.setdefault(shown.sound, []).append(which)
-    heard = [(sound, found) for sound, found in trials.items() if len(found) > 1]
+    heard = recording_pairs(cohort, config.animal, SPLITS)
     if not heard:
         raise ValueError(f"{config.animal} heard no sound twice: its predictability is unknown")
     if config.blocks < 3:

@@ -12,7 +12,6 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-import jinja2
 import soundfile
 import torch
 from matplotlib.figure import Figure
@@ -32,9 +31,8 @@ from icsim.sound import BIN_SAMPLES, RESPONSE_RATE, SAMPLE_RATE, calibrate, leve
 from icsim.store import Cohort
 from icsim.weights import load_network, load_tensors
 from recipes import align, figures, judge
-from recipes.state import run
-
-TEMPLATES = Path(__file__).parent / "templates"
+from recipes.pages import template
+from recipes.state import run, write_whole
 
 DEVICES = {"unprocessed": "unaided", "nal_r": "NAL-R", "masks": "our aid"}
 """Devices as `recipes.judge` calls them, and as a reader does."""
@@ -127,21 +125,11 @@ def write(out: Path) -> Path:
     demo = read(out)
     parts = (overview, listeners, midbrain, newcomers, aid, listening, scores)
     sections = {part.__name__: part(demo) for part in parts}
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": number, "duration": duration}
-    page = environment.get_template("demo_report.html").render(
+    page = template("demo_report.html", number=number, duration=duration).render(
         **sections, devices=DEVICES, snr_db=demo.snr_db, listener=demo.listener, out=str(out)
     )
     path = out / "report.html"
-    beside = path.with_name(".report.html.partial")
-    beside.write_text(page, encoding="utf-8")
-    beside.replace(path)
+    write_whole(path, page)
     return path
 
 

@@ -8,7 +8,6 @@ Kinds: `nwb`, an NWB file or a folder of them, an animal each; `frames`, a folde
 
 import dataclasses
 import functools
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -17,10 +16,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icsim.checks import SPLITS
+from icsim.frames import recording_pairs
 from icsim.importers.frames import folder_frames, numeric_order, read_frames
 from icsim.importers.nwb import COUNTS, PRESENTATIONS, read_nwb
 from icsim.mua import count_spikes, multi_unit_activity
-from icsim.recording import AnimalRecording, Recording
+from icsim.recording import Recording
 from icsim.sound import BIN_SAMPLES, RESPONSE_RATE, Sound, calibrate, find_audio, read, read_mono
 from icsim.store import Cohort, create
 from recipes.state import claim, run, write_json
@@ -134,7 +135,7 @@ def summary(cohort: Cohort, name: str) -> dict:
         "seconds": round(bins / RESPONSE_RATE, 3),
         "spikes_a_second": _spread(spikes * RESPONSE_RATE / bins),
         "trial_correlation": {
-            f"{window_ms:g} ms": _spread(_mean_correlation(animal, window_ms))
+            f"{window_ms:g} ms": _spread(_mean_correlation(cohort, name, window_ms))
             for window_ms in WINDOWS_MS
         },
     }
@@ -272,16 +273,13 @@ def _begun(path: Path, sounds: list[Sound], config: Config) -> Cohort:
     return cohort
 
 
-def _mean_correlation(animal: AnimalRecording, window_ms: float) -> Tensor | None:
+def _mean_correlation(cohort: Cohort, name: str, window_ms: float) -> Tensor | None:
     """Of each channel, mean over sounds heard more than once `(C,)`; None if there are none."""
-    heard = defaultdict(list)
-    for number, shown in enumerate(animal.presentations):
-        heard[shown.sound].append(number)
+    animal = cohort.animal(name)
     bins = max(1, round(window_ms * RESPONSE_RATE / 1e3))
     found = [
         trial_correlation(torch.stack([animal.counts(n) for n in numbers]), bins)
-        for numbers in heard.values()
-        if len(numbers) > 1
+        for _, numbers in recording_pairs(cohort, name, SPLITS)
     ]
     return torch.stack(found).mean(0) if found else None
 

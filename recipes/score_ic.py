@@ -57,7 +57,7 @@ def score_ic(config: Config) -> dict[str, dict]:
     cohort = Cohort.open(config.cohort)
     scores, latents = {}, encode(network, cohort)
     for name in cohort.animals():
-        listener = _listener(config, network, known, cohort, name)
+        listener = find_listener(network, known, cohort, name, config.alignment, config.fits)
         if listener is None:
             continue
         rows = score_animal(network, known, cohort, name, listener, latents)
@@ -138,21 +138,26 @@ def _score_sound(
     }
 
 
-def _listener(
-    config: Config, network: nn.Module, known: networks.Brains, cohort: Cohort, name: str
+def find_listener(
+    network: nn.Module,
+    known: networks.Brains,
+    cohort: Cohort,
+    name: str,
+    alignment: str = ALIGNMENT,
+    fits: str | None = None,
 ) -> Listener | None:
     """How to ask for an animal: it is known, was fitted, or has thresholds for ABRNet."""
     if name in known.names:
         place = known.names.index(name)
         return Listener(known.matching[place], place)
-    fit = Path(config.fits or "") / f"{name}.json"
-    if isinstance(network, BetaICNet) and config.fits and fit.is_file():
+    fit = Path(fits or "") / f"{name}.json"
+    if isinstance(network, BetaICNet) and fits and fit.is_file():
         found = json.loads(fit.read_text())
         return Listener(torch.tensor(found["matching"]), condition=torch.tensor(found["theta"]))
-    alignment = cohort.animal(name).alignment(config.alignment)
+    aligned = cohort.animal(name).alignment(alignment)
     thresholds = cohort.animal(name).thresholds_db_spl
-    if isinstance(network, ABRNet) and alignment is not None and thresholds is not None:
-        return Listener(alignment.matching, condition=thresholds.float())
+    if isinstance(network, ABRNet) and aligned is not None and thresholds is not None:
+        return Listener(aligned.matching, condition=thresholds.float())
     return None
 
 

@@ -62,8 +62,13 @@ def claim(out: Path, config) -> None:
 
 def write_json(path: Path, content) -> None:
     """Write JSON that appears whole or not at all."""
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Write a file that appears whole or not at all; text in UTF-8."""
     beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    beside.write_bytes(content.encode() if isinstance(content, str) else content)
     beside.replace(path)
 
 

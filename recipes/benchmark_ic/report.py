@@ -10,7 +10,6 @@ import json
 import sys
 from pathlib import Path
 
-import jinja2
 from matplotlib.figure import Figure
 
 from recipes.benchmark_ic import figures as drawing
@@ -18,9 +17,8 @@ from recipes.benchmark_ic.cells import Table
 from recipes.benchmark_ic.results import Results, read
 from recipes.benchmark_ic.summary import summarise
 from recipes.benchmark_ic.tables import tables
-from recipes.state import run, write_json
-
-TEMPLATES = Path(__file__).parents[1] / "templates"
+from recipes.pages import template
+from recipes.state import run, write_json, write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +44,12 @@ def write(out: Path) -> dict:
     summary = summarise(results)
     write_json(out / "summary.json", summary)
     made = tables(summary)
-    _write(out / "tables.md", markdown(summary, made).encode())
+    write_whole(out / "tables.md", markdown(summary, made))
     drawn = {name: _png(figure) for name, figure in drawing.draw(results, summary).items()}
     (out / "figures").mkdir(exist_ok=True)
     for name, image in drawn.items():
-        _write(out / "figures" / f"{name}.png", image)
-    _write(out / "report.html", page(results, summary, made, drawn).encode())
+        write_whole(out / "figures" / f"{name}.png", image)
+    write_whole(out / "report.html", page(results, summary, made, drawn))
     return summary
 
 
@@ -64,18 +62,11 @@ def markdown(summary: dict, made: dict[str, Table]) -> str:
 
 def page(results: Results, summary: dict, made: dict[str, Table], drawn: dict[str, bytes]) -> str:
     """One HTML page with everything in it; figures that were not drawn are left out."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     images = {
         name: f"data:image/png;base64,{base64.b64encode(image).decode()}"
         for name, image in drawn.items()
     }
-    return environment.get_template("benchmark_ic.html").render(
+    return template("benchmark_ic.html").render(
         summary=summary, tables=made, images=images, config=results.config
     )
 
@@ -84,13 +75,6 @@ def _png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=150)
     return buffer.getvalue()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_bytes(content)
-    beside.replace(path)
 
 
 if __name__ == "__main__":

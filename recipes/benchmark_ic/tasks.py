@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from icsim.alignment import octave_error
-from icsim.conditional import ABRNet, BetaICNet, listener_cost
+from icsim.conditional import BetaICNet, listener_cost
 from icsim.fitting import Cost, Fit, bayesian_search, dense_search, descend, sobol, warm_descent
 from icsim.icnet import CONTEXT_BINS
 from icsim.recording import ALIGNMENT, APART
@@ -75,14 +75,8 @@ def score(job: Score) -> None:
     latents = score_ic.encode(network, cohort)
     rows = {}
     for name in cohort.animals():
-        if name in known.names:
-            place = known.names.index(name)
-            listener = score_ic.Listener(known.matching[place], place)
-        elif isinstance(network, ABRNet):
-            animal = cohort.animal(name)
-            matching = animal.alignment(ALIGNMENT).matching
-            listener = score_ic.Listener(matching, condition=animal.thresholds_db_spl.float())
-        else:
+        listener = score_ic.find_listener(network, known, cohort, name)
+        if listener is None:
             continue
         rows[name] = score_ic.score_animal(network, known, cohort, name, listener, latents)
     learned = {}
