@@ -64,6 +64,8 @@ class Network:
     """beta, abr or icnet."""
     animals: list[str]
     alignment: str = ALIGNMENT
+    begin_from: str | None = "icnet-multi"
+    """ICNet whose encoder and rows a conditional network begins from."""
     changes: dict = dataclasses.field(default_factory=dict)
     """Of the training's configuration."""
 
@@ -74,21 +76,18 @@ def benchmark(config: Config) -> dict:
     claim(out, config)
     for seed in config.seeds:
         cohort = _cohort(config, seed, out / f"seed-{seed}")
-        first, rest = networks_of(config, cohort)
-        _train_and_judge(config, seed, out / f"seed-{seed}", cohort, first, rest)
+        _train_and_judge(config, seed, out / f"seed-{seed}", cohort, *networks_of(config, cohort))
         report.write(out)
     for seed in config.ablation_seeds:
         cohort = Cohort.open(out / f"seed-{seed}" / "cohort" / "cohort.zarr")
-        _train_and_judge(config, seed, out / f"seed-{seed}", cohort, [], ablations_of(config))
+        _train_and_judge(config, seed, out / f"seed-{seed}", cohort, *ablations_of(config, cohort))
     return report.write(out)
 
 
 def networks_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Network]]:
     """What is trained: ICNets, of which the others begin from the first, and the others."""
-    normal = [name for name in config.nine if cohort.animal(name).status == "NH"]
     everyone = cohort.animals("seen")
     first = [
-        Network("icnet-normal", "icnet", normal),
         *(Network(f"icnet-{name}", "icnet", [name]) for name in config.singles),
         Network("icnet-multi", "icnet", config.nine),
     ]
@@ -103,17 +102,21 @@ def networks_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Net
     return first, rest
 
 
-def ablations_of(config: Config) -> list[Network]:
-    """BetaICNet of six parameters with one thing changed."""
-    changes = {
+def ablations_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Network]]:
+    """BetaICNet of six parameters with one thing changed, and the ICNet that one needs."""
+    normal = [name for name in config.nine if cohort.animal(name).status == "NH"]
+    begin: dict[str, str | None] = {"from-normal": "icnet-normal", "from-scratch": None}
+    changes: dict[str, dict] = {
         "own-drift": {"shared_drift": False},
         "no-threshold-penalty": {"threshold_weight": 0.0},
         "no-noise": {"noise": False},
         "matched-again": {"rematch_epochs": [1, 2, 3]},
-        "from-scratch": {"begin_from": None},
         **{f"beta-{p}": {"parameters": p} for p in (1, 2, 12)},
     }
-    return [Network(n, "beta", config.nine, changes=c) for n, c in changes.items()]
+    return [Network("icnet-normal", "icnet", normal)], [
+        *(Network(n, "beta", config.nine, begin_from=b) for n, b in begin.items()),
+        *(Network(n, "beta", config.nine, changes=c) for n, c in changes.items()),
+    ]
 
 
 def _cohort(config: Config, seed: int, out: Path) -> Cohort:
@@ -143,12 +146,10 @@ def _train_and_judge(
 ) -> None:
     """Networks, then their scores, unseen animals and searches, some jobs side by side."""
     path = cohort.path
-    begin = str(out / "networks" / "icnet-normal" / "model.safetensors")
     for stage, wanted in (("training ICNets", first), ("training the others", rest)):
         jobs = []
         for network in wanted:
-            ready = None if network.network == "icnet" else begin
-            jobs.append((network.name, tasks.train, _training(config, network, seed, out, ready)))
+            jobs.append((network.name, tasks.train, _training(config, network, seed, out)))
         _side_by_side(stage, jobs, config.jobs, out)
     jobs = []
     for network in first + rest:
@@ -168,10 +169,9 @@ def _train_and_judge(
     _side_by_side("scores, fits and searches", jobs, config.jobs, out)
 
 
-def _training(
-    config: Config, network: Network, seed: int, out: Path, begin_from: str | None
-) -> train_ic.Config:
+def _training(config: Config, network: Network, seed: int, out: Path) -> train_ic.Config:
     """The configuration of one network's training."""
+    begin = None if network.network == "icnet" else network.begin_from
     file = config.icnet_training if network.network == "icnet" else config.training
     wanted = parse(train_ic.Config, ["--config", file])
     common = {
@@ -180,7 +180,7 @@ def _training(
         "network": network.network,
         "animals": network.animals,
         "alignment": network.alignment,
-        "begin_from": begin_from,
+        "begin_from": begin and str(out / "networks" / begin / "model.safetensors"),
         "seed": seed,
     }
     return dataclasses.replace(wanted, **(common | network.changes))

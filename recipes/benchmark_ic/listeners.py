@@ -11,7 +11,7 @@ from torch import Tensor
 from icsim.recording import ALIGNMENT
 from icsim.simulation.hearing import FREQUENCIES_HZ
 from recipes import align
-from recipes.benchmark_ic.results import SEARCHED, Run, best_way, median
+from recipes.benchmark_ic.results import SEARCHED, ALIGNED, Run, median
 
 RIDGE = 1.0
 """Of the reading of θ, whose dimensions are standardised: it weighs as much as one animal."""
@@ -161,7 +161,7 @@ def placed(run: Run, network: str) -> dict[str, list[float]]:
     """θ of every animal, as learned or as fitted."""
     learned = run.scores[network]["listeners"]
     known = dict(zip(learned["animals"], learned["theta"], strict=True))
-    return known | {n: fit[best_way(fit)]["theta"] for n, fit in run.fits[network].items()}
+    return known | {n: fit[ALIGNED]["theta"] for n, fit in run.fits[network].items()}
 
 
 def _searches(runs: Sequence[Run], network: str) -> list[dict]:

@@ -31,6 +31,7 @@ ABLATIONS = (
     "no-threshold-penalty",
     "no-noise",
     "matched-again",
+    "from-normal",
     "from-scratch",
     "beta-1",
     "beta-2",
@@ -41,9 +42,9 @@ ABLATIONS = (
 GROUPS = ("NH", "HI", "hidden")
 """Normal hearing, losses that thresholds show, and losses that they do not."""
 
-MATCHED, ALIGNED, ORACLE = "matched to the model", "aligned", "oracle"
-"""What an unseen animal's channels are matched by: what the model answers for a first θ, what
-other brains answer, or the true maps."""
+ALIGNED, MATCHED, ORACLE = "aligned", "matched to the model", "oracle"
+"""What an unseen animal's channels are matched by: what other brains answer, what the model
+answers for a first θ (not where channels were permuted), or the true maps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,11 +157,6 @@ def differences(rows: Sequence[dict], others: Sequence[dict], measure: str) -> l
     """What rows have more than others of the same sounds, where both are defined."""
     pairs = [(a[measure], b[measure]) for a, b in zip(rows, others, strict=True)]
     return [a - b for a, b in pairs if a is not None and b is not None]
-
-
-def best_way(fits: dict[str, dict]) -> str:
-    """Of an animal's fits the one to report: a permutation is not matched to the model."""
-    return MATCHED if MATCHED in fits else ALIGNED
 
 
 Rows = Callable[[Run, str], list[dict]]

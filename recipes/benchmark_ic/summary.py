@@ -18,7 +18,6 @@ from recipes.benchmark_ic.results import (
     Results,
     Rows,
     Run,
-    best_way,
     fitted,
     median,
     over,
@@ -95,7 +94,7 @@ def _hidden(results: Results) -> dict:
     def unseen(group: str) -> dict:
         abr = scored("abr")
         found = {"abr": over(results.runs, results.unseen, abr, group=group)}
-        for way, name in ((MATCHED, ""), (ALIGNED, "_aligned")):
+        for way, name in ((ALIGNED, ""), (MATCHED, "_matched")):
             beta = fitted("beta-6", way)
             found["beta" + name] = over(results.runs, results.unseen, beta, group=group)
             found["difference" + name] = over(
@@ -121,22 +120,23 @@ def _hidden(results: Results) -> dict:
 def _unseen(results: Results, network: str) -> dict:
     """Unseen animals beside those that a network was trained on."""
     runs = results.runs
-    best = best_way(runs[0].fits[network][results.unseen[0]])
+    known = runs[0].fits[network][results.unseen[0]]
     seen = over(runs, runs[0].scores[network]["rows"], scored(network))
     oracle = fitted(network, ORACLE)
 
     def by_way(group: str | None) -> dict:
-        ways = {"unseen": best, "aligned": ALIGNED, "oracle_alignment": ORACLE}
+        ways = {"unseen": ALIGNED, "matched": MATCHED, "oracle_alignment": ORACLE}
         return {
             name: over(runs, results.unseen, fitted(network, way), group=group)
             for name, way in ways.items()
+            if way in known
         }
 
     found = by_way(None)
     return {
         "seen": seen,
         **found,
-        "lost_to_alignment": over(runs, results.unseen, oracle, than=fitted(network, best)),
+        "lost_to_alignment": over(runs, results.unseen, oracle, than=fitted(network, ALIGNED)),
         "ratio": _ratio(found["unseen"]["median"], seen["median"]),
         "ratio_by_seed": [
             _ratio(a, b) for a, b in zip(found["unseen"]["by_seed"], seen["by_seed"], strict=True)
@@ -156,7 +156,7 @@ def _ablations(results: Results) -> dict[str, dict]:
                 "seeds": [run.seed for run in runs],
                 "difference": over(runs, results.nine, scored(name), than=scored("beta-6")),
                 "absolute": over(runs, results.nine, scored(name)),
-                "unseen": over(runs, results.unseen, fitted(name, MATCHED)),
+                "unseen": over(runs, results.unseen, fitted(name, ALIGNED)),
             }
     return found
 

@@ -200,9 +200,12 @@ def test_the_report_knows_what_the_benchmark_trains(made):
     cohort = Cohort.open(made[0] / "seed-0" / "cohort" / "cohort.zarr")
     first, rest = benchmark_ic.networks_of(CONFIG, cohort)
     singles = {f"icnet-{name}" for name in CONFIG.singles}
-    assert {n.name for n in first + rest} == {*singles, "icnet-normal", *MODELS[1:]}
+    assert {n.name for n in first + rest} == {*singles, *MODELS[1:]}
     assert {n.name for n in rest if n.network == "beta"} == {"beta-3", *FITTED}
-    assert [n.name for n in benchmark_ic.ablations_of(CONFIG)] == list(ABLATIONS)
+    before, changed = benchmark_ic.ablations_of(CONFIG, cohort)
+    assert {n.name for n in changed} == set(ABLATIONS)
+    trained = {n.name for n in first + before}
+    assert {n.begin_from for n in rest + changed} <= trained | {None}
 
 
 def test_everything_is_written(made):
@@ -264,7 +267,7 @@ def test_hidden_losses_are_compared_with_thresholds(copy):
         set_rows(copy, seed, "abr", "new-lost", [0.1, 0.2, 0.3])
         path = copy / f"seed-{seed}" / "fits" / "beta-6" / "new-lost.json"
         fits = load(path)
-        for row in fits["matched to the model"]["rows"]:
+        for row in fits["aligned"]["rows"]:
             row["feve"] = 0.5
         save(path, fits)
     found = summarise(read(copy))["hidden"]
