@@ -42,16 +42,33 @@ class ShortTime(nn.Module):
         """`(B, T)` to complex `(B, window // 2 + 1, L)`; frame `l` ends with sample `hop·(l+1)`."""
         hops = -(-sound.shape[-1] // self.hop) + 1
         ahead = hops * self.hop - sound.shape[-1]
-        padded = functional.pad(sound, (self.window - self.hop, ahead))
-        frames = padded.unfold(-1, self.window, self.hop)
-        return torch.fft.rfft(frames * self.analysis).transpose(1, 2)
+        return self.analyse(functional.pad(sound, (self.window - self.hop, ahead)))
 
     def sound(self, spectra: Tensor, samples: int) -> Tensor:
         """Back to `(B, samples)`, aligned with the sound that was analysed."""
+        begun = spectra.real.new_zeros(len(spectra), self.hop)
+        return self.synthesise(spectra, begun)[0][:, self.hop :][:, :samples]
+
+    def analyse(self, heard: Tensor) -> Tensor:
+        """Spectra of L hops after `window - hop` samples of the past, `(B, window + (L - 1)·hop)`.
+
+        Returns:
+            Complex `(B, window // 2 + 1, L)`.
+        """
+        frames = heard.unfold(-1, self.window, self.hop)
+        return torch.fft.rfft(frames * self.analysis).transpose(1, 2)
+
+    def synthesise(self, spectra: Tensor, begun: Tensor) -> tuple[Tensor, Tensor]:
+        """Spectra of L hops to `(B, L·hop)`, one hop late, and the hop begun `(B, hop)`.
+
+        Args:
+            spectra: `(B, window // 2 + 1, L)`.
+            begun: What the spectra before gave of the first hop, `(B, hop)`; zeros at the start.
+        """
         frames = torch.fft.irfft(spectra.transpose(1, 2), n=self.window)
         first, second = (frames[..., -2 * self.hop :] * self.synthesis).split(self.hop, -1)
-        overlapped = first[:, 1:] + second[:, :-1]
-        return overlapped.flatten(1)[:, :samples]
+        parts = torch.cat([begun.unsqueeze(1), second], 1)
+        return (first + parts[:, :-1]).flatten(1), parts[:, -1]
 
 
 class Bands(nn.Module):

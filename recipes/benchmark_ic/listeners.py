@@ -11,7 +11,7 @@ from torch import Tensor
 from icsim.recording import ALIGNMENT
 from icsim.simulation.hearing import FREQUENCIES_HZ
 from recipes import align
-from recipes.benchmark_ic.results import SEARCHED, ALIGNED, Run, median
+from recipes.benchmark_ic.results import ALIGNED, SEARCHED, Run, median
 
 RIDGE = 1.0
 """Of the reading of θ, whose dimensions are standardised: it weighs as much as one animal."""
