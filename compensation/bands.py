@@ -96,13 +96,13 @@ class Bands(nn.Module):
 
     def levels(self, spectra: Tensor, floor_db_spl: float = 0.0) -> Tensor:
         """Level in each band [dB SPL]: `(B, bins, L)` to `(B, bands, L)`; smooth at silence."""
-        power = torch.einsum("fk,bkl->bfl", self.shape, spectra.abs().square() * self.scale)
+        power = self.shape @ (spectra.abs().square() * self.scale)
         floor = REFERENCE_PA**2 * 10 ** (floor_db_spl / 10)
         return 10 * torch.log10((power + floor) / REFERENCE_PA**2)
 
     def spread(self, gains_db: Tensor) -> Tensor:
         """Interpolate gains [dB] of bands at every bin: `(B, bands, L)` to `(B, bins, L)`."""
-        return torch.einsum("fk,bfl->bkl", self.shape, gains_db)
+        return self.shape.t() @ gains_db
 
 
 def _erb_number(hz: Tensor) -> Tensor:

@@ -5,11 +5,21 @@ and a listener can turn each up or down while listening.
 """
 
 import dataclasses
+import functools
+import math
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .bands import Bands, ShortTime
+
+FEW_HOPS = 8
+"""Up to so many hops at a time, of all sounds, compiled layers are faster than torch's."""
+
+State = dict[str, Any]
+"""What an aid keeps from one block to the next: tensors, by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,21 +67,35 @@ class Layer(nn.Module):
 
     def __init__(self, config: MasksConfig, embedding: int):
         super().__init__()
-        width = config.width
+        self.width = width = config.width
         self.modulate = nn.Linear(embedding, config.bands * 2 * width)
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
         self.over_time = nn.GRU(width, width, batch_first=True)
         self.over_bands = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
 
-    def forward(self, x: Tensor, listener: Tensor) -> Tensor:
-        """`(B, bands, L, width)` and an embedding `(B, E)` to `(B, bands, L, width)`."""
+    def modulation(self, listener: Tensor) -> Tensor:
+        """Factor and shift for an embedding `(B, E)`, `(2, B, bands, 1, width)`."""
+        scale, shift = self.modulate(listener).unflatten(-1, (-1, 1, 2 * self.width)).chunk(2, -1)
+        return torch.stack([1 + scale, shift])
+
+    def forward(
+        self, x: Tensor, modulation: Tensor, hidden: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`(B, bands, L, width)` to the same, and the state of the recurrence over time.
+
+        Args:
+            x: What the layer before found.
+            modulation: Of the listeners.
+            hidden: That state after the hop before, `(1, B · bands, width)`; None at the start.
+        """
         batch, bands, frames, width = x.shape
-        scale, shift = self.modulate(listener).view(batch, bands, 1, 2 * width).chunk(2, -1)
-        hidden = self.norms[0](x) * (1 + scale) + shift
-        x = x + self.over_time(hidden.flatten(0, 1))[0].view(x.shape)
+        factor, shift = modulation
+        modulated = self.norms[0](x) * factor + shift
+        over_time, hidden = self.over_time(modulated.flatten(0, 1), hidden)
+        x = x + over_time.view(x.shape)
         across = self.norms[1](x).transpose(1, 2).flatten(0, 1)
         across = self.over_bands(across)[0].view(batch, frames, bands, width)
-        return x + across.transpose(1, 2)
+        return x + across.transpose(1, 2), hidden
 
 
 class Masks(nn.Module):
@@ -100,6 +124,11 @@ class Masks(nn.Module):
         """Algorithmic delay of a streaming device [samples]; off line it is taken out."""
         return self.short_time.latency_samples
 
+    @property
+    def block_samples(self) -> int:
+        """What `step` takes at a time [samples]."""
+        return self.short_time.hop
+
     def forward(self, sound: Tensor, listener: Tensor) -> Gains:
         """Both masks for a sound.
 
@@ -110,22 +139,11 @@ class Masks(nn.Module):
         Raises:
             ValueError: If the listeners do not fit the sounds or this network.
         """
-        if listener.shape != (len(sound), self.config.listener):
-            raise ValueError(
-                f"listener must be ({len(sound)}, {self.config.listener}) for this network, "
-                f"got {tuple(listener.shape)}"
-            )
-        levels = self.bands.levels(self.short_time.spectra(sound)).unsqueeze(-1)
-        x = self.enter((levels - 50) / 25) + self.place
-        embedded = self.embed(2 * listener - 1)
-        for layer in self.layers:
-            x = layer(x, embedded)
-        noise, loss = self.leave(x).unbind(-1)
-        config = self.config
-        return Gains(
-            _between(noise, -config.deepest_cut_db, 0.0, start=-1.0),
-            _between(loss, config.lowest_gain_db, config.highest_gain_db, start=0.0),
-        )
+        self._check(listener, len(sound))
+        x = self._enter(self.short_time.spectra(sound))
+        for layer, modulation in zip(self.layers, self._modulations(listener), strict=True):
+            x, _ = layer(x, modulation)
+        return self._leave(x)
 
     def render(
         self, sound: Tensor, gains: Gains, noise_reduction: float = 1.0, gain: float = 1.0
@@ -141,8 +159,7 @@ class Masks(nn.Module):
         Returns:
             Pressure [Pa], `(B, T)`.
         """
-        total_db = noise_reduction * gains.noise_db + gain * gains.loss_db
-        spectra = self.short_time.spectra(sound) * 10 ** (self.bands.spread(total_db) / 20)
+        spectra = self._masked(self.short_time.spectra(sound), gains, noise_reduction, gain)
         return self.short_time.sound(spectra, sound.shape[-1])
 
     def process(
@@ -151,8 +168,117 @@ class Masks(nn.Module):
         """`forward`, then `render`: what a listener hears, `(B, T)` to `(B, T)` [Pa]."""
         return self.render(sound, self(sound, listener), noise_reduction, gain)
 
+    def begin(self, listener: Tensor) -> State:
+        """The state before any sound, for θ or audiograms `(B, P)`.
+
+        Raises:
+            ValueError: If the listeners do not fit this network.
+        """
+        self._check(listener, len(listener))
+        batch, short_time, config = len(listener), self.short_time, self.config
+        return {
+            "heard": listener.new_zeros(batch, short_time.window - short_time.hop),
+            "begun": listener.new_zeros(batch, short_time.hop),
+            "modulations": self._modulations(listener),
+            "hidden": listener.new_zeros(config.layers, batch * config.bands, config.width),
+            "weights": self._weights(listener),
+        }
+
+    def step(
+        self, block: Tensor, state: State, noise_reduction: float = 1.0, gain: float = 1.0
+    ) -> tuple[Tensor, State]:
+        """Take whole blocks as they arrive, and give as much.
+
+        Args:
+            block: Pressure [Pa], `(B, n · block_samples)`.
+            state: From `begin`, or from the step before.
+            noise_reduction: Exponent of the noise mask: 0 off, 1 as trained.
+            gain: Exponent of the compensating mask: 0 off, 1 as trained.
+
+        Returns:
+            What `process` gives, `latency_samples - block_samples` late [Pa], and the state after.
+
+        Raises:
+            ValueError: If the block is not as many sounds as the state is for, or not whole blocks.
+        """
+        sounds, size = len(state["heard"]), self.block_samples
+        if len(block) != sounds or block.shape[-1] % size or not block.numel():
+            raise ValueError(
+                f"a block must be ({sounds}, n · {size}) here, got {tuple(block.shape)}; "
+                "Stream takes blocks of any length"
+            )
+        heard = torch.cat([state["heard"], block], -1)
+        spectra = self.short_time.analyse(heard)
+        x, hidden = self._advance(self._enter(spectra), state)
+        masked = self._masked(spectra, self._leave(x), noise_reduction, gain)
+        out, begun = self.short_time.synthesise(masked, state["begun"])
+        heard = heard[:, block.shape[-1] :]
+        return out, state | {"heard": heard, "begun": begun, "hidden": hidden}
+
+    def _advance(self, x: Tensor, state: State) -> tuple[Tensor, Tensor]:
+        """All layers on some hops `(B, bands, L, width)`, and their states after."""
+        modulations, hidden, weights = (state[key] for key in ("modulations", "hidden", "weights"))
+        if weights and len(x) * x.shape[2] <= FEW_HOPS and not torch.is_grad_enabled():
+            hops = []
+            for hop in x.unbind(2):
+                hop, hidden = _compiled().hop(hop, modulations, hidden, weights)
+                hops.append(hop)
+            return torch.stack(hops, 2), hidden
+        after = []
+        parts = zip(self.layers, modulations, hidden.split(1), strict=True)
+        for layer, modulation, before in parts:
+            x, latest = layer(x, modulation, before)
+            after.append(latest)
+        return x, torch.cat(after)
+
+    def _check(self, listener: Tensor, sounds: int) -> None:
+        if listener.shape != (sounds, self.config.listener):
+            raise ValueError(
+                f"listener must be ({sounds}, {self.config.listener}) for this network, "
+                f"got {tuple(listener.shape)}"
+            )
+
+    def _weights(self, listener: Tensor) -> tuple[Tensor, ...]:
+        """What the compiled layers take; nothing where they cannot be used."""
+        possible = listener.device.type == "cpu" and listener.dtype == torch.float32
+        if not possible or torch.is_grad_enabled() or _compiled() is None:
+            return ()
+        return _compiled().gather(self.layers)
+
+    def _modulations(self, listener: Tensor) -> Tensor:
+        """Of every layer, `(layers, 2, B, bands, 1, width)`."""
+        embedded = self.embed(2 * listener - 1)
+        return torch.stack([layer.modulation(embedded) for layer in self.layers])
+
+    def _enter(self, spectra: Tensor) -> Tensor:
+        """What the first layer takes, `(B, bands, L, width)`."""
+        levels = self.bands.levels(spectra).unsqueeze(-1)
+        return self.enter((levels - 50) / 25) + self.place
+
+    def _leave(self, x: Tensor) -> Gains:
+        noise, loss = self.leave(x).unbind(-1)
+        config = self.config
+        return Gains(
+            _between(noise, -config.deepest_cut_db, 0.0, start=-1.0),
+            _between(loss, config.lowest_gain_db, config.highest_gain_db, start=0.0),
+        )
+
+    def _masked(self, spectra: Tensor, gains: Gains, noise_reduction: float, gain: float) -> Tensor:
+        total_db = noise_reduction * gains.noise_db + gain * gains.loss_db
+        return spectra * 10 ** (self.bands.spread(total_db) / 20)
+
+
+@functools.cache
+def _compiled() -> ModuleType | None:
+    # numba is no requirement, and may find no place for what it compiles.
+    try:
+        from . import compiled
+    except (ImportError, RuntimeError):
+        return None
+    return compiled
+
 
 def _between(raw: Tensor, low: float, high: float, start: float) -> Tensor:
     """A number between two bounds, `start` where `raw` is zero."""
-    offset = torch.logit(torch.tensor((start - low) / (high - low))).item()
+    offset = math.log((start - low) / (high - start))
     return low + (high - low) * torch.sigmoid(raw + offset)

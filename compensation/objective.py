@@ -5,7 +5,11 @@ from torch import Tensor, nn
 
 from icsim.loss import ResponseLoss
 
-from .masks import Gains
+INAUDIBLE_DB_SPL = 20.0
+"""A band below it is not heard by normal ears either (chosen here)."""
+
+STRONGEST_RATIO = 3.0
+"""Compression that leaves contrast enough (chosen here; clinics seldom go beyond 3:1)."""
 
 
 def relative(discrepancy: Tensor, unaided: Tensor) -> Tensor:
@@ -73,20 +77,56 @@ def denoising(
     return relative(loss(denoised, normal, target, skip), unprocessed)
 
 
-def roughness(gains: Gains) -> Tensor:
-    """Mean squared second difference of the compensating gain over bands [(10 dB)²].
+def roughness(gains_db: Tensor) -> Tensor:
+    """Mean squared second difference of a gain over bands [(10 dB)²].
 
     A gain that jumps between neighbouring bands colours sound and rings in time.
+
+    Args:
+        gains_db: What an aid adds in each band [dB], `(B, bands, L)`, here and below.
     """
-    return (gains.loss_db / 10).diff(n=2, dim=1).square().mean()
+    return (gains_db / 10).diff(n=2, dim=1).square().mean()
 
 
-def flutter(gains: Gains) -> Tensor:
-    """Mean squared change of the compensating gain from hop to hop [(10 dB)²].
+def flutter(gains_db: Tensor) -> Tensor:
+    """Mean squared change of a gain from hop to hop [(10 dB)²].
 
     A gain that follows single periods of a voice modulates it and makes tones that were not there.
     """
-    return (gains.loss_db / 10).diff(dim=2).square().mean()
+    return (gains_db / 10).diff(dim=2).square().mean()
+
+
+def effort(gains_db: Tensor) -> Tensor:
+    """Mean squared gain [(10 dB)²]: what no channel hears is not worth amplifying."""
+    return (gains_db / 10).square().mean()
+
+
+def hiss(gains_db: Tensor, levels_db: Tensor) -> Tensor:
+    """Mean squared amplification of what lies below 20 dB SPL [(10 dB)²].
+
+    In pauses the noise of a room and of a microphone must not be lifted into hearing.
+
+    Args:
+        gains_db: `(B, bands, L)` [dB].
+        levels_db: Of what comes in, in each band [dB SPL], `(B, bands, L)`.
+    """
+    inaudible = torch.sigmoid((INAUDIBLE_DB_SPL - levels_db) / 2)
+    return (inaudible * (gains_db / 10).relu().square()).mean()
+
+
+def contrast(gains_db: Tensor, levels_db: Tensor) -> Tensor:
+    """Mean squared slope of gain against level beyond a compression of 3:1, or above none.
+
+    Stronger compression makes soft and loud alike, and a gain that grows with level makes loud
+    sounds louder still.
+
+    Args:
+        gains_db: `(B, bands, L)` [dB].
+        levels_db: Of what comes in, in each band [dB SPL], `(B, bands, L)`.
+    """
+    level = levels_db - levels_db.mean(-1, keepdim=True)
+    slope = (level * gains_db).mean(-1) / (level.square().mean(-1) + 1)
+    return ((1 / STRONGEST_RATIO - 1 - slope).relu() + slope.relu()).square().mean()
 
 
 class TaskWeights(nn.Module):

@@ -96,25 +96,42 @@ def separation(theta: Tensor, deviation: Tensor) -> Tensor:
     return ((theta[first] - theta[second]) / noise).square().sum(-1).sqrt().median()
 
 
+def between_animals(animals: int, count: int, generator: torch.Generator) -> Tensor:
+    """Weights of random points on the lines between random pairs of animals.
+
+    Args:
+        animals: How many, A.
+        count: How many points, n.
+
+    Returns:
+        `(n, A)`; each row adds up to one.
+    """
+    pairs = torch.randint(animals, (2, count), generator=generator)
+    weight = torch.rand(count, 1, generator=generator)
+    ends = torch.nn.functional.one_hot(pairs, animals).float()
+    return weight * ends[0] + (1 - weight) * ends[1]
+
+
 def sample_listeners(
-    theta: Tensor, deviation: Tensor, count: int, widening: float, generator: torch.Generator
+    weights: Tensor,
+    theta: Tensor,
+    deviation: Tensor,
+    widening: float,
+    generator: torch.Generator,
 ) -> Tensor:
     """Draw listeners that nobody recorded, near and between those who were.
 
-    Each is a random point on the line between two animals, blurred by their own uncertainty and
-    by `widening`, and kept in the box.
+    Each is blurred by the animals' own uncertainty and by `widening`, and kept in the box.
 
     Args:
+        weights: How much of each animal is in it, `(n, A)`, for instance of `between_animals`.
         theta: Means, `(A, P)`.
         deviation: Standard deviations, `(A, P)`.
-        count: How many, n.
         widening: Standard deviation added around the animals, in units of θ.
 
     Returns:
         `(n, P)`.
     """
-    pairs = torch.randint(len(theta), (2, count), generator=generator)
-    weight = torch.rand(count, 1, generator=generator)
-    centre = weight * theta[pairs[0]] + (1 - weight) * theta[pairs[1]]
-    spread = (deviation[pairs[0]] ** 2 + widening**2).sqrt()
-    return (centre + spread * torch.randn(centre.shape, generator=generator)).clamp(0, 1)
+    spread = (weights @ deviation**2 + widening**2).sqrt()
+    noise = torch.randn(spread.shape, generator=generator)
+    return (weights @ theta + spread * noise).clamp(0, 1)

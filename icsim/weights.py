@@ -1,6 +1,7 @@
 """Networks on disk: weights in safetensors, the configuration that rebuilds them beside."""
 
 import dataclasses
+import hashlib
 import json
 import typing
 from collections.abc import Callable
@@ -37,6 +38,12 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:
     except (safetensors.SafetensorError, KeyError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: damaged, or no checkpoint of this project ({error})") from error
     return tensors, metadata
+
+
+def fingerprint(path: str | Path) -> str:
+    """What tells a checkpoint from any other: 16 digits of the SHA-256 of its file."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def save_network(path: str | Path, network: nn.Module, **facts) -> None:

@@ -28,7 +28,7 @@ from icsim.icnet import CONTEXT_BINS
 from icsim.recording import ALIGNMENT
 from icsim.sound import BIN_SAMPLES, SAMPLE_RATE
 from icsim.store import Cohort
-from icsim.weights import load_network
+from icsim.weights import fingerprint, load_network
 from recipes import figures, networks
 from recipes.state import run, seeded, write_json
 
@@ -87,6 +87,7 @@ def fit_theta(config: Config) -> dict:
     posterior = laplace(cost, fit.theta, observations)
     result = {
         "animal": config.animal,
+        "model": fingerprint(config.model),
         "theta": fit.theta.tolist(),
         "deviation": posterior.diagonal().sqrt().tolist(),
         "covariance": posterior.tolist(),

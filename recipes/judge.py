@@ -28,6 +28,7 @@ from icsim.simulation.noises import speech_shaped_noise
 from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, calibrate, level, mix
 from icsim.store import Cohort
 from icsim.weights import load_network
+from recipes.ears import audiogram
 from recipes.state import run, write_json
 
 
@@ -181,21 +182,6 @@ def _score(name: str, clean: Tensor, noisy: Tensor, after: Tensor, ear: Audiogra
         return level_change(noisy, after, SAMPLE_RATE)
     metric = {"stoi": stoi, "estoi": estoi, "pesq": pesq, "si_sdr_db": si_sdr}[name]
     return metric(clean, after, SAMPLE_RATE)
-
-
-def audiogram(cohort: Cohort, name: str) -> Audiogram:
-    """Shift of an animal's thresholds from the mean of the seen animals with normal hearing.
-
-    Raises:
-        ValueError: If thresholds are missing.
-    """
-    animals = [cohort.animal(other) for other in cohort.animals("seen")]
-    normal = [a.thresholds_db_spl for a in animals if a.status == "NH"]
-    own = cohort.animal(name)
-    if own.thresholds_db_spl is None or not normal or any(t is None for t in normal):
-        raise ValueError(f"{name}: thresholds of it and of seen normal animals are needed")
-    mean = torch.stack(normal).mean(0)
-    return Audiogram.from_thresholds(own.thresholds_db_spl, own.abr_frequencies_hz, mean)
 
 
 def test_excerpts(cohort: Cohort, config: Config) -> tuple[Tensor, list[str]]:

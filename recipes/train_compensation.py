@@ -1,4 +1,4 @@
-"""Train an aid through a frozen BetaICNet, for every listener of its learned space.
+"""Train an aid through a frozen model of hearing, for every listener of its learned space.
 
 `python -m recipes.train_compensation --config recipes/configs/train_compensation/NAME.yaml`; run
 the same command again to go on.
@@ -8,28 +8,58 @@ import dataclasses
 import math
 import time
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from compensation.data import Mixtures
-from compensation.masks import Gains, Masks, MasksConfig
-from compensation.objective import TaskWeights, compensation, denoising, flutter, roughness
-from icsim.conditional import BetaICNet
+from compensation.auditory import AuditoryModel
+from compensation.bands import Bands, ShortTime
+from compensation.data import Mixtures, read_folder
+from compensation.listener import from_audiogram
+from compensation.masks import Masks, MasksConfig
+from compensation.objective import (
+    TaskWeights,
+    compensation,
+    contrast,
+    denoising,
+    effort,
+    flutter,
+    hiss,
+    roughness,
+)
+from compensation.waveform import Waveform, WaveformConfig
 from icsim.counts import expected_counts
 from icsim.icnet import CONTEXT_BINS
 from icsim.loss import ResponseLoss
 from icsim.optimiser import Muon, split_parameters
 from icsim.sound import SAMPLE_RATE
 from icsim.store import Cohort
-from icsim.theta import sample_listeners
-from icsim.weights import load_network, save_network
-from recipes import figures
+from icsim.theta import between_animals
+from icsim.weights import fingerprint, load_network, save_network
+from recipes import ears, figures
+from recipes.ears import Ears
 from recipes.state import claim, everywhere, load_state, run, save_state, seeded
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Of terms that guard against what the objective alone lets pass."""
+
+    roughness: float = 0.05
+    """Of the gain's second difference over bands."""
+    flutter: float = 0.05
+    """Of the gain's change from hop to hop."""
+    effort: float = 0.002
+    """Of the gain itself."""
+    hiss: float = 0.05
+    """Of gain for what nobody hears."""
+    contrast: float = 0.2
+    """Of compression beyond 3:1, and of expansion."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,29 +67,53 @@ class Config:
     """One training run of an aid."""
 
     cohort: str
-    """Whose training sounds the aid hears."""
+    """Whose training sounds the aid hears, and which says who hears normally."""
     model: str
     """The trained BetaICNet."""
     out: str
     """Folder of the run."""
-    aid: MasksConfig = dataclasses.field(default_factory=MasksConfig)
-    """The network."""
+    more_models: list[str] = dataclasses.field(default_factory=list)
+    """Others of the same animals: what all of them say is harder to exploit than what one says."""
+    through: Literal["model", "auditory", "animal"] = "model"
+    """What judges the sound: BetaICNet, the auditory model of human ears by audiogram, or the
+    simulated animal of `only` itself, which no laboratory can do."""
+    told: Literal["theta", "audiogram"] = "theta"
+    """What the aid is told of its listener."""
+    only: str | None = None
+    """A fit of `recipes.fit_theta`: the aid is for this listener alone."""
+    begin_from: str | None = None
+    """Another aid of the same sizes to begin from."""
+    network: Literal["masks", "waveform"] = "masks"
+    """Which aid."""
+    masks: MasksConfig = dataclasses.field(default_factory=MasksConfig)
+    """Its sizes; `listener` follows from what the aid is told."""
+    waveform: WaveformConfig = dataclasses.field(default_factory=WaveformConfig)
+    """Its sizes; `listener` follows from what the aid is told."""
     steps: int = 20_000
     """Training steps."""
     batch: int = 8
     """Excerpts a step, over all processes."""
     excerpt_s: float = 1.0
     """Length of an excerpt [s]."""
+    sounds: str | None = None
+    """Folder of sound files in place of the cohort's; `icsim.catalogue` says what is what."""
+    reverberant: float = 0.0
+    """Share of excerpts heard in a room."""
+    level_db_spl: tuple[float, float] = (45.0, 85.0)
+    """Range of the excerpts' levels [dB SPL]."""
+    snr_db: tuple[float, float] = (-5.0, 20.0)
+    """Range of the signal-to-noise ratios of those with noise [dB]."""
     learning_rate: float = 1e-3
     """Of Adam; rates warm up over 20 steps and fall to zero along a cosine."""
     matrix_rate: float | None = None
     """Of Muon for all matrices; Adam for them too if not given."""
     widening: float = 0.05
     """Spread of sampled listeners around and between the animals, in units of θ."""
-    roughness_weight: float = 0.05
-    """Of the gain's second difference over bands."""
-    flutter_weight: float = 0.05
-    """Of the gain's change from hop to hop."""
+    misfit: float = 0.0
+    """Spread of what the aid is told around the listener that judges it, in units of θ: a fit is
+    never exact."""
+    weights: Weights = dataclasses.field(default_factory=Weights)
+    """Of the terms that guard."""
     save_every_s: float = 120.0
     """Longest time of work that a killed run loses [s]."""
     workers: int = 0
@@ -72,28 +126,20 @@ def train(config: Config) -> Path:
     """Train, or go on training; returns the path of the aid."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     out = Path(config.out)
-    model, facts = load_network(config.model, BetaICNet)
-    parameters = model.config.parameters
-    if config.aid.listener != parameters:
-        raise ValueError(
-            f"aid.listener is {config.aid.listener}, but {config.model} has {parameters} parameters"
-        )
     cohort = Cohort.open(config.cohort)
+    heard_by, told, healthy = listeners(config, cohort)
     sounds = mixtures(config, cohort)
+    torch.manual_seed(config.seed)
+    aid, weights = make(config, told.shape[1]), TaskWeights(2)
     if accelerator.is_main_process:
         claim(out, config)
-    listeners = model.listeners
-    theta = listeners.at().detach()
-    deviation = listeners.deviation.detach()
-    healthy = normal_listeners(cohort, facts["animals"], theta).to(accelerator.device)
-    loss = ResponseLoss(model).to(accelerator.device)
-    torch.manual_seed(config.seed)
-    aid, weights = Masks(config.aid), TaskWeights(2)
+    losses = [one.loss.to(accelerator.device) for one in heard_by]
     matrices, vectors = split_parameters(aid, config.learning_rate, config.matrix_rate)
     vectors["params"].append(weights.log_variance)
     optimiser = Muon([matrices, vectors])
     aid, weights, optimiser = accelerator.prepare(aid, weights, optimiser)
     modules = {"aid": accelerator.unwrap_model(aid), "weights": accelerator.unwrap_model(weights)}
+    gauge = Gauge().to(accelerator.device)
     state = out / "state.safetensors"
     progress = load_state(state, modules, optimiser) or {"step": 0, "history": []}
     writer = SummaryWriter(out) if accelerator.is_main_process else None
@@ -107,20 +153,15 @@ def train(config: Config) -> Path:
     saved = time.monotonic()
     loader = _loader(sounds, config, progress["step"], accelerator)
     for step, batch in enumerate(loader, progress["step"]):
-        draw = seeded(config.seed, step)
-        drawn = sample_listeners(theta, deviation, config.batch, config.widening, draw)
-        # Healthy brains differ too: each is the reference in turn.
-        chosen = torch.randint(len(healthy), (config.batch,), generator=draw)
         rank = slice(accelerator.process_index, None, accelerator.num_processes)
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
-        listener = drawn[rank].to(accelerator.device)
-        normal = healthy[chosen[rank].to(accelerator.device)]
-        gains = aid(batch["noisy"], listener)
-        terms = training_terms(loss, modules["aid"], gains, batch, listener, normal)
-        total = (
-            weights(torch.stack([terms["compensation"], terms["denoising"]]))
-            + config.roughness_weight * terms["roughness"]
-            + config.flutter_weight * terms["flutter"]
+        known, drawn = draw(config, heard_by, told, seeded(config.seed, step))
+        known = known[rank].to(accelerator.device)
+        drawn = [tuple(part[rank].to(accelerator.device) for part in pair) for pair in drawn]
+        parts = aid(batch["noisy"], known)
+        terms = training_terms(losses, modules["aid"], parts, batch, drawn, gauge)
+        total = weights(torch.stack([terms["compensation"], terms["denoising"]])) + sum(
+            weight * terms[name] for name, weight in dataclasses.asdict(config.weights).items()
         )
         if not bool(total.isfinite()):
             raise RuntimeError(
@@ -147,61 +188,166 @@ def train(config: Config) -> Path:
             done = progress["step"] == config.steps
             if done or time.monotonic() - saved > config.save_every_s:
                 save_state(state, modules, optimiser, progress)
-                _log(writer, modules["aid"], loss, batch, listener, normal, step)
+                _log(writer, modules["aid"], losses[0], batch, known, *drawn[0], step)
                 saved = time.monotonic()
     bar.close()
     if writer:
-        save_network(out / "aid.safetensors", modules["aid"], healthy=healthy.tolist())
+        save_network(
+            out / "aid.safetensors",
+            modules["aid"],
+            healthy=healthy.tolist(),
+            listener=config.told,
+            model=fingerprint(config.model),
+        )
         writer.close()
     accelerator.wait_for_everyone()
     return out / "aid.safetensors"
 
 
+class Gauge(nn.Module):
+    """Measures levels in bands, and so what any aid adds to a sound."""
+
+    def __init__(self):
+        super().__init__()
+        self.short_time = ShortTime(512, 96)
+        self.bands = Bands(33, self.short_time)
+
+    def forward(self, sound: Tensor) -> Tensor:
+        """`(B, T)` [Pa] to levels [dB SPL], `(B, bands, L)`."""
+        return self.bands.levels(self.short_time.spectra(sound))
+
+
+def make(config: Config, numbers: int) -> Masks | Waveform:
+    """An aid that is told so many numbers of its listener, untrained or begun from another.
+
+    Raises:
+        ValueError: If the other has other sizes.
+    """
+    constructor, sizes = (
+        (Masks, config.masks) if config.network == "masks" else (Waveform, config.waveform)
+    )
+    sizes = dataclasses.replace(sizes, listener=numbers)
+    if config.begin_from is None:
+        return constructor(sizes)
+    aid, _ = load_network(config.begin_from, constructor)
+    if aid.config != sizes:
+        raise ValueError(f"{config.begin_from}: is of other sizes: {aid.config}")
+    return aid.train()
+
+
+def listeners(config: Config, cohort: Cohort) -> tuple[list[Ears], Tensor, Tensor]:
+    """Who judges, and who is to be helped.
+
+    Returns:
+        Ears that judge; what an aid is told of the same listeners, `(A, n)`; and θ of the animals
+        with normal hearing, `(n, P)`.
+
+    Raises:
+        ValueError: If models know different animals, or the fit is of another model.
+    """
+    fit = ears.read_fit(config.only) if config.only else None
+    if fit and fit.get("model") != fingerprint(config.model):
+        raise ValueError(f"{config.only}: was fitted to another model than {config.model}")
+    if fit and config.more_models:
+        raise ValueError(f"{config.only}: is no fit to the others of more_models; leave them out")
+    if config.through == "animal" and not fit:
+        raise ValueError("through: animal needs the fit of that animal in `only`")
+    first, names = ears.learned(config.model, cohort, fit)
+    if config.through == "model":
+        heard_by = [first]
+        for path in config.more_models:
+            other, others = ears.learned(path, cohort)
+            if others != names:
+                raise ValueError(f"{path}: knows {others}, but {config.model} knows {names}")
+            heard_by.append(other)
+    elif config.through == "auditory":
+        heard_by = [ears.modelled([ears.audiogram(cohort, name) for name in names])]
+    else:
+        heard_by = [ears.true(cohort, fit["animal"])]
+    if config.told == "theta":
+        return heard_by, first.listeners, first.normal
+    numbers = [from_audiogram(ears.audiogram(cohort, name)) for name in names]
+    return heard_by, torch.stack(numbers), first.normal
+
+
+def draw(
+    config: Config, heard_by: list[Ears], told: Tensor, generator: torch.Generator
+) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+    """One batch of listeners.
+
+    Returns:
+        What the aid is told `(B, n)`, and for each of the ears the listeners and the normal ones
+        that they are restored to, `(B, F)` each.
+    """
+    mixture = between_animals(len(told), config.batch, generator)
+    widening = 0.0 if config.only else config.widening
+    drawn = [one.draw(mixture, widening, generator) for one in heard_by]
+    same = config.through == "model" and config.told == "theta"
+    known = drawn[0][0] if same else mixture @ told
+    noise = config.misfit * torch.randn(known.shape, generator=generator)
+    return (known + noise).clamp(0, 1), drawn
+
+
 def training_terms(
-    loss: ResponseLoss,
-    aid: Masks,
-    gains: Gains,
+    losses: list[nn.Module],
+    aid: Masks | Waveform,
+    parts,
     batch: dict[str, Tensor],
-    listener: Tensor,
-    normal: Tensor,
+    drawn: list[tuple[Tensor, Tensor]],
+    gauge: Gauge,
 ) -> dict[str, Tensor]:
-    """Every term of the objective on one batch."""
+    """Every term of the objective on one batch.
+
+    Args:
+        losses: Ears that judge.
+        aid: Whose `parts` these are, for the noisy sounds.
+        batch: Of `Mixtures`.
+        drawn: For each of the ears its listeners and their references, as `draw` gives them.
+        gauge: Measures levels.
+    """
     noisy, clean, in_noise = batch["noisy"], batch["clean"], batch["in_noise"]
-    compensated = aid.render(noisy, gains, noise_reduction=0)
-    denoised = aid.render(noisy, gains, gain=0)[in_noise]
+    compensated = aid.render(noisy, parts, noise_reduction=0)
+    denoised = aid.render(noisy, parts, gain=0)[in_noise]
     noisy_only, clean_only = noisy[in_noise], clean[in_noise]
+    restored, cleaned = [], []
+    for loss, (listener, normal) in zip(losses, drawn, strict=True):
+        restored.append(compensation(loss, compensated, noisy, listener, normal, CONTEXT_BINS))
+        cleaned.append(
+            denoising(loss, denoised, noisy_only, clean_only, normal[in_noise], CONTEXT_BINS)
+        )
+    levels = gauge(noisy)
+    gains = gauge(compensated) - levels
     return {
-        "compensation": compensation(loss, compensated, noisy, listener, normal, CONTEXT_BINS),
-        "denoising": denoising(
-            loss, denoised, noisy_only, clean_only, normal[in_noise], CONTEXT_BINS
-        ),
+        "compensation": torch.stack(restored).mean(),
+        "denoising": torch.stack(cleaned).mean(),
         "roughness": roughness(gains),
         "flutter": flutter(gains),
+        "effort": effort(gains),
+        "hiss": hiss(gains, levels),
+        "contrast": contrast(gains, levels),
     }
 
 
 def mixtures(config: Config, cohort: Cohort) -> Mixtures:
-    """Excerpts of the cohort's training sounds, with noise."""
-    by_kind: dict[str, list[Tensor]] = {"speech": [], "others": []}
-    for sound in cohort.sounds:
-        if sound.split == "train" and sound.kind in ("speech", "music", "instrument"):
-            kind = "speech" if sound.kind == "speech" else "others"
-            by_kind[kind].append(cohort.pressure(sound.index))
-    samples = round(config.excerpt_s * SAMPLE_RATE)
-    count = config.steps * config.batch
-    return Mixtures(by_kind["speech"], by_kind["others"], samples, count, config.seed)
-
-
-def normal_listeners(cohort: Cohort, names: list[str], theta: Tensor) -> Tensor:
-    """θ of the animals with normal hearing, `(n, P)`.
-
-    Raises:
-        ValueError: If there is none: an aid needs to know what to restore.
-    """
-    healthy = [cohort.animal(name).status == "NH" for name in names]
-    if not any(healthy):
-        raise ValueError("the model knows no animal with normal hearing to restore others to")
-    return theta[torch.tensor(healthy)]
+    """Excerpts of a folder's sounds, or of the cohort's training sounds, alone and with noise."""
+    if config.sounds:
+        sounds = read_folder(config.sounds, progress=True)
+    else:
+        sounds = {"speech": [], "others": []}
+        for sound in cohort.sounds:
+            # Nobody will listen to ripples.
+            if sound.split == "train" and sound.kind != "ripple":
+                name = "speech" if sound.kind == "speech" else "others"
+                sounds[name].append(cohort.pressure(sound.index))
+    return Mixtures(
+        **sounds,
+        samples=round(config.excerpt_s * SAMPLE_RATE),
+        count=config.steps * config.batch,
+        seed=config.seed,
+        level_db_spl=config.level_db_spl,
+        snr_db=config.snr_db,
+        reverberant=config.reverberant,
+    )
 
 
 def _loader(sounds: Mixtures, config: Config, first: int, accelerator: Accelerator) -> DataLoader:
@@ -223,16 +369,17 @@ def _rate_decay(config: Config, step: int) -> float:
 @torch.no_grad()
 def _log(
     writer: SummaryWriter,
-    aid: Masks,
+    aid: Masks | Waveform,
     loss: ResponseLoss,
     batch: dict[str, Tensor],
+    known: Tensor,
     listener: Tensor,
     normal: Tensor,
     step: int,
 ) -> None:
     """One excerpt before and after, as sound, spectrogram and response, to TensorBoard."""
     noisy, who, normal = batch["noisy"][:1], listener[:1], normal[:1]
-    after = aid.process(noisy, who, noise_reduction=0)
+    after = aid.process(noisy, known[:1], noise_reduction=0)
     loudest = max(noisy.abs().max(), after.abs().max())
     for name, sound in {"before": noisy, "after": after}.items():
         audible = 0.9 * (sound[0] / loudest).cpu()
@@ -244,9 +391,15 @@ def _log(
         "impaired, before": loss.respond(noisy, who),
         "impaired, after": loss.respond(after, who),
     }
-    images = [expected_counts(response)[0].cpu() for response in heard.values()]
+    # The auditory model answers with samples where a midbrain has probabilities of counts.
+    image = _mean_of_bins if isinstance(loss.model, AuditoryModel) else expected_counts
+    images = [image(response)[0].cpu() for response in heard.values()]
     writer.add_figure("responses", figures.responses(images, list(heard)), step)
     writer.flush()
+
+
+def _mean_of_bins(response: Tensor) -> Tensor:
+    return response.mean(2)
 
 
 if __name__ == "__main__":

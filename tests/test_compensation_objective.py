@@ -5,12 +5,14 @@ import pytest
 import torch
 
 from compensation.data import Mixtures, excerpt
-from compensation.masks import Gains
 from compensation.objective import (
     TaskWeights,
     compensation,
+    contrast,
     denoising,
+    effort,
     flutter,
+    hiss,
     relative,
     roughness,
 )
@@ -204,24 +206,39 @@ def test_terms_have_gradients_of_what_is_heard_alone(loss, sound, listener):
 
 def test_flat_gains_are_neither_rough_nor_fluttering():
     flat = torch.full((2, 9, 20), 12.0)
-    gains = Gains(noise_db=torch.randn(2, 9, 20), loss_db=flat)
-    assert roughness(gains) == 0
-    assert flutter(gains) == 0
+    assert roughness(flat) == 0
+    assert flutter(flat) == 0
+    assert effort(flat).item() == pytest.approx(1.44)
 
 
 def test_slopes_over_bands_are_not_rough_and_steps_are():
     slope = torch.linspace(0, 40, 9)[:, None].expand(1, -1, 20)
-    assert roughness(Gains(slope, slope)).abs() < 1e-9
-    assert flutter(Gains(slope, slope)) == 0
+    assert roughness(slope).abs() < 1e-9
+    assert flutter(slope) == 0
     comb = 10.0 * (torch.arange(9) % 2)[:, None].expand(1, -1, 20)
     # Second differences of ±20 dB: 2² in units of (10 dB)².
-    assert roughness(Gains(comb, comb)).item() == pytest.approx(4)
+    assert roughness(comb).item() == pytest.approx(4)
 
 
 def test_flutter_is_the_mean_squared_step_in_time():
     steps = 5.0 * (torch.arange(20) % 2).expand(1, 9, -1)
-    assert flutter(Gains(steps, steps)).item() == pytest.approx(0.25)
-    assert roughness(Gains(steps, steps)) == 0
+    assert flutter(steps).item() == pytest.approx(0.25)
+    assert roughness(steps) == 0
+
+
+def test_hiss_is_amplification_of_what_nobody_hears():
+    gains, levels = torch.full((1, 4, 10), 20.0), torch.full((1, 4, 10), 60.0)
+    assert hiss(gains, levels) < 1e-6
+    assert hiss(gains, levels - 60).item() == pytest.approx(4, rel=1e-3)
+    assert hiss(-gains, levels - 60) == 0
+
+
+@pytest.mark.parametrize(("ratio", "wanted"), [(1.0, 0.0), (2.9, 0.0), (10.0, 0.0544), (0.5, 1.0)])
+def test_contrast_allows_compression_up_to_three(ratio, wanted):
+    levels = torch.linspace(30, 80, 200).expand(2, 3, -1)
+    gains = 12.0 + (1 / ratio - 1) * (levels - 55)
+    # Slopes of -0.9 and +1, where -2/3 to 0 are free.
+    assert contrast(gains, levels).item() == pytest.approx(wanted, rel=0.03, abs=3e-3)
 
 
 def test_untrained_task_weights_give_the_sum():

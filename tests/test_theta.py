@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from icsim.theta import BOUNDS, HOURS, Listeners, sample_listeners, separation, time_transfer
+from icsim.theta import (
+    BOUNDS,
+    HOURS,
+    Listeners,
+    between_animals,
+    sample_listeners,
+    separation,
+    time_transfer,
+)
 
 
 def drift(time: torch.Tensor, mean=0.3, shift=2.0, rate=15.0, onset=0.1) -> torch.Tensor:
@@ -132,7 +140,8 @@ def test_sampled_listeners_are_in_the_box_and_repeatable():
 
     def draw(seed):
         generator = torch.Generator().manual_seed(seed)
-        return sample_listeners(theta, deviation, 200, 0.3, generator)
+        weights = between_animals(5, 200, generator)
+        return sample_listeners(weights, theta, deviation, 0.3, generator)
 
     assert draw(0).shape == (200, 3)
     assert ((draw(0) >= 0) & (draw(0) <= 1)).all()
@@ -143,7 +152,8 @@ def test_sampled_listeners_are_in_the_box_and_repeatable():
 def test_sampled_listeners_of_certain_animals_lie_between_them():
     theta = torch.tensor([[0.2, 0.3], [0.8, 0.6]])
     generator = torch.Generator().manual_seed(0)
-    drawn = sample_listeners(theta, torch.zeros(2, 2), 100, 0.0, generator)
+    weights = between_animals(2, 100, generator)
+    drawn = sample_listeners(weights, theta, torch.zeros(2, 2), 0.0, generator)
     along = (drawn[:, 0] - 0.2) / 0.6
     torch.testing.assert_close(drawn[:, 1], 0.3 + 0.3 * along)
     assert ((along > -1e-5) & (along < 1 + 1e-5)).all()
@@ -152,5 +162,14 @@ def test_sampled_listeners_of_certain_animals_lie_between_them():
 
 def test_widening_blurs_sampled_listeners():
     theta, generator = torch.full((3, 2), 0.5), torch.Generator().manual_seed(0)
-    drawn = sample_listeners(theta, torch.full((3, 2), 0.03), 4000, 0.04, generator)
+    weights = torch.eye(3).repeat(1000, 1)
+    drawn = sample_listeners(weights, theta, torch.full((3, 2), 0.03), 0.04, generator)
     assert drawn.std().item() == pytest.approx(0.05, rel=0.05)
+
+
+def test_points_between_animals_have_two_of_them_at_most():
+    weights = between_animals(6, 300, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(weights.sum(1), torch.ones(300))
+    assert weights.min() >= 0
+    assert (weights > 0).sum(1).max() == 2
+    assert ((weights > 0).sum(0) > 40).all()

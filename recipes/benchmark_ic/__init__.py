@@ -5,23 +5,14 @@
 Run the same command again to go on: every network, fit and score that was finished is kept.
 """
 
-import contextlib
 import dataclasses
-import json
-import os
-import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
-
-import torch
-from tqdm import tqdm
 
 from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
 from recipes import align, make_cohort, train_ic
 from recipes.benchmark_ic import report, tasks
+from recipes.jobs import Job, side_by_side, timed_stage
 from recipes.state import claim, parse, write_json
 
 
@@ -123,11 +114,11 @@ def _cohort(config: Config, seed: int, out: Path) -> Cohort:
     """Simulate and align the animals of one seed."""
     out.mkdir(parents=True, exist_ok=True)
     path = out / "cohort" / "cohort.zarr"
-    with _stage(out, "cohort"):
+    with timed_stage(out, "cohort"):
         wanted = parse(make_cohort.Config, ["--config", config.cohort])
         make_cohort.make_cohort(dataclasses.replace(wanted, out=str(out / "cohort"), seed=seed))
     if not (out / "alignment.json").is_file():
-        with _stage(out, "alignment"):
+        with timed_stage(out, "alignment"):
             aligned = {
                 method: align.align(align.Config(str(path), method=method, name=name))
                 for method, name in (("template", ALIGNMENT), ("permutation", "permutation"))
@@ -149,24 +140,28 @@ def _train_and_judge(
     for stage, wanted in (("training ICNets", first), ("training the others", rest)):
         jobs = []
         for network in wanted:
-            jobs.append((network.name, tasks.train, _training(config, network, seed, out)))
-        _side_by_side(stage, jobs, config.jobs, out)
+            training = _training(config, network, seed, out)
+            done = Path(training.out) / "finished.json"
+            jobs.append(Job(network.name, train_ic.train, training, done))
+        side_by_side(stage, jobs, config.jobs, out)
     jobs = []
     for network in first + rest:
         name, model = network.name, str(out / "networks" / network.name / "model.safetensors")
         score = tasks.Score(path, model, str(out / "scores" / f"{name}.json"))
-        jobs.append((f"score of {name}", tasks.score, score))
+        jobs.append(Job(f"score of {name}", tasks.score, score, _seconds(score.out)))
         if network.network != "beta":
             continue
         fits = tasks.NewListeners(
             path, model, network.alignment, str(out / "fits" / name), config.fit_seconds
         )
-        jobs.append((f"unseen animals by {name}", tasks.new_listeners, fits))
+        done = Path(fits.out) / "finished.seconds"
+        jobs.append(Job(f"unseen animals by {name}", tasks.new_listeners, fits, done))
         for animal in config.searched if name in ("beta-3", "beta-6") else []:
             target = str(out / "searches" / name / f"{animal}.json")
             search = tasks.Searches(path, model, animal, target, config.fit_seconds, config.dense)
-            jobs.append((f"searches for {animal} by {name}", tasks.searches, search))
-    _side_by_side("scores, fits and searches", jobs, config.jobs, out)
+            title = f"searches for {animal} by {name}"
+            jobs.append(Job(title, tasks.searches, search, _seconds(target)))
+    side_by_side("scores, fits and searches", jobs, config.jobs, out)
 
 
 def _training(config: Config, network: Network, seed: int, out: Path) -> train_ic.Config:
@@ -186,48 +181,5 @@ def _training(config: Config, network: Network, seed: int, out: Path) -> train_i
     return dataclasses.replace(wanted, **(common | network.changes))
 
 
-def _side_by_side(stage: str, jobs: list[tuple[str, Callable, object]], count: int, out: Path):
-    """Do the jobs that are not done, some at a time, each in a process of its own.
-
-    What they print goes to `log.txt`.
-    """
-    missing = [job for job in jobs if not tasks.is_done(job[2])]
-    if not missing:
-        return
-    threads = max(1, (os.cpu_count() or 1) // count)
-    with (
-        _stage(out, stage),
-        ProcessPoolExecutor(
-            count, get_context("spawn"), _begin_process, (threads, str(out / "log.txt"))
-        ) as pool,
-        tqdm(total=len(missing), desc=f"{out.name}: {stage}", unit="job") as bar,
-    ):
-        running = {pool.submit(_timed, work, job): name for name, work, job in missing}
-        for future in as_completed(running):
-            future.result()
-            bar.set_postfix_str(f"{running[future]} done")
-            bar.update()
-
-
-def _begin_process(threads: int, log: str) -> None:
-    torch.set_num_threads(threads)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-
-
-def _timed(work: Callable, job) -> None:
-    started = time.monotonic()
-    work(job)
-    tasks.note_seconds(job, time.monotonic() - started)
-
-
-@contextlib.contextmanager
-def _stage(out: Path, name: str):
-    """Add the seconds of a stage to those in `stages.json`."""
-    started = time.monotonic()
-    yield
-    path = out / "stages.json"
-    seconds = json.loads(path.read_text()) if path.is_file() else {}
-    seconds[name] = seconds.get(name, 0.0) + time.monotonic() - started
-    write_json(path, seconds)
+def _seconds(result: str) -> Path:
+    return Path(result).with_suffix(".seconds")

@@ -13,10 +13,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from recipes.benchmark_ic import figures as drawing
-from recipes.benchmark_ic.cells import Table
 from recipes.benchmark_ic.results import Results, read
 from recipes.benchmark_ic.summary import summarise
 from recipes.benchmark_ic.tables import tables
+from recipes.cells import Table
 from recipes.pages import template
 from recipes.state import run, write_json, write_whole
 

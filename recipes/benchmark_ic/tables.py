@@ -1,6 +1,6 @@
 """The benchmark's numbers as tables, the paper's beside them."""
 
-from recipes.benchmark_ic.cells import NOTHING, Table, by_seed, number, percent, plus_minus
+from recipes.cells import NOTHING, Table, by_seed, number, percent, plus_minus
 
 PAPER = {
     "icnet": ("67 ± 14", "71 ± 11", "8.4 ± 2", "10.4 ± 4"),

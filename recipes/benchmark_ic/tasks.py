@@ -1,4 +1,4 @@
-"""The pieces of the benchmark: each reads files, writes one, and is done when that is there."""
+"""The pieces of the benchmark: each reads files and writes others."""
 
 import dataclasses
 import time
@@ -13,7 +13,7 @@ from icsim.fitting import Cost, Fit, bayesian_search, dense_search, descend, sob
 from icsim.icnet import CONTEXT_BINS
 from icsim.recording import ALIGNMENT, APART
 from icsim.store import Cohort
-from recipes import align, fit_theta, networks, score_ic, train_ic
+from recipes import align, fit_theta, networks, score_ic
 from recipes.state import write_json
 
 
@@ -34,7 +34,7 @@ class NewListeners:
     model: str
     alignment: str
     out: str
-    """Folder of `<animal>.json` and, at the end, `finished.json`."""
+    """Folder of `<animal>.json`."""
     seconds: float
 
 
@@ -48,23 +48,6 @@ class Searches:
     out: str
     seconds: float
     dense: int
-
-
-def is_done(job) -> bool:
-    """Whether a job's result is there."""
-    return _done(job).is_file()
-
-
-def note_seconds(job, seconds: float) -> None:
-    """Keep how long a job took beside its result: of its last run, where it was interrupted."""
-    done = _done(job)
-    name = done.name if isinstance(job, train_ic.Config) else f"{done.stem}.seconds"
-    _write(done.with_name(name), {"seconds": seconds})
-
-
-def train(config: train_ic.Config) -> None:
-    """Train one network."""
-    train_ic.train(config)
 
 
 def score(job: Score) -> None:
@@ -99,7 +82,6 @@ def new_listeners(job: NewListeners) -> None:
         path = Path(job.out) / f"{animal}.json"
         if not path.is_file():
             _write(path, _new_listener(job, network, known, cohort, animal, latents))
-    _write(Path(job.out) / "finished.json", cohort.animals("unseen"))
 
 
 def _new_listener(
@@ -212,12 +194,6 @@ def _ways(known: Tensor, cost: Cost) -> dict:
         "descent from the animals' mean": lambda: descend(cost, warm[:1], 40, 0.3),
         "descent from the best animal": lambda: warm_descent(cost, known),
     }
-
-
-def _done(job) -> Path:
-    if isinstance(job, train_ic.Config | NewListeners):
-        return Path(job.out) / "finished.json"
-    return Path(job.out)
 
 
 def _write(path: str | Path, content) -> None:

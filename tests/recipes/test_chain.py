@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from compensation.masks import Masks, MasksConfig
 from icsim.conditional import BetaICNet
 from icsim.store import Cohort
 from icsim.weights import load_network, load_tensors, save_network
@@ -23,6 +24,7 @@ from recipes import (
     train_ic,
 )
 from recipes.benchmark_ic import tasks
+from recipes.state import seeded
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +40,9 @@ def configured(finished, recipe, folder, out):
     known = {
         "cohort": str(finished[0] / "cohort" / "cohort.zarr"),
         "model": str(finished[0] / "ic" / "model.safetensors"),
-        "begin_from": str(finished[0] / "icnet" / "model.safetensors"),
     }
+    if recipe is train_ic:
+        known["begin_from"] = str(finished[0] / "icnet" / "model.safetensors")
     fields = {field.name for field in dataclasses.fields(config)}
     changes = {name: path for name, path in known.items() if name in fields}
     return dataclasses.replace(config, out=str(out), **changes)
@@ -162,11 +165,68 @@ def test_a_loss_that_is_not_a_number_stops_training_and_keeps_the_state(
         train_ic.train(config)
 
 
-def test_an_aid_for_another_number_of_parameters_is_refused(finished, tmp_path):
+def test_an_aid_is_told_what_its_listeners_are(finished, tmp_path):
     config = configured(finished, train_compensation, "aid", tmp_path / "aid")
-    aid = dataclasses.replace(config.aid, listener=5)
-    with pytest.raises(ValueError, match="listener is 5"):
-        train_compensation.train(dataclasses.replace(config, aid=aid))
+    cohort = Cohort.open(config.cohort)
+    for changes, numbers, judges in (
+        ({}, 3, "BetaICNet"),
+        ({"told": "audiogram"}, 8, "BetaICNet"),
+        ({"told": "audiogram", "through": "auditory"}, 8, "AuditoryModel"),
+        ({"more_models": [config.model]}, 3, "BetaICNet"),
+    ):
+        changed = dataclasses.replace(config, **changes)
+        heard_by, told, normal = train_compensation.listeners(changed, cohort)
+        assert told.shape == (4, numbers)
+        assert normal.shape == (2, 3)
+        assert {type(one.loss.model).__name__ for one in heard_by} == {judges}
+        known, drawn = train_compensation.draw(changed, heard_by, told, seeded(0, 1))
+        assert known.shape == (config.batch, numbers)
+        assert len(drawn) == len(heard_by)
+        if numbers == 3:
+            # Both models are asked about the same mixture of animals.
+            torch.testing.assert_close(known, drawn[0][0])
+            assert (drawn[0][0] - drawn[-1][0]).abs().mean() < 0.2
+
+
+def test_an_aid_may_be_for_one_listener_alone_and_begin_from_another(finished, tmp_path):
+    config = configured(finished, train_compensation, "aid", tmp_path / "aid")
+    fit = finished[0] / "fits" / "new.json"
+    begun = dataclasses.replace(
+        config, only=str(fit), begin_from=str(finished[0] / "aid" / "aid.safetensors"), steps=1
+    )
+    for through in ("model", "animal"):
+        changed = dataclasses.replace(begun, through=through, out=str(tmp_path / through))
+        heard_by, told, _ = train_compensation.listeners(changed, Cohort.open(config.cohort))
+        theta = json.loads(fit.read_text())["theta"]
+        assert told[0].tolist() == pytest.approx(theta)
+        known, _ = train_compensation.draw(changed, heard_by, told, seeded(0, 1))
+        assert known[1].tolist() == pytest.approx(theta)
+        aid, facts = load_network(train_compensation.train(changed), Masks)
+        assert aid.config.listener == 3
+        assert facts["listener"] == "theta"
+        assert facts["model"] == json.loads(fit.read_text())["model"]
+
+
+def test_what_an_aid_cannot_be_trained_with_is_refused_before_anything_is_written(
+    finished, tmp_path
+):
+    config = configured(finished, train_compensation, "aid", tmp_path / "aid")
+    fit = json.loads((finished[0] / "fits" / "new.json").read_text())
+    strange, broken = tmp_path / "strange.json", tmp_path / "broken.json"
+    strange.write_text(json.dumps(fit | {"model": "another"}))
+    broken.write_text('{"theta": [0.5')
+    path, aid = (str(finished[0] / n) for n in ("fits/new.json", "aid/aid.safetensors"))
+    for changes, message in (
+        ({"only": str(strange)}, "fitted to another model"),
+        ({"only": str(broken)}, "no fitted listener in it"),
+        ({"through": "animal"}, "needs the fit of that animal"),
+        ({"only": path, "more_models": [config.model]}, "no fit to the others"),
+        ({"begin_from": config.model}, "holds a BetaICNet, not a Masks"),
+        ({"masks": MasksConfig(bands=5), "begin_from": aid},
+         "other sizes"),
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            train_compensation.train(dataclasses.replace(config, **changes))
     assert not (tmp_path / "aid").exists()
 
 
@@ -233,7 +293,6 @@ def test_unseen_animals_are_judged_by_every_way_of_matching(finished, tmp_path):
     path, out = str(finished[0] / "cohort" / "cohort.zarr"), tmp_path / "fits"
     job = tasks.NewListeners(path, str(ic), "default", str(out), seconds=2.0)
     tasks.new_listeners(job)
-    assert tasks.is_done(job)
     found = json.loads((out / "new.json").read_text())
     assert set(found) == {"aligned", "matched to the model", "oracle"}
     for way in found.values():

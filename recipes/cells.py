@@ -1,4 +1,4 @@
-"""Tables of the benchmark, and how numbers are printed in them."""
+"""Tables of the benchmarks, and how numbers are printed in them."""
 
 import dataclasses
 

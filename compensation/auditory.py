@@ -1,0 +1,408 @@
+"""A human ear that gradients pass through: from sound to inner hair cells, by the audiogram alone.
+
+`AuditoryModel` stands where the midbrain stands in `ResponseLoss`, and so in every objective:
+
+>>> from icsim.loss import ResponseLoss
+>>> loss = ResponseLoss(AuditoryModel(), squared_difference)
+>>> normal = torch.zeros(1, len(AUDIOGRAM_HZ))
+>>> loss.respond(torch.zeros(2, 3200), normal).shape  # sounds, channels, samples of a bin, bins
+torch.Size([2, 31, 32, 100])
+
+Source: Gonzalez, Dau & May 2025 (arXiv 2507.09372), whose program this agrees with.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.fft import next_fast_len
+from scipy.interpolate import make_interp_spline
+from scipy.signal import butter, sosfilt
+from torch import Tensor, nn
+
+from icsim.sound import BIN_SAMPLES, REFERENCE_PA, SAMPLE_RATE
+
+from .listener import AUDIOGRAM_HZ, SPAN_DB
+
+LOWEST_HZ, HIGHEST_HZ = 80.0, 8000.0
+"""Between these lie the channels [Hz]. Source: arXiv 2507.09372."""
+
+FAINTEST = 1e-5
+"""Output of the hair cells below which the logarithm is linear. Source: arXiv 2507.09372."""
+
+HAIR_CELL_HZ = 1000.0
+"""Corner of the hair cells' low-pass [Hz]. Source: arXiv 2507.09372."""
+
+EXPONENT = 0.25
+"""Growth of the compressed path with the sound. Source: Lopez-Poveda & Meddis 2001."""
+
+PASCAL = 10 ** ((93.98 - 100) / 20)
+"""A pascal in the filterbank's unit, in which 100 dB SPL is 1.
+
+Source: Auditory Modeling Toolbox, `lopezpoveda2001`.
+"""
+
+LOWEST_RATE = 16_100.0
+"""Sample rate that the uppermost channel needs [Hz]: its low-pass lies at 8.03 kHz."""
+
+OUTER_SHARE, LARGEST_SHIFT_DB = 2 / 3, 105.0
+"""Part of a shift that outer hair cells cause, and the largest shift [dB].
+
+Source: arXiv 2507.09372.
+"""
+
+LARGEST_OUTER_DB = {
+    250: 18.591860,
+    375: 23.065377,
+    500: 25.260261,
+    750: 30.701329,
+    1000: 34.027267,
+    1500: 38.675266,
+    2000: 39.531884,
+    3000: 39.493013,
+    4000: 39.315636,
+    6000: 40.521054,
+}
+"""All that outer hair cells can lose [dB] at frequencies [Hz]. Source: arXiv 2507.09372."""
+
+STAPES_UM = {
+    400: 0.19953,
+    600: 0.22909,
+    800: 0.21878,
+    1000: 0.15136,
+    1200: 0.10000,
+    1400: 0.07943,
+    1600: 0.05754,
+    1800: 0.04365,
+    2000: 0.03311,
+    2200: 0.02754,
+    2400: 0.02188,
+    2600: 0.01820,
+    2800: 0.01445,
+    3000: 0.01259,
+    3500: 0.00900,
+    4000: 0.00700,
+    4500: 0.00457,
+    5000: 0.00500,
+    5500: 0.00400,
+    6000: 0.00300,
+    6500: 0.00275,
+}
+"""Displacement of the stapes at 104 dB SPL [µm] at frequencies [Hz]. Source: Goode et al. 1994."""
+
+STAPES_M_S = {
+    100: 1.181e-9,
+    200: 2.363e-9,
+    7000: 8.705e-10,
+    7500: 8.000e-10,
+    8000: 7.577e-10,
+    8500: 7.168e-10,
+    9000: 6.781e-10,
+    9500: 6.240e-10,
+    10000: 6.000e-10,
+}
+"""Where nothing was measured: peak velocity of the stapes at 0 dB SPL [m/s] at frequencies [Hz].
+
+Source: Lopez-Poveda & Meddis 2001, figure 2b, as in the Auditory Modeling Toolbox.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class HairCellLoss:
+    """What is left of the hair cells, 0 to 1, where 1 is normal."""
+
+    outer: Tensor
+    """Gain of the compressed path, `(B, C)` or `(1, C)`."""
+    inner: Tensor
+    """Output of the inner hair cells, `(B, C)` or `(1, C)`."""
+
+
+class DRNL(nn.Module):
+    """Middle ear and dual-resonance non-linear filterbank, channels one ERB apart.
+
+    In every channel a linear path, broad and weak, adds to a path that is sharp and compressed.
+
+    Args:
+        sample_rate: Of the sound [Hz], `LOWEST_RATE` or more.
+
+    Source: Lopez-Poveda & Meddis 2001, J. Acoust. Soc. Am. 110:3107-3118: human parameters, as
+    the Auditory Modeling Toolbox's `lopezpoveda2001` has them.
+    """
+
+    def __init__(self, sample_rate: float):
+        super().__init__()
+        low, high = _erb_number(np.array([LOWEST_HZ, HIGHEST_HZ]))
+        count = int(high - low) + 1
+        margin = (high - low - (count - 1)) / 2
+        cf = _frequency(low + margin + np.arange(count))
+
+        def fitted(offset: float, slope: float) -> np.ndarray:
+            return 10**offset * cf**slope
+
+        linear_hz = fitted(-0.06762, 1.01679)
+        linear = _resonance(linear_hz, fitted(0.03728, 0.78563), sample_rate, zero=True)
+        sharp_hz = fitted(-0.05252, 1.01650)
+        sharp = _resonance(sharp_hz, fitted(-0.03193, 0.77426), sample_rate, zero=True)
+        ear = PASCAL * _middle_ear(sample_rate)
+        gain = fitted(4.20405, -0.47909)[:, None]
+        smooth = _lowpass(linear_hz, sample_rate)
+        self.register_buffer("cf_hz", _buffer(cf), persistent=False)
+        for name, taps in {
+            "linear": gain * _ringing([linear] * 2 + [smooth] * 4, sample_rate, ear),
+            "before": _ringing([sharp] * 3, sample_rate, ear),
+            "after": _ringing([sharp] * 3 + [_lowpass(sharp_hz, sample_rate)] * 3, sample_rate),
+            "amplification": fitted(1.40298, 0.81916)[:, None],
+            "ceiling": fitted(1.61912, -0.81867)[:, None],
+        }.items():
+            self.register_buffer(name, _buffer(taps), persistent=False)
+
+    def forward(self, sound: Tensor, outer: Tensor) -> Tensor:
+        """Vibration of the basilar membrane.
+
+        Args:
+            sound: Pressure [Pa], `(B, T)`.
+            outer: What is left of the outer hair cells, `(B, C)` or `(1, C)`.
+
+        Returns:
+            Velocity [m/s], `(B, C, T)`.
+        """
+        sound = sound.unsqueeze(1)
+        x = _filtered(sound, self.before)
+        # sign(x) · min(a |x|, b |x|^c) with the gradient a at silence: the knee is where they meet.
+        knee = (self.ceiling / (self.amplification * outer.unsqueeze(-1))) ** (1 / (1 - EXPONENT))
+        compressed = self.ceiling * x * x.abs().clamp(min=knee) ** (EXPONENT - 1)
+        return _filtered(sound, self.linear) + _filtered(compressed, self.after)
+
+
+class Gammatone(nn.Module):
+    """Linear gammatone filterbank, 30 channels evenly spaced in ERBs; all-pole, of order 4.
+
+    Without a compressed path, lost outer hair cells attenuate.
+
+    Args:
+        sample_rate: Of the sound [Hz], `LOWEST_RATE` or more.
+
+    Source: arXiv 2507.09372; bandwidths of Holdsworth et al. 1988.
+    """
+
+    def __init__(self, sample_rate: float):
+        super().__init__()
+        cf = _frequency(np.linspace(*_erb_number(np.array([LOWEST_HZ, HIGHEST_HZ])), 30))
+        # This 1.0186 is what gives a filter of order 4 the equivalent rectangular bandwidth wanted.
+        bandwidth = 36 * 64 / (720 * np.pi) * (24.7 + cf / 9.265)
+        stage = _resonance(cf, bandwidth, sample_rate, zero=False)
+        self.register_buffer("cf_hz", _buffer(cf), persistent=False)
+        self.register_buffer("taps", _buffer(_ringing([stage] * 4, sample_rate)), persistent=False)
+
+    def forward(self, sound: Tensor, outer: Tensor) -> Tensor:
+        """As `DRNL.forward`, in pascals."""
+        return _filtered(sound.unsqueeze(1), self.taps) * outer.unsqueeze(-1)
+
+
+class AuditoryModel(nn.Module):
+    """Filterbank, inner hair cells, logarithm. Nothing in it is learned.
+
+    Filters are made in torch's default precision.
+
+    Args:
+        filterbank: `drnl`, or `gammatone` for its linear stand-in.
+        sample_rate: Of the sounds [Hz], `LOWEST_RATE` or more.
+
+    Raises:
+        ValueError: If there is no such filterbank, or the sample rate is too low for 8 kHz.
+    """
+
+    def __init__(self, filterbank: str = "drnl", sample_rate: float = SAMPLE_RATE):
+        super().__init__()
+        banks = {"drnl": DRNL, "gammatone": Gammatone}
+        if filterbank not in banks:
+            raise ValueError(f"filterbank must be one of {list(banks)}, got {filterbank!r}")
+        if sample_rate < LOWEST_RATE:
+            raise ValueError(
+                f"the channels reach {HIGHEST_HZ:g} Hz, which {sample_rate:g} Hz cannot carry; "
+                f"resample to {LOWEST_RATE:g} Hz or more"
+            )
+        self.filterbank = banks[filterbank](sample_rate)
+        membrane = _ringing([_lowpass(np.array([HAIR_CELL_HZ]), sample_rate)], sample_rate)
+        cf = self.cf_hz.double().numpy()
+        largest = _interpolation([*LARGEST_OUTER_DB], cf) @ np.array([*LARGEST_OUTER_DB.values()])
+        # An audiogram stays what it is beyond its ends, the largest loss goes on straight.
+        reading = _interpolation(AUDIOGRAM_HZ, cf.clip(AUDIOGRAM_HZ[0], AUDIOGRAM_HZ[-1]))
+        self.register_buffer("membrane", _buffer(membrane), persistent=False)
+        self.register_buffer("largest_outer_db", _buffer(largest), persistent=False)
+        self.register_buffer("reading", _buffer(reading), persistent=False)
+
+    @property
+    def cf_hz(self) -> Tensor:
+        """Characteristic frequencies [Hz], `(C,)`."""
+        return self.filterbank.cf_hz
+
+    def hair_cell_loss(self, thresholds_db_hl: Tensor) -> HairCellLoss:
+        """Divide a loss between outer and inner hair cells.
+
+        Args:
+            thresholds_db_hl: At `cf_hz` [dB HL], `(B, C)`, for instance `Audiogram.at(cf_hz)`.
+        """
+        shift = thresholds_db_hl.clamp(0, LARGEST_SHIFT_DB)
+        outer = torch.minimum(OUTER_SHARE * shift, self.largest_outer_db)
+        return HairCellLoss(10 ** (-outer / 20), 10 ** (-(shift - outer) / 20))
+
+    def representation(self, sound: Tensor, loss: HairCellLoss) -> Tensor:
+        """What the inner hair cells report, on a logarithmic scale.
+
+        Args:
+            sound: Pressure [Pa], `(B, T)`.
+            loss: Of each listener, `(B, C)`, or of one for all, `(1, C)`.
+
+        Returns:
+            0 at silence, `(B, C, T)`.
+
+        Raises:
+            ValueError: If there is not one listener for each sound, or one for all.
+        """
+        if sound.ndim != 2 or len(loss.outer) not in (1, len(sound)):
+            raise ValueError(
+                f"sound must be (B, T) and the loss (B, C) or (1, C), got {tuple(sound.shape)} "
+                f"and {tuple(loss.outer.shape)}"
+            )
+        current = _filtered(self.filterbank(sound, loss.outer).relu(), self.membrane).relu()
+        return torch.log1p(current * loss.inner.unsqueeze(-1) / FAINTEST)
+
+    def respond(self, sound: Tensor, listener: Tensor) -> Tensor:
+        """The representation in the bins of a midbrain's response, as `ResponseLoss` takes it.
+
+        Args:
+            sound: Pressure [Pa], `(B, T)`.
+            listener: Audiograms as `listener.from_audiogram` scales them, `(B, 8)` or `(1, 8)`;
+                zeros for normal hearing.
+
+        Returns:
+            `(B, C, 32, N)`; a remainder shorter than a bin is left out.
+
+        Raises:
+            ValueError: If a listener is not told by such an audiogram, or there is no whole bin.
+        """
+        if listener.shape[-1] != len(AUDIOGRAM_HZ):
+            raise ValueError(
+                f"listener must be (B, {len(AUDIOGRAM_HZ)}), thresholds from "
+                f"listener.from_audiogram, got {tuple(listener.shape)}"
+            )
+        bins = sound.shape[-1] // BIN_SAMPLES
+        if bins == 0:
+            raise ValueError(f"{sound.shape[-1]} samples are no bin; give {BIN_SAMPLES} or more")
+        thresholds = SPAN_DB * listener @ self.reading.to(listener).T
+        found = self.representation(sound, self.hair_cell_loss(thresholds))
+        return found[..., : bins * BIN_SAMPLES].unflatten(-1, (bins, BIN_SAMPLES)).mT
+
+
+def squared_difference(response: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Mean squared difference of representations, a `Distance` of `ResponseLoss`.
+
+    Args:
+        response: From `AuditoryModel.respond`, `(B, C, 32, N)`.
+        target: The same of the response wanted.
+        weight: Of each channel, with a mean of one, `(C,)`.
+
+    Returns:
+        `(B,)`.
+    """
+    by_channel = (response - target).square().mean((-2, -1))
+    return by_channel.mean(-1) if weight is None else (by_channel * weight).mean(-1)
+
+
+def _filtered(sound: Tensor, taps: Tensor) -> Tensor:
+    """Causal convolution of `(B, C or 1, T)` with `(C or 1, L)`, by Fourier transform."""
+    samples = sound.shape[-1]
+    size = next_fast_len(samples + taps.shape[-1] - 1, real=True)
+    spectra = torch.fft.rfft(sound, size) * torch.fft.rfft(taps, size)
+    return torch.fft.irfft(spectra, size)[..., :samples]
+
+
+def _ringing(
+    sections: list[np.ndarray], sample_rate: float, drive: np.ndarray | None = None
+) -> np.ndarray:
+    """Impulse response of second-order sections `(C, 6)` in a row, until it has died away.
+
+    Args:
+        sections: Numerators and denominators, as scipy orders them.
+        sample_rate: [Hz].
+        drive: What enters in place of the impulse, `(L',)`.
+
+    Returns:
+        `(C, L)`; what is cut off is below 1e-10 of each channel's peak.
+    """
+    # The narrowest filter, at 87 Hz, falls by 1e-10 within 0.2 s.
+    start = np.pad(np.ones(1) if drive is None else drive, (0, round(0.3 * sample_rate)))
+    taps = np.stack([sosfilt(channel, start) for channel in np.stack(sections, axis=1)])
+    heard = np.abs(taps) > 1e-10 * np.abs(taps).max(-1, keepdims=True)
+    return taps[:, : heard.any(0).nonzero()[0][-1] + 1]
+
+
+def _resonance(
+    centre_hz: np.ndarray, bandwidth_hz: np.ndarray, sample_rate: float, zero: bool
+) -> np.ndarray:
+    """One stage of a gammatone filter, with a gain of one at its centre, `(C, 6)`.
+
+    The toolbox's stages have a zero at the real part of their poles, all-pole stages have none.
+    """
+    pole = np.exp(2 * np.pi * (-bandwidth_hz + 1j * centre_hz) / sample_rate)
+    delay = np.exp(-2j * np.pi * centre_hz / sample_rate)
+    numerator = np.stack([np.ones_like(centre_hz), -pole.real * zero, 0 * centre_hz], axis=1)
+    denominator = np.stack([np.ones_like(centre_hz), -2 * pole.real, np.abs(pole) ** 2], axis=1)
+    powers = delay[:, None] ** np.arange(3)
+    gain = np.abs((denominator * powers).sum(1) / (numerator * powers).sum(1))
+    return np.concatenate([gain[:, None] * numerator, denominator], axis=1)
+
+
+def _lowpass(corner_hz: np.ndarray, sample_rate: float) -> np.ndarray:
+    """Butterworth low-passes of order 2, `(C, 6)`."""
+    return np.concatenate([butter(2, hz, fs=sample_rate, output="sos") for hz in corner_hz])
+
+
+def _middle_ear(sample_rate: float) -> np.ndarray:
+    """Minimum-phase filter from pressure to the velocity of the stapes, `(513,)`.
+
+    Source: Auditory Modeling Toolbox, `middleearfilter`: a windowed design on 513 frequencies.
+    """
+    measured = {
+        hz: um * 1e-6 * 2 * np.pi * hz * 10 ** (-104 / 20) * 2**0.5 for hz, um in STAPES_UM.items()
+    }
+    table = {hz: v for hz, v in sorted({**STAPES_M_S, **measured}.items()) if hz < sample_rate / 2}
+    hz, velocity = np.array(list(table)), np.array(list(table.values()))
+    beyond = velocity[-1] / (1 + (sample_rate / 2 - hz[-1]) / 10_000)
+    count = 513
+    # Each stretch begins one place after the last one's end, as Matlab's `fir2` has it.
+    edges = np.floor(np.array([0, *hz, sample_rate / 2]) * 2 / sample_rate * count)
+    first, last = edges[:-1], np.maximum(edges[1:] - 1, edges[:-1])
+    velocity = np.array([0, *velocity, beyond])
+    magnitude = np.interp(
+        np.arange(count),
+        np.stack([first, last], axis=1).ravel(),
+        np.stack([velocity[:-1], velocity[1:]], axis=1).ravel(),
+    )
+    delay = np.exp(-0.5j * np.pi * np.arange(count))  # half the filter's length
+    taps = np.fft.irfft(magnitude * delay)[:count] * np.hamming(count) / REFERENCE_PA
+    cepstrum = np.fft.ifft(np.log(np.abs(np.fft.fft(taps)))).real
+    cepstrum[1 : count // 2 + 1] *= 2
+    cepstrum[count // 2 + 1 :] = 0
+    return np.fft.ifft(np.exp(np.fft.fft(cepstrum))).real
+
+
+def _interpolation(known_hz: Sequence[float], wanted_hz: np.ndarray) -> np.ndarray:
+    """Matrix `(K, F)` that interpolates on log frequency, and goes on straight beyond the ends."""
+    each = np.eye(len(known_hz))
+    return make_interp_spline(np.log(known_hz), each, k=1)(np.log(wanted_hz))
+
+
+def _erb_number(hz: np.ndarray) -> np.ndarray:
+    """Source: Glasberg & Moore 1990, with the constants of the Auditory Modeling Toolbox."""
+    return 9.2645 * np.log1p(0.00437 * hz)
+
+
+def _frequency(erb_number: np.ndarray) -> np.ndarray:
+    return np.expm1(erb_number / 9.2645) / 0.00437
+
+
+def _buffer(values: np.ndarray) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.get_default_dtype())

@@ -1,0 +1,166 @@
+"""The best that fixed gains can do: one for each band, optimised through a midbrain.
+
+What a perfect linear fitting could reach, to compare aids with.
+"""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from .bands import Bands, ShortTime
+from .masks import MasksConfig
+
+Response = Callable[[Tensor], Tensor]
+"""From sounds [Pa] `(B, T)` to expected counts `(B, C, N)`, differentiable."""
+
+ENDS_DB = (0.0, 15.0, 30.0)
+"""The first candidates are straight lines over bands between any two of these (chosen here)."""
+
+
+def apply(sound: Tensor, gains_db: Tensor) -> Tensor:
+    """Amplify each band by its own gain, aligned with the input.
+
+    Args:
+        sound: Pressure [Pa], `(B, T)`.
+        gains_db: Of bands equally wide in ERBs from 100 Hz to 11 kHz [dB], `(bands,)`.
+
+    Returns:
+        Pressure [Pa], `(B, T)`.
+
+    Raises:
+        ValueError: If shapes are others.
+
+    >>> apply(torch.ones(1, 1000), torch.zeros(24)).shape
+    torch.Size([1, 1000])
+    """
+    if sound.ndim != 2 or gains_db.ndim != 1:
+        raise ValueError(
+            f"sound must be (B, T) and gains_db (bands,), got {tuple(sound.shape)} "
+            f"and {tuple(gains_db.shape)}"
+        )
+    short_time = ShortTime(MasksConfig.window, MasksConfig.hop)
+    bands = Bands(len(gains_db), short_time).to(sound)
+    short_time = short_time.to(sound)
+    factor = 10 ** (bands.spread(gains_db.to(sound).view(1, -1, 1)) / 20)
+    return short_time.sound(short_time.spectra(sound) * factor, sound.shape[-1])
+
+
+def best_linear_gain(
+    response: Response,
+    target: Tensor,
+    sound: Tensor,
+    bands: int = 24,
+    steps: int = 30,
+    batch: int = 4,
+    bounds_db: tuple[float, float] = (MasksConfig.lowest_gain_db, MasksConfig.highest_gain_db),
+    starts_db: Tensor | None = None,
+    progress: bool = False,
+) -> Tensor:
+    """The gains of least squared error of expected counts, over all sounds together.
+
+    Descent (L-BFGS) from the best of a few candidates, of which one is no gain at all. What comes
+    back is the best of everything tried, so on these sounds it is no worse than any candidate.
+
+    Args:
+        response: The impaired listener: a learned model at its θ, or a simulated animal.
+        target: What the normal listener answers to these sounds, `(B, C, N)`.
+        sound: Pressure [Pa], `(B, T)`.
+        bands: How many gains.
+        steps: Gradients computed, about; each takes all sounds.
+        batch: Sounds given to `response` at a time: memory grows with it.
+        bounds_db: Lowest and highest gain [dB].
+        starts_db: More candidates, such as prescribed gains, cut at the bounds, `(n, bands)`.
+        progress: Show a progress bar.
+
+    Returns:
+        Gains [dB], `(bands,)`.
+
+    Raises:
+        ValueError: If shapes do not fit, the bounds leave out 0 dB, or the response without gain
+            is not finite.
+    """
+    _check(target, sound, bands, steps, batch, bounds_db, starts_db)
+    lowest, highest = bounds_db
+    lines = [torch.linspace(*ends, bands) for ends in itertools.product(ENDS_DB, repeat=2)]
+    candidates = torch.stack(lines).to(sound.device, torch.float64)
+    if starts_db is not None:
+        candidates = torch.cat([candidates, starts_db.to(candidates)])
+    parts = [slice(first, first + batch) for first in range(0, len(sound), batch)]
+    tried: list[tuple[float, Tensor]] = []
+
+    def error(gains_db: Tensor, part: slice) -> Tensor:
+        heard = response(apply(sound[part], gains_db))
+        if heard.shape != target[part].shape:
+            raise ValueError(
+                f"the response is {tuple(heard.shape)} and its target {tuple(target[part].shape)}; "
+                "give both the same channels and bins"
+            )
+        return (heard - target[part]).double().square().sum()
+
+    def gradient() -> float:
+        logits.grad, total = torch.zeros_like(logits), 0.0
+        for part in parts:
+            gains_db = lowest + (highest - lowest) * logits.sigmoid()
+            # Relative to no gain, so that the descent's tolerances mean the same for any response.
+            part_error = error(gains_db, part) / unaided
+            logits.grad += torch.autograd.grad(part_error, logits)[0]
+            total += part_error.item()
+        tried.append((total, gains_db.detach()))
+        bar.update()
+        bar.set_postfix(error_left=f"{total:.3f}")
+        return total
+
+    with tqdm(total=len(candidates) + steps, desc="linear gains", disable=not progress) as bar:
+        with torch.no_grad():
+            for gains_db in candidates.clamp(lowest, highest):
+                tried.append((sum(error(gains_db, part).item() for part in parts), gains_db))
+                bar.update()
+        unaided = tried[0][0]
+        if not math.isfinite(unaided):
+            raise ValueError(f"the squared error without gain is {unaided}; check the sounds")
+        if unaided == 0:
+            return tried[0][1].to(sound)
+        tried = [(total / unaided, gains_db) for total, gains_db in tried]
+        where = (_best(tried) - lowest) / (highest - lowest)
+        logits = where.clamp(0.01, 0.99).logit().requires_grad_()
+        torch.optim.LBFGS(
+            [logits],
+            max_iter=steps,
+            max_eval=steps,
+            tolerance_change=1e-5,
+            line_search_fn="strong_wolfe",
+        ).step(gradient)
+    return _best(tried).to(sound)
+
+
+def _best(tried: list[tuple[float, Tensor]]) -> Tensor:
+    """The gains of the smallest error; an error that is NaN is never the smallest."""
+    return min(tried, key=lambda one: one[0])[1]
+
+
+def _check(
+    target: Tensor,
+    sound: Tensor,
+    bands: int,
+    steps: int,
+    batch: int,
+    bounds_db: tuple[float, float],
+    starts_db: Tensor | None,
+) -> None:
+    if sound.ndim != 2 or target.ndim != 3 or len(sound) != len(target) or not len(sound):
+        raise ValueError(
+            f"sound must be (B, T) and target (B, C, N) with one answer a sound, got "
+            f"{tuple(sound.shape)} and {tuple(target.shape)}"
+        )
+    if min(steps, batch) < 1 or bands < 2:
+        raise ValueError(
+            f"steps and batch must be positive and bands 2 or more, got {steps}, {batch}, {bands}"
+        )
+    if not bounds_db[0] < 0 < bounds_db[1]:
+        raise ValueError(f"bounds_db must leave gains both ways from 0 dB, got {bounds_db}")
+    if starts_db is not None and (starts_db.ndim != 2 or starts_db.shape[1] != bands):
+        raise ValueError(f"starts_db must be (n, {bands}), got {tuple(starts_db.shape)}")

@@ -1,0 +1,368 @@
+"""Waveform: a causal encoder-decoder whose learned filters shape the sound sample by sample.
+
+What is heard is the sound through filters that change smoothly, never a waveform made anew; and
+what sets the filters stands still while a tone does. So, whatever the weights, a steady tone leaves
+as a steady tone, without harmonics, images or hum.
+"""
+
+import dataclasses
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from icsim.sound import REFERENCE_PA, SAMPLE_RATE
+
+from .bands import Bands, ShortTime
+from .masks import Gains
+
+WINDOW_HZ = 50.0
+"""Decay of the window through which the encoder listens, a gammatone's envelope [Hz].
+
+A window without edges keeps a tone's power free of the ripple that would modulate its gain: the
+mirror image at twice the frequency is 63 dB down at 125 Hz and 89 dB at 350 Hz (chosen here).
+"""
+
+UNHEARD = 1e-5
+"""Share of the whole power below which bands are not told apart (chosen here)."""
+
+FADE_HOPS = 4
+"""Hops for which each filter sounds, faded in and out by a cubic B-spline."""
+
+
+@dataclasses.dataclass(frozen=True)
+class WaveformConfig:
+    """What Waveform is made of."""
+
+    listener: int = 6
+    """Numbers that describe a listener: P for θ, F for an audiogram."""
+    bands: int = 48
+    """Learned bands that are heard and amplified."""
+    width: int = 96
+    """Channels of the encoder and the decoder."""
+    halvings: int = 4
+    """Times that the encoder halves its rate."""
+    taps: int = 5
+    """Length of each convolution [frames]."""
+    window: int = 1024
+    """What the encoder hears at once [samples]."""
+    hop: int = 64
+    """Step [samples]; the delay is three hops, 7.9 ms."""
+    deepest_cut_db: float = 25.0
+    """Largest attenuation of noise [dB]."""
+    lowest_gain_db: float = -15.0
+    """Lower bound of the compensating gain [dB]."""
+    highest_gain_db: float = 45.0
+    """Upper bound of the compensating gain [dB]."""
+
+    def __post_init__(self):
+        if min(self.listener, self.bands, self.width, self.taps, self.hop) < 1 or self.halvings < 0:
+            raise ValueError(f"sizes must be positive: {self}")
+        if self.window % 2 or self.window < 5 * self.hop:
+            raise ValueError(f"window must be even and cover five hops, got {self.window}: {self}")
+        if not self.lowest_gain_db < 0 < self.highest_gain_db or self.deepest_cut_db <= 1:
+            raise ValueError(f"gains must be able to go both ways, and noise to be cut: {self}")
+
+
+class Filters(nn.Module):
+    """Learned bands that add up to one at every frequency, heard at each hop and filtered by.
+
+    As every response is real, positive and part of one, no gains of bands, whatever the weights,
+    amplify any frequency by more than the largest of them.
+    """
+
+    def __init__(self, config: WaveformConfig):
+        super().__init__()
+        self.window, self.hop, self.reach = config.window, config.hop, 2 * config.hop
+        triangles = Bands(config.bands, ShortTime(config.window, config.hop)).shape
+        self.shape = nn.Parameter(triangles.clamp(min=1e-6).log())
+        age = torch.arange(self.window, 0, -1) - 0.5
+        analysis = age**3 * torch.exp(-2 * torch.pi * WINDOW_HZ / SAMPLE_RATE * age)
+        analysis *= torch.cos(torch.pi / 2 * age / self.window) ** 2
+        analysis *= (2 / self.window / analysis.square().sum()).sqrt()
+        self.register_buffer("analysis", analysis, persistent=False)
+        self.register_buffer("shorten", self._shorten(), persistent=False)
+        self.register_buffer("fade", _spline(self.hop), persistent=False)
+
+    def _shorten(self) -> Tensor:
+        """From responses at the window's bins to those of filters that reach two hops each way."""
+        bins = self.window // 2 + 1
+        taps = torch.fft.irfft(torch.eye(bins)).roll(self.reach, -1)[:, : 2 * self.reach + 1]
+        distance = torch.linspace(-1, 1, 2 * self.reach + 1).abs()
+        # Parzen's window has a positive transform, so responses stay positive.
+        inner, outer = 1 - 6 * distance**2 * (1 - distance), 2 * (1 - distance) ** 3
+        taps = taps * torch.where(distance < 0.5, inner, outer)
+        filters = functional.pad(taps, (0, self.hop - 1)).roll(-self.reach, -1)
+        return torch.fft.rfft(filters).real
+
+    def shapes(self) -> tuple[Tensor, Tensor]:
+        """Responses of the bands when hearing and when filtering, each `(bands, bins)`."""
+        heard = self.shape.softmax(0)
+        return heard, heard @ self.shorten
+
+    def levels(self, sound: Tensor, heard: Tensor) -> Tensor:
+        """`ln(1 + power)` of each band, re 0 dB SPL: smooth at silence.
+
+        Args:
+            sound: `(B, window − hop + L · hop)`.
+            heard: From `shapes`.
+
+        Returns:
+            `(B, L, bands)`; frame `l` ends with the sample that ends its hop.
+        """
+        spectra = torch.fft.rfft(sound.unfold(-1, self.window, self.hop) * self.analysis)
+        power = torch.view_as_real(spectra).square().sum(-1) @ heard.T / REFERENCE_PA**2
+        return torch.log1p(power + UNHEARD * power.sum(-1, keepdim=True))
+
+    def amplify(self, sound: Tensor, gains: Tensor, filtering: Tensor) -> Tensor:
+        """Filter with gains that fade from frame to frame.
+
+        Args:
+            sound: `(B, (L + 4) · hop)`.
+            gains: Factors, `(B, bands, L + 3)`; hop `l` hears frames `l` to `l + 3`.
+            filtering: From `shapes`.
+
+        Returns:
+            All but the first and last two hops, `(B, L · hop)`.
+        """
+        around = sound.unfold(-1, self.hop + 2 * self.reach, self.hop)
+        responses = (gains.transpose(1, 2) @ filtering).unfold(1, FADE_HOPS, 1).transpose(2, 3)
+        each = torch.fft.irfft(torch.fft.rfft(around).unsqueeze(2) * responses, n=around.shape[-1])
+        return (each[..., self.reach : self.reach + self.hop] * self.fade).sum(2).flatten(1)
+
+
+class Block(nn.Module):
+    """The listener's modulation, a causal convolution over time, one over channels; added."""
+
+    def __init__(self, width: int, taps: int, embedding: int):
+        super().__init__()
+        self.modulate = nn.Linear(embedding, 2 * width)
+        nn.init.ones_(self.modulate.bias.data[:width])
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.over_time = nn.Linear(width * taps, width)
+        self.over_channels = nn.Linear(width, width)
+        self.taps = taps
+
+    def begin(self, listener: Tensor) -> dict:
+        """The state before any frame, for embedded listeners `(B, E)`."""
+        factor, shift = self.modulate(listener).unsqueeze(1).chunk(2, -1)
+        past = functional.pad(torch.zeros_like(shift), (0, 0, self.taps - 2, 0))
+        return {"factor": factor, "shift": shift, "past": past}
+
+    def forward(self, x: Tensor, state: dict) -> tuple[Tensor, dict]:
+        """Any number of frames `(B, L, width)`, to as many, and the state after them."""
+        hidden = torch.addcmul(state["shift"], self.norm(x), state["factor"])
+        hidden = torch.cat([state["past"], hidden], 1)
+        windows = hidden.unfold(1, self.taps, 1).flatten(2)
+        after = state | {"past": hidden[:, x.shape[1] :]}
+        return x + self.over_channels(functional.silu(self.over_time(windows))), after
+
+
+class Scale(nn.Module):
+    """One rate of the encoder-decoder and, inside, all slower ones, with a connection past them.
+
+    Frames are halved by windows that overlap and come back by interpolation: what is steady stays
+    steady, which transposed convolutions do not keep.
+    """
+
+    def __init__(self, width: int, taps: int, halvings: int, embedding: int):
+        super().__init__()
+        self.encode = Block(width, taps, embedding)
+        self.halvings = halvings
+        if halvings:
+            self.halve = nn.Linear(4 * width, width)
+            self.slower = Scale(width, taps, halvings - 1, embedding)
+            self.decode = Block(width, taps, embedding)
+
+    def begin(self, listener: Tensor) -> dict:
+        """The state before any frame, for embedded listeners `(B, E)`."""
+        encode = self.encode.begin(listener)
+        if not self.halvings:
+            return {"encode": encode}
+        none = torch.zeros_like(encode["shift"])
+        return {
+            "encode": encode,
+            "waiting": torch.cat([none, none], 1),
+            "held": none,
+            "slower": self.slower.begin(listener),
+            "decode": self.decode.begin(listener),
+        }
+
+    def forward(self, x: Tensor, state: dict) -> tuple[Tensor, dict]:
+        """Any number of frames `(B, L, width)`, to as many, and the state after them."""
+        x, encode = self.encode(x, state["encode"])
+        if not self.halvings:
+            return x, {"encode": encode}
+        slower, held = state["slower"], state["held"]
+        waiting = torch.cat([state["waiting"], x], 1)
+        odd, pairs = state["waiting"].shape[1] - 2, waiting.shape[1] // 2 - 1
+        if pairs:
+            halved, slower = self.slower(self.halve(waiting.unfold(1, 4, 2).flatten(2)), slower)
+            held = torch.cat([held, halved], 1)
+        twice = held.repeat_interleave(2, 1)[:, odd : odd + x.shape[1] + 1]
+        x, decode = self.decode(x + (twice[:, 1:] + twice[:, :-1]) / 2, state["decode"])
+        return x, {
+            "encode": encode,
+            "waiting": waiting[:, 2 * pairs :],
+            "held": held[:, -1:],
+            "slower": slower,
+            "decode": decode,
+        }
+
+
+class Waveform(nn.Module):
+    """A hearing aid for every listener: sound and listener in, sound out, pascals throughout."""
+
+    def __init__(self, config: WaveformConfig):
+        super().__init__()
+        self.config = config
+        self.filters = Filters(config)
+        embedding = 4 * config.listener
+        self.embed = nn.Sequential(
+            nn.Linear(config.listener, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
+        )
+        self.enter = nn.Linear(config.bands, config.width)
+        self.scale = Scale(config.width, config.taps, config.halvings, embedding)
+        self.leave = nn.Linear(config.width, 2 * config.bands)
+        nn.init.normal_(self.leave.weight, std=0.01)
+        nn.init.zeros_(self.leave.bias)
+
+    @property
+    def block_samples(self) -> int:
+        """Samples that one streaming step takes."""
+        return self.config.hop
+
+    @property
+    def latency_samples(self) -> int:
+        """Delay between a sample's arrival and its departure, when hops are processed as blocks."""
+        return 3 * self.config.hop
+
+    def forward(self, sound: Tensor, listener: Tensor) -> Gains:
+        """Gains for a sound, in frames that end with each hop; the last two lie beyond its end.
+
+        Args:
+            sound: Pressure [Pa], `(B, T)`.
+            listener: θ or an audiogram, `(B, P)`.
+
+        Raises:
+            ValueError: If the listeners do not fit the sounds or this network.
+        """
+        state = self._begin_scale(listener, len(sound))
+        hop = self.config.hop
+        ahead = 2 * hop + -sound.shape[-1] % hop
+        sound = functional.pad(sound, (self.config.window - hop, ahead))
+        return self._decide(sound, self.filters.shapes()[0], state)[0]
+
+    def _begin_scale(self, listener: Tensor, sounds: int) -> dict:
+        if listener.shape != (sounds, self.config.listener):
+            raise ValueError(
+                f"listener must be ({sounds}, {self.config.listener}) for this network, "
+                f"got {tuple(listener.shape)}"
+            )
+        return self.scale.begin(self.embed(2 * listener - 1))
+
+    def _decide(self, sound: Tensor, heard: Tensor, state: dict) -> tuple[Gains, dict]:
+        config = self.config
+        x = self.enter(self.filters.levels(sound, heard) / 6 - 2)
+        x, state = self.scale(x, state)
+        noise, loss = self.leave(x).transpose(1, 2).chunk(2, 1)
+        gains = Gains(
+            _between(noise, -config.deepest_cut_db, 0.0, start=-1.0),
+            _between(loss, config.lowest_gain_db, config.highest_gain_db, start=0.0),
+        )
+        return gains, state
+
+    def render(
+        self, sound: Tensor, gains: Gains, noise_reduction: float = 1.0, gain: float = 1.0
+    ) -> Tensor:
+        """Give a sound gains that were computed for it, aligned with the input.
+
+        Args:
+            sound: Pressure [Pa], `(B, T)`.
+            gains: From `forward`.
+            noise_reduction: Exponent of the noise reduction: 0 off, 1 as trained.
+            gain: Exponent of the compensation: 0 off, 1 as trained.
+
+        Returns:
+            Pressure [Pa], `(B, T)`.
+        """
+        samples, reach = sound.shape[-1], self.filters.reach
+        sound = functional.pad(sound, (reach, reach + -samples % self.config.hop))
+        factors = functional.pad(_factors(gains, noise_reduction, gain), (1, 0), value=1.0)
+        return self.filters.amplify(sound, factors, self.filters.shapes()[1])[:, :samples]
+
+    def process(
+        self, sound: Tensor, listener: Tensor, noise_reduction: float = 1.0, gain: float = 1.0
+    ) -> Tensor:
+        """`forward`, then `render`: what a listener hears, `(B, T)` to `(B, T)` [Pa]."""
+        return self.render(sound, self(sound, listener), noise_reduction, gain)
+
+    def begin(self, listener: Tensor) -> dict:
+        """The state before any sound, for θ or audiograms `(B, P)`.
+
+        Raises:
+            ValueError: If the listeners do not fit this network.
+        """
+        config, batch = self.config, len(listener)
+        scale = self._begin_scale(listener, batch)
+        heard, filtering = self.filters.shapes()
+        return {
+            "heard": heard,
+            "filtering": filtering,
+            "sound": listener.new_zeros(batch, config.window - config.hop),
+            "factors": listener.new_ones(batch, config.bands, FADE_HOPS - 1),
+            "scale": scale,
+        }
+
+    def step(
+        self, block: Tensor, state: dict, noise_reduction: float = 1.0, gain: float = 1.0
+    ) -> tuple[Tensor, dict]:
+        """Take whole hops as they arrive, and give as much.
+
+        Args:
+            block: Pressure [Pa], `(B, n · block_samples)`.
+            state: From `begin`, or from the step before.
+            noise_reduction: Exponent of the noise reduction; a change fades in.
+            gain: Exponent of the compensation; a change fades in.
+
+        Returns:
+            What `process` gives, `latency_samples - block_samples` late [Pa], and the state after.
+
+        Raises:
+            ValueError: If the block is not as many sounds as the state is for, or not whole hops.
+        """
+        hop, streams = self.config.hop, len(state["sound"])
+        samples = block.shape[-1]
+        if len(block) != streams or samples == 0 or samples % hop:
+            raise ValueError(
+                f"a block must be ({streams}, n · {hop}) here, got {tuple(block.shape)}; "
+                "Stream takes blocks of any length"
+            )
+        sound = torch.cat([state["sound"], block], -1)
+        gains, scale = self._decide(sound, state["heard"], state["scale"])
+        factors = torch.cat([state["factors"], _factors(gains, noise_reduction, gain)], -1)
+        around = sound[:, -samples - 2 * self.filters.reach :]
+        return self.filters.amplify(around, factors, state["filtering"]), state | {
+            "sound": sound[:, samples:],
+            "factors": factors[..., samples // hop :],
+            "scale": scale,
+        }
+
+
+def _factors(gains: Gains, noise_reduction: float, gain: float) -> Tensor:
+    return 10 ** ((noise_reduction * gains.noise_db + gain * gains.loss_db) / 20)
+
+
+def _between(raw: Tensor, low: float, high: float, start: float) -> Tensor:
+    """A number between two bounds, `start` where `raw` is zero."""
+    offset = math.log((start - low) / (high - start))
+    return low + (high - low) * torch.sigmoid(raw + offset)
+
+
+def _spline(hop: int) -> Tensor:
+    """Weights of four filters, the oldest first, through a hop, `(4, hop)`; they add up to one."""
+    late = (torch.arange(hop) + 0.5) / hop
+    early = 1 - late
+    inner = [3 * t**3 - 6 * t**2 + 4 for t in (late, early)]
+    return torch.stack([early**3, *inner, late**3]) / 6

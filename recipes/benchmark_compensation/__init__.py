@@ -1,0 +1,228 @@
+"""Aids judged on ears that they have never met: the true midbrains of unseen animals.
+
+`python -m recipes.benchmark_compensation --config
+recipes/configs/benchmark_compensation/small.yaml`
+
+Run the same command again to go on: every network, fit and judgement that was finished is kept.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from icsim.recording import ALIGNMENT
+from icsim.store import Cohort
+from recipes import align, fit_theta, make_cohort, train_compensation, train_ic
+from recipes.benchmark_compensation import report, tasks
+from recipes.jobs import Job, side_by_side, timed_stage
+from recipes.state import claim, parse, write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is compared, on whom."""
+
+    out: str
+    """Folder: one folder for each seed, `summary.json`, tables, figures and a page."""
+    cohort: str
+    """Configuration of `recipes.make_cohort`; its unseen animals are the listeners."""
+    icnet_training: str
+    """Configuration of `recipes.train_ic` of the ICNet that the model begins from."""
+    training: str
+    """The same of the BetaICNet that aids are trained through."""
+    aid_training: str
+    """Configuration of `recipes.train_compensation` of all aids."""
+    own_steps: int
+    """Steps for a network of one listener's own, which begins from the one for all."""
+    seeds: list[int] = dataclasses.field(default_factory=lambda: [0, 1, 2])
+    """Each is another cohort, other sounds and other networks."""
+    ablation_seeds: list[int] = dataclasses.field(default_factory=lambda: [0])
+    """Seeds for which the ablations are trained too."""
+    fit_seconds: float = 20.0
+    """Sound that a listener is fitted on [s]."""
+    levels_db_spl: list[float] = dataclasses.field(default_factory=lambda: [50.0, 65.0, 80.0])
+    """Levels of sounds in quiet [dB SPL]; the middle one is that of noisy speech too."""
+    snr_db: float = 5.0
+    """Signal-to-noise ratio of noisy speech [dB]."""
+    excerpts: int = 8
+    """Test sounds in quiet."""
+    excerpt_s: float = 3.0
+    """Their length [s]."""
+    speech: int = 4
+    """Sentences in noise."""
+    jobs: int = 2
+    """Processes side by side."""
+
+
+ABLATIONS: dict[str, dict] = {
+    "no-roughness": {"weights": {"roughness": 0.0}},
+    "no-flutter": {"weights": {"flutter": 0.0}},
+    "no-effort": {"weights": {"effort": 0.0}},
+    "no-hiss": {"weights": {"hiss": 0.0}},
+    "no-contrast": {"weights": {"contrast": 0.0}},
+    "no-guards": {
+        "weights": dict.fromkeys(("roughness", "flutter", "effort", "hiss", "contrast"), 0.0)
+    },
+    "exact-fit": {"misfit": 0.0},
+    "two-models": {},
+}
+"""What is changed in the aid for all listeners; `two-models` is trained through one more."""
+
+
+def benchmark(config: Config) -> dict:
+    """Do what has not been done, seed by seed and the ablations last; write the summary."""
+    out = Path(config.out)
+    claim(out, config)
+    for seed in config.seeds:
+        folder = out / f"seed-{seed}"
+        cohort = _cohort(config, seed, folder)
+        _model(config, seed, folder, cohort, "model")
+        _aids(config, seed, folder, cohort)
+        report.write(out)
+    for seed in config.ablation_seeds:
+        folder = out / f"seed-{seed}"
+        cohort = Cohort.open(folder / "cohort" / "cohort.zarr")
+        _model(config, seed + 100, folder, cohort, "model-2")
+        _ablations(config, seed, folder, cohort)
+        report.write(out)
+    return report.write(out)
+
+
+def _cohort(config: Config, seed: int, out: Path) -> Cohort:
+    """Simulate and align the animals of one seed."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "cohort" / "cohort.zarr"
+    with timed_stage(out, "cohort"):
+        wanted = parse(make_cohort.Config, ["--config", config.cohort])
+        make_cohort.make_cohort(dataclasses.replace(wanted, out=str(out / "cohort"), seed=seed))
+    if not (out / "alignment.json").is_file():
+        with timed_stage(out, "alignment"):
+            write_json(out / "alignment.json", align.align(align.Config(str(path), name=ALIGNMENT)))
+    return Cohort.open(path)
+
+
+def _model(config: Config, seed: int, out: Path, cohort: Cohort, name: str) -> None:
+    """A model of the midbrain, begun from an ICNet, and all unseen animals fitted to it."""
+    begin = out / f"{name}-icnet"
+    for file, folder, more in (
+        (config.icnet_training, begin, {}),
+        (config.training, out / name, {"begin_from": _checkpoint(begin)}),
+    ):
+        wanted = parse(train_ic.Config, ["--config", file])
+        common = {"cohort": str(cohort.path), "out": str(folder), "seed": seed}
+        wanted = dataclasses.replace(wanted, **common, **more)
+        job = Job(folder.name, train_ic.train, wanted, folder / "finished.json")
+        side_by_side(f"training {folder.name}", [job], 1, out)
+    fits = []
+    for animal in cohort.animals("unseen"):
+        folder = out / "fits" / name
+        wanted = fit_theta.Config(
+            str(cohort.path),
+            _checkpoint(out / name),
+            animal,
+            str(folder),
+            seconds=config.fit_seconds,
+        )
+        fits.append(Job(animal, fit_theta.fit_theta, wanted, folder / f"{animal}.seconds"))
+    side_by_side(f"fits to {name}", fits, config.jobs, out)
+
+
+def _aids(config: Config, seed: int, out: Path, cohort: Cohort) -> None:
+    """The aids for everyone, then those of single listeners, then judgements."""
+    everyone = {
+        "masks": {},
+        "masks_audiogram": {"told": "audiogram"},
+        "waveform": {"network": "waveform"},
+        "masks_auditory": {"told": "audiogram", "through": "auditory"},
+    }
+    jobs = [_training(config, seed, out, name, changes) for name, changes in everyone.items()]
+    side_by_side("aids", jobs, config.jobs, out)
+    listeners, own = cohort.animals("unseen"), []
+    for animal in listeners:
+        begun = {
+            "only": str(out / "fits" / "model" / f"{animal}.json"),
+            "begin_from": str(out / "aids" / "masks" / "aid.safetensors"),
+            "steps": config.own_steps,
+        }
+        for kind, through in (("own", "model"), ("ceiling", "animal")):
+            own.append(
+                _training(config, seed, out, f"{kind}-{animal}", begun | {"through": through})
+            )
+    side_by_side("aids of single listeners", own, config.jobs, out)
+    judgements = []
+    for animal in listeners:
+        paths = {name: _aid(out, name) for name in everyone}
+        paths |= {kind: _aid(out, f"{kind}-{animal}") for kind in ("own", "ceiling")}
+        judgements.append(_judgement(config, seed, out, animal, paths, "judged", whole=True))
+    streams = {name: _aid(out, name) for name in ("masks", "waveform")}
+    streaming = tasks.Streaming(streams, str(out / "streaming.json"))
+    side_by_side("judgements", judgements, config.jobs, out)
+    # Alone, so that nothing else takes the time that is measured.
+    job = Job("streaming", tasks.stream, streaming, out / "streaming.seconds")
+    side_by_side("streaming", [job], 1, out)
+
+
+def _ablations(config: Config, seed: int, out: Path, cohort: Cohort) -> None:
+    """The aid for everyone with one thing changed, and how far it restores."""
+    jobs = []
+    for name, changes in ABLATIONS.items():
+        more = {"more_models": [_checkpoint(out / "model-2")]} if name == "two-models" else {}
+        jobs.append(_training(config, seed, out, name, changes | more))
+    side_by_side("ablations", jobs, config.jobs, out)
+    paths = {name: _aid(out, name) for name in ("masks", *ABLATIONS)}
+    judgements = [
+        _judgement(config, seed, out, animal, paths, "ablations", whole=False)
+        for animal in cohort.animals("unseen")
+    ]
+    side_by_side("judgements of ablations", judgements, config.jobs, out)
+
+
+def _training(config: Config, seed: int, out: Path, name: str, changes: dict) -> Job:
+    wanted = parse(train_compensation.Config, ["--config", config.aid_training])
+    weights = dataclasses.replace(wanted.weights, **changes.get("weights", {}))
+    folder = out / "aids" / name
+    wanted = dataclasses.replace(
+        wanted,
+        **changes
+        | {
+            "cohort": str(out / "cohort" / "cohort.zarr"),
+            "model": _checkpoint(out / "model"),
+            "out": str(folder),
+            "weights": weights,
+            "seed": seed,
+        },
+    )
+    return Job(name, train_compensation.train, wanted, folder / "finished.json")
+
+
+def _judgement(
+    config: Config,
+    seed: int,
+    out: Path,
+    animal: str,
+    aids: dict[str, str],
+    folder: str,
+    whole: bool,
+) -> Job:
+    wanted = tasks.Judgement(
+        cohort=str(out / "cohort" / "cohort.zarr"),
+        model=_checkpoint(out / "model"),
+        fit=str(out / "fits" / "model" / f"{animal}.json"),
+        aids=aids,
+        out=str(out / folder / f"{animal}.json"),
+        whole=whole,
+        levels_db_spl=tuple(config.levels_db_spl),
+        snr_db=config.snr_db,
+        excerpts=config.excerpts,
+        excerpt_s=config.excerpt_s,
+        speech=config.speech,
+        seed=seed,
+    )
+    return Job(animal, tasks.judge, wanted, out / folder / f"{animal}.seconds")
+
+
+def _checkpoint(folder: Path) -> str:
+    return str(folder / "model.safetensors")
+
+
+def _aid(out: Path, name: str) -> str:
+    return str(out / "aids" / name / "aid.safetensors")

@@ -1,0 +1,78 @@
+"""Pieces of a benchmark, side by side in processes of their own, done once and timed."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from recipes.state import write_json
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One piece of work."""
+
+    name: str
+    """As the progress bar calls it."""
+    work: Callable
+    """Called with `config`; a function of a module, so that another process finds it."""
+    config: object
+    """Its only argument."""
+    done: Path
+    """A file that appears once the work is done, and holds its seconds."""
+
+
+def side_by_side(stage: str, jobs: Sequence[Job], count: int, out: Path) -> None:
+    """Do the jobs that are not done, some at a time.
+
+    What they print goes to `log.txt`, the seconds of the stage to `stages.json`.
+    """
+    missing = [job for job in jobs if not job.done.is_file()]
+    if not missing:
+        return
+    threads = max(1, (os.cpu_count() or 1) // count)
+    with (
+        timed_stage(out, stage),
+        ProcessPoolExecutor(
+            count, get_context("spawn"), _begin_process, (threads, str(out / "log.txt"))
+        ) as pool,
+        tqdm(total=len(missing), desc=f"{out.name}: {stage}", unit="job") as bar,
+    ):
+        running = {pool.submit(_timed, job): job.name for job in missing}
+        for future in as_completed(running):
+            future.result()
+            bar.set_postfix_str(f"{running[future]} done")
+            bar.update()
+
+
+@contextlib.contextmanager
+def timed_stage(out: Path, name: str) -> Iterator[None]:
+    """Add the seconds of a stage to those in `stages.json`."""
+    started = time.monotonic()
+    yield
+    path = out / "stages.json"
+    seconds = json.loads(path.read_text()) if path.is_file() else {}
+    seconds[name] = seconds.get(name, 0.0) + time.monotonic() - started
+    write_json(path, seconds)
+
+
+def _begin_process(threads: int, log: str) -> None:
+    torch.set_num_threads(threads)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+
+
+def _timed(job: Job) -> None:
+    started = time.monotonic()
+    job.work(job.config)
+    # Of its last run, where it was interrupted.
+    write_json(job.done, {"seconds": time.monotonic() - started})

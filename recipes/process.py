@@ -1,0 +1,346 @@
+"""Process sound files with a trained aid for one listener.
+
+`python -m recipes.process --aid AID --sounds FILE_OR_FOLDER --out FOLDER --theta FIT.json`, or
+`--audiogram FILE` for an aid that was trained with audiograms; the same command goes on where it
+was stopped.
+
+WAV, FLAC and OGG files of 8 kHz and more, of any number of channels, become 32-bit float WAV files
+of the same rate and length, aligned with what went in; each channel is an ear of its own with the
+same listener. The aid hears up to 12 kHz: what a file holds above is lost. A level needs a
+convention: `full_scale_db_spl` is the level of a sound whose RMS is 1, going in and coming out, and
+samples beyond ±1 stay what they are.
+"""
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from compensation.listener import from_audiogram
+from compensation.masks import Masks
+from compensation.streaming import LOUDEST_DB_SPL, Stream
+from compensation.waveform import Waveform
+from icsim.audiogram import Audiogram
+from icsim.sound import REFERENCE_PA, SAMPLE_RATE, find_audio
+from icsim.weights import load_network
+from recipes.state import claim, run
+
+LOWEST_RATE_HZ = 8000
+"""Files of lower sample rates are refused: they hold too little of speech (chosen here)."""
+
+BLOCK_S = 4.0
+"""So much sound is in memory at a time [s]."""
+
+MOST_BYTES = 2**32 - 2**16
+"""What a WAV file can hold."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What to process, with which aid, for whom."""
+
+    aid: str
+    """A trained aid."""
+    sounds: str
+    """A sound file, or a folder of them, whatever its depth."""
+    out: str
+    """Folder of the processed sounds, named as the sounds are, and of `config.json`."""
+    theta: str | None = None
+    """The listener: the JSON that `recipes.fit_theta` wrote."""
+    audiogram: str | None = None
+    """The listener, for an aid that takes audiograms: see `Audiogram.read`."""
+    noise_reduction: float = 1.0
+    """Exponent of the noise mask: 0 off, 1 as trained."""
+    gain: float = 1.0
+    """Exponent of the compensating mask: 0 off, 1 as trained."""
+    full_scale_db_spl: float = 100.0
+    """Level of a sound whose RMS is 1 [dB SPL]."""
+    maximum_db_spl: float = 110.0
+    """The highest magnitude of a sample that comes out [dB SPL]."""
+    workers: int = 2
+    """Processes, each with a file at a time."""
+
+
+def process(config: Config) -> Path:
+    """Process every sound that is not there yet or is older than what it is made of.
+
+    Returns:
+        The folder of the processed sounds.
+
+    Raises:
+        ValueError: If aid, listener and settings do not go together, before anything is done; or
+            if sounds cannot be processed: after all others are done, each with its reason.
+    """
+    if config.workers < 1:
+        raise ValueError(f"workers must be at least 1, got {config.workers}")
+    if not math.isfinite(config.full_scale_db_spl):
+        raise ValueError(f"full_scale_db_spl must be finite, got {config.full_scale_db_spl}")
+    aid, listener = equipped(config)
+    _stream(config, aid, listener)  # refuses settings before any file is touched
+    files = targets(config)
+    # How many processes share the work is no part of what is made.
+    claim(Path(config.out), dataclasses.replace(config, workers=Config.workers))
+    made_of = [Path(path) for path in (config.aid, config.theta, config.audiogram) if path]
+    left = {s: t for s, t in files.items() if not _newer(t, [s, *made_of])}
+    total = sum(map(_samples, left))
+    with tqdm(total=total, desc="processing", unit=" samples", unit_scale=True) as bar:
+        reasons = _side_by_side(config, aid, listener, left, bar.update)
+    if reasons:
+        listed = "".join(f"\n  {reason}" for reason in reasons)
+        raise ValueError(f"{len(reasons)} of {len(files)} sounds were not processed:{listed}")
+    return Path(config.out)
+
+
+def equipped(config: Config) -> tuple[nn.Module, Tensor]:
+    """The aid, and its listener as it takes them, `(P,)`.
+
+    Raises:
+        ValueError: If the two do not go together.
+    """
+    if (config.theta is None) == (config.audiogram is None):
+        raise ValueError("an aid needs one listener: give --theta or --audiogram, and not both")
+    aid, facts = load_network(config.aid, Masks, Waveform)
+    given, takes = "theta" if config.theta else "audiogram", facts.get("listener", "theta")
+    if given != takes:
+        raise ValueError(f"{config.aid}: was trained with --{takes}, so --{given} says it nothing")
+    if config.theta:
+        listener = read_theta(config.theta, facts.get("model"))
+    else:
+        listener = from_audiogram(Audiogram.read(config.audiogram))
+    if len(listener) != aid.config.listener:
+        raise ValueError(
+            f"{config.theta or config.audiogram}: {len(listener)} numbers, but {config.aid} takes "
+            f"{aid.config.listener}; take the listener that belongs to it"
+        )
+    return aid, listener
+
+
+def read_theta(path: str, model: str | None) -> Tensor:
+    """θ of a fit, `(P,)`.
+
+    Args:
+        path: JSON from `recipes.fit_theta`.
+        model: Fingerprint of the BetaICNet whose θ is wanted, if it is known.
+
+    Raises:
+        ValueError: If the file holds no θ in [0, 1], or one of another model.
+    """
+    try:
+        fit = json.loads(Path(path).read_text(encoding="utf-8"))
+        theta = torch.tensor(fit["theta"], dtype=torch.get_default_dtype())
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: no θ in it ({error!r}); see recipes.fit_theta") from error
+    if theta.ndim != 1 or not bool(((theta >= 0) & (theta <= 1)).all()):
+        raise ValueError(f"{path}: θ must be a list of numbers within 0 and 1, got {fit['theta']}")
+    found = fit.get("model")
+    if model and found and found != model:
+        raise ValueError(
+            f"{path}: θ of model {found}, but the aid was trained through {model}; "
+            "fit the listener with that one"
+        )
+    return theta
+
+
+def targets(config: Config) -> dict[Path, Path]:
+    """Where each sound goes.
+
+    Raises:
+        ValueError: If there is no sound, two would become one file, or the results would lie
+            among the sounds.
+    """
+    source, out = Path(config.sounds), Path(config.out)
+    among = source.is_dir() and out.resolve().is_relative_to(source.resolve())
+    if among or out.resolve() == source.resolve().parent:
+        raise ValueError(f"{out}: is where the sounds are; choose another --out")
+    files = [source] if source.is_file() else find_audio(source)
+    folder = source.parent if source.is_file() else source
+    found: dict[Path, Path] = {}
+    for sound in files:
+        target = out / sound.relative_to(folder).with_suffix(".wav")
+        if target in found:
+            raise ValueError(f"{found[target]} and {sound} would both become {target}; rename one")
+        found[target] = sound
+    return {sound: target for target, sound in found.items()}
+
+
+def process_file(
+    sound: Path,
+    target: Path,
+    config: Config,
+    aid: nn.Module,
+    listener: Tensor,
+    progress: Callable[[int], object] = lambda samples: None,
+) -> None:
+    """Process one file, some seconds at a time; the result appears whole or not at all.
+
+    Args:
+        sound: What to process.
+        target: The WAV file to be written.
+        config: How.
+        aid: The network.
+        listener: Whom for, `(P,)`.
+        progress: Called with the number of samples just processed.
+
+    Raises:
+        ValueError: If the file is no sound that an aid can take; the message names it.
+    """
+    rate, channels, left = checked(sound, config)
+    stream = _stream(config, aid, listener.expand(channels, -1))
+    highest = 10 ** ((config.maximum_db_spl - config.full_scale_db_spl) / 20)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = target.with_name(f".{target.name}.partial")
+    try:
+        with soundfile.SoundFile(beside, "w", rate, channels, "FLOAT", format="WAV") as file:
+            for block in aided(blocks(sound), rate, channels, stream, config.full_scale_db_spl):
+                # Between two samples that the limiter let pass, a peak may be higher.
+                part = block[:left].clip(-highest, highest)
+                file.write(part)
+                progress(len(part))
+                left -= len(part)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def aided(
+    sound: Iterable[np.ndarray],
+    rate: int,
+    channels: int,
+    stream: Stream,
+    full_scale_db_spl: float,
+) -> Iterator[np.ndarray]:
+    """What the aid makes of blocks `(n, channels)` at any sample rate, aligned with them.
+
+    Blocks that come out have other lengths; together they are a little longer, as the end is the
+    aid falling silent.
+    """
+    unit_pa = REFERENCE_PA * 10 ** (full_scale_db_spl / 20)
+    there = soxr.ResampleStream(rate, SAMPLE_RATE, channels, quality="VHQ")
+    back = soxr.ResampleStream(SAMPLE_RATE, rate, channels, quality="VHQ")
+    early = stream.latency_samples
+    # More than the aid keeps back and than is lost by rounding lengths to samples.
+    silence = np.zeros((math.ceil((early / SAMPLE_RATE + 0.1) * rate), channels), np.float32)
+    for block, last in itertools.chain(zip(sound, itertools.repeat(False)), [(silence, True)]):
+        heard = torch.from_numpy(there.resample_chunk(block, last=last).T)
+        out = stream(heard * unit_pa) / unit_pa
+        out, early = out[:, early:], max(0, early - out.shape[1])
+        yield back.resample_chunk(out.T.contiguous().numpy(), last=last)
+
+
+def checked(sound: Path, config: Config) -> tuple[int, int, int]:
+    """Sample rate [Hz], channels and samples of a file, which is read once to the end.
+
+    Raises:
+        ValueError: If it is nothing that an aid can take; the message names it.
+    """
+    samples, peak = 0, 0.0
+    for block in blocks(sound):
+        samples += len(block)
+        peak = float(np.maximum(peak, np.abs(block).max(initial=0)))
+    file = soundfile.info(sound)
+    if samples == 0:
+        raise ValueError(f"{sound}: has no samples; remove it")
+    if not math.isfinite(peak):
+        raise ValueError(f"{sound}: samples are NaN or infinite; repair or remove the file")
+    if file.samplerate < LOWEST_RATE_HZ:
+        raise ValueError(
+            f"{sound}: has {file.samplerate} samples a second, but at least {LOWEST_RATE_HZ} are "
+            "needed; if its header is wrong, correct it"
+        )
+    if peak > 10 ** ((LOUDEST_DB_SPL - config.full_scale_db_spl) / 20):
+        raise ValueError(
+            f"{sound}: reaches {peak:.3g}, at a full_scale_db_spl of {config.full_scale_db_spl:g} "
+            f"more than {LOUDEST_DB_SPL:g} dB SPL; correct one of the two"
+        )
+    if 4 * samples * file.channels > MOST_BYTES:
+        raise ValueError(f"{sound}: is too long for a WAV file of floats; cut it into parts")
+    return file.samplerate, file.channels, samples
+
+
+def blocks(sound: Path) -> Iterator[np.ndarray]:
+    """A file in blocks of some seconds, `(n, channels)`.
+
+    Raises:
+        ValueError: If it cannot be decoded; the message names it.
+    """
+    try:
+        with soundfile.SoundFile(sound) as file:
+            size = math.ceil(BLOCK_S * file.samplerate)
+            yield from file.blocks(size, dtype="float32", always_2d=True)
+    except (RuntimeError, OSError) as error:
+        raise ValueError(
+            f"{sound}: cannot be read as audio ({error}); convert or remove it"
+        ) from error
+
+
+def _stream(config: Config, aid: nn.Module, listener: Tensor) -> Stream:
+    return Stream(aid, listener, config.noise_reduction, config.gain, config.maximum_db_spl)
+
+
+def _side_by_side(
+    config: Config,
+    aid: nn.Module,
+    listener: Tensor,
+    files: dict[Path, Path],
+    progress: Callable[[int], object],
+) -> list[str]:
+    """Process files side by side; returns why some could not be."""
+    workers = min(config.workers, len(files))
+    if workers < 2:
+        found = [_attempt(config, *each, aid, listener, progress) for each in files.items()]
+        return [reason for reason in found if reason]
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        jobs = {pool.submit(_alone, config, *each): each[0] for each in files.items()}
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                progress(_samples(jobs[job]))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [reason for job in jobs if (reason := job.result())]
+
+
+def _alone(config: Config, sound: Path, target: Path) -> str | None:
+    """In a process of its own."""
+    torch.set_num_threads(1)
+    return _attempt(config, sound, target, *equipped(config))
+
+
+def _attempt(config: Config, sound: Path, target: Path, *rest) -> str | None:
+    """The reason why a file could not be processed, if it could not."""
+    try:
+        process_file(sound, target, config, *rest)
+    except (ValueError, RuntimeError, OSError) as error:
+        return str(error) if str(sound) in str(error) else f"{sound}: {error}"
+    return None
+
+
+def _newer(target: Path, sources: list[Path]) -> bool:
+    """Whether a file is there and no older than what it was made of."""
+    if not target.is_file():
+        return False
+    return target.stat().st_mtime >= max(source.stat().st_mtime for source in sources)
+
+
+def _samples(sound: Path) -> int:
+    """As a file's header says; none if it has no such header."""
+    try:
+        return soundfile.info(sound).frames
+    except (RuntimeError, OSError):
+        return 0
+
+
+if __name__ == "__main__":
+    print(run(process, Config))

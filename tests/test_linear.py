@@ -1,0 +1,170 @@
+"""Fixed gains in bands: applied as they are said to be, and found where they are known."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from compensation.linear import apply, best_linear_gain
+from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
+from icsim.sound import SAMPLE_RATE, calibrate, level
+
+BANDS = 8
+ATTENUATION_DB = torch.tensor([0.0, 0.0, 0.0, 0.0, -20.0, -20.0, -20.0, -20.0])
+
+
+def noise(count: int, samples: int = 6000, level_db_spl: float = 60.0) -> Tensor:
+    """Noise that comes and goes, as a midbrain adapts to what is steady."""
+    generator = torch.Generator().manual_seed(0)
+    envelope = 1 - (torch.arange(samples) // 1000) % 2
+    return calibrate(torch.randn(count, samples, generator=generator) * envelope, level_db_spl)
+
+
+def powers(sound: Tensor) -> Tensor:
+    """Compressed power in 64 equal parts of the spectrum, every 128 samples: `(B, 64, N)`."""
+    spectra = torch.fft.rfft(sound.unfold(-1, 128, 128)).abs().square()[..., 1:]
+    return (spectra + 1e-12).pow(0.2).transpose(1, 2)
+
+
+def error(response: Tensor, target: Tensor) -> float:
+    return (response - target).square().sum().item()
+
+
+# --- applied ------------------------------------------------------------------------------------
+
+
+def test_flat_gains_are_a_factor():
+    sound = noise(2)
+    torch.testing.assert_close(apply(sound, torch.full((24,), 20.0)), 10 * sound)
+    torch.testing.assert_close(apply(sound, torch.zeros(24)), sound, atol=1e-7, rtol=0)
+
+
+@pytest.mark.parametrize(("frequency_hz", "gain_db"), [(300.0, 0.0), (6000.0, -20.0)])
+def test_a_tone_gets_the_gain_of_its_band(frequency_hz, gain_db):
+    time = torch.arange(8000) / SAMPLE_RATE
+    sound = calibrate(torch.sin(2 * torch.pi * frequency_hz * time), 60.0).unsqueeze(0)
+    heard = apply(sound, ATTENUATION_DB)[0, 2000:6000]
+    assert level(heard).item() == pytest.approx(60 + gain_db, abs=0.3)
+
+
+# --- found --------------------------------------------------------------------------------------
+
+
+def test_gains_that_mend_everything_are_found_exactly():
+    sound, wanted_db = noise(1, 4000), torch.tensor([-10.0, 0.0, 5.0, 12.0, 20.0, 30.0, 35.0, 40.0])
+    with torch.no_grad():
+        target = powers(apply(sound, wanted_db))
+    found_db = best_linear_gain(powers, target, sound, BANDS)
+    # Parts of 190 Hz tell the lowest bands hardly apart.
+    torch.testing.assert_close(found_db[3:], wanted_db[3:], atol=1.0, rtol=0)
+    assert error(powers(apply(sound, found_db)), target) < 1e-3 * error(powers(sound), target)
+
+
+@pytest.fixture(scope="module")
+def healthy() -> Animal:
+    return Animal(draw_anatomy(16, 5))
+
+
+@pytest.fixture(scope="module")
+def attenuated(healthy) -> tuple[Tensor, Tensor, Tensor]:
+    """Sounds, what a healthy animal answers, and the gains found for it behind an attenuation."""
+    sound = noise(2)
+    with torch.no_grad():
+        target = healthy(sound)
+    found_db = best_linear_gain(
+        lambda x: healthy(apply(x, ATTENUATION_DB)), target, sound, BANDS, steps=25
+    )
+    return sound, target, found_db
+
+
+def test_an_attenuation_before_a_healthy_ear_is_undone(healthy, attenuated):
+    sound, target, found_db = attenuated
+    with torch.no_grad():
+        before = error(healthy(apply(sound, ATTENUATION_DB)), target)
+        after = error(healthy(apply(apply(sound, found_db), ATTENUATION_DB)), target)
+    assert after < 0.05 * before
+    # Channels do not reach below 300 Hz: what happens in the lowest band is not heard.
+    torch.testing.assert_close(found_db[1:-1], -ATTENUATION_DB[1:-1], atol=3.0, rtol=0)
+
+
+@pytest.mark.parametrize("status", ["HI", "hidden"])
+def test_it_is_never_worse_than_no_gain_or_a_prescription(status):
+    animal = Animal(draw_anatomy(16, 3), draw_loss(status, 1.0, 3))
+    sound, prescribed_db = noise(1, 4000), torch.linspace(0, 50, BANDS)
+    with torch.no_grad():
+        target = animal.healthy()(sound)
+        others = [
+            error(animal(apply(sound, gains)), target)
+            for gains in (torch.zeros(BANDS), prescribed_db.clamp(max=45))
+        ]
+        found_db = best_linear_gain(
+            animal, target, sound, BANDS, steps=1, starts_db=prescribed_db[None]
+        )
+        assert error(animal(apply(sound, found_db)), target) <= min(others)
+
+
+def test_batches_change_nothing(healthy):
+    sound = noise(3, 2000)
+    target = powers(10 * sound)
+    whole, parts = (
+        best_linear_gain(powers, target, sound, BANDS, steps=5, batch=batch) for batch in (3, 2)
+    )
+    torch.testing.assert_close(parts, whole, atol=1e-2, rtol=0)
+
+
+def test_no_more_sounds_than_a_batch_are_heard_at_once():
+    sizes = set()
+
+    def response(sound: Tensor) -> Tensor:
+        sizes.add(len(sound))
+        return powers(sound)
+
+    sound = noise(5, 1000)
+    best_linear_gain(response, powers(3 * sound), sound, BANDS, steps=2, batch=2)
+    assert sizes == {1, 2}
+
+
+def test_gains_stay_within_bounds():
+    sound = noise(1, 2000)
+    found_db = best_linear_gain(
+        powers, powers(1000 * sound), sound, BANDS, steps=20, bounds_db=(-5.0, 25.0)
+    )
+    assert found_db.max() <= 25
+    assert found_db.min() >= -5
+    assert found_db.mean() > 20
+
+
+def test_an_ear_without_loss_gets_no_gain():
+    sound = noise(1, 2000)
+    target = powers(apply(sound, torch.zeros(BANDS)))
+    assert torch.equal(best_linear_gain(powers, target, sound, BANDS), torch.zeros(BANDS))
+
+
+def test_no_gradient_stays_in_the_response():
+    weight = torch.ones(64, 1, requires_grad=True)
+    sound = noise(1, 2000)
+    best_linear_gain(lambda x: weight * powers(x), powers(3 * sound), sound, BANDS, steps=2)
+    assert weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"sound": torch.ones(2000)}, r"sound must be \(B, T\)"),
+        ({"target": torch.ones(3, 64, 15)}, "one answer a sound"),
+        ({"target": torch.ones(2, 64, 14)}, "same channels and bins"),
+        ({"bounds_db": (5.0, 20.0)}, "bounds_db must"),
+        ({"bands": 1}, "bands 2 or more"),
+        ({"starts_db": torch.ones(BANDS)}, r"starts_db must be \(n, 8\)"),
+        ({"response": lambda x: powers(x) * torch.nan}, "without gain is nan"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changed, message):
+    sound = noise(2, 2000)
+    given = {"response": powers, "target": powers(3 * sound), "sound": sound, "bands": BANDS}
+    with pytest.raises(ValueError, match=message):
+        best_linear_gain(**given | changed)
+
+
+def test_gains_and_sounds_of_other_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"gains_db \(bands,\)"):
+        apply(torch.ones(1, 1000), torch.zeros(1, 24))
