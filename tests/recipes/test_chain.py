@@ -12,9 +12,11 @@ import torch
 
 from compensation.masks import Masks, MasksConfig
 from icsim.conditional import BetaICNet
+from icsim.icnet import EncoderConfig
 from icsim.store import Cohort
 from icsim.weights import load_network, load_tensors, save_network
 from recipes import (
+    cross_validate_ic,
     demo,
     fit_theta,
     make_cohort,
@@ -301,3 +303,44 @@ def test_unseen_animals_are_judged_by_every_way_of_matching(finished, tmp_path):
         assert way["octaves"] >= 0
     assert found["oracle"]["octaves"] < 0.2
     assert found["matched to the model"]["loss"] <= found["aligned"]["loss"] + 1e-4
+
+
+CROSS = {
+    "blocks": 3,
+    "steps": 2,
+    "window_bins": 64,
+    "encoder": EncoderConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=20.0),
+}
+
+
+def test_short_recordings_are_cross_validated(finished, tmp_path):
+    cohort = str(finished[0] / "cohort" / "cohort.zarr")
+    config = cross_validate_ic.Config(cohort, "mild", str(tmp_path / "crossed"), **CROSS)
+    summary = cross_validate_ic.cross_validate(config)
+    assert json.loads((tmp_path / "crossed" / "summary.json").read_text()) == summary
+    assert [scale["ms"] for scale in summary["scales"]] == [1.3, 10.5, 49.8]
+    for scale in summary["scales"]:
+        assert len(scale["feve_of_channels"]) == 16
+        assert scale["feve"] < 1
+    assert (tmp_path / "crossed" / "prediction.png").stat().st_size > 1000
+    with pytest.raises(ValueError, match="at least 3 blocks"):
+        cross_validate_ic.cross_validate(dataclasses.replace(config, blocks=2))
+
+
+def test_a_block_is_predicted_without_its_answers():
+    config = cross_validate_ic.Config("", "", "", **CROSS)
+    sound, counts = torch.randn(600 * 32), torch.randint(0, 4, (2, 5, 600), dtype=torch.uint8)
+    tested = []
+    for block in range(3):
+        train, stop, test = cross_validate_ic._blocks(600, block, config)
+        assert sorted(torch.cat([train, stop, test]).tolist()) == list(range(600))
+        other = counts.clone()
+        other[..., test] = 4
+        fits = [cross_validate_ic._fit(config, sound, c, train, stop) for c in (counts, other)]
+        states = [fit.state_dict() for fit in fits]
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+        other[..., train] = 4
+        changed = cross_validate_ic._fit(config, sound, other, train, stop).state_dict()
+        assert not torch.equal(changed["decoder.bias"], states[0]["decoder.bias"])
+        tested += test.tolist()
+    assert sorted(tested) == list(range(600))
