@@ -270,10 +270,10 @@ class Masks(nn.Module):
 
 @functools.cache
 def _compiled() -> ModuleType | None:
-    # numba is no requirement, and may find no place for what it compiles.
+    # Numba may find no place for what it compiles; torch computes the same, slowly.
     try:
         from . import compiled
-    except (ImportError, RuntimeError):
+    except RuntimeError:
         return None
     return compiled
 

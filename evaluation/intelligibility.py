@@ -35,7 +35,7 @@ With less, unrelated noise scores high: 0.01 for 3 s of speech, 0.39 for 0.5 s i
 3 s at 5 dB SPL (measured; chosen here).
 """
 
-INSTALL_CLARITY = "pip install --no-deps pyclarity numba"
+INSTALL_CLARITY = "pip install --no-deps pyclarity"
 
 
 def stoi(clean: Sounds, processed: Sounds, sample_rate: float) -> Score:

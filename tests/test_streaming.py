@@ -75,7 +75,6 @@ def test_several_listeners_each_hear_their_own(aid):
 
 
 def test_layers_compiled_and_not_give_the_same(monkeypatch):
-    pytest.importorskip("numba")
     torch.manual_seed(0)
     aid = Masks(SMALL[Masks]).eval()
     sound, state = noise(2, 24 * 20), []

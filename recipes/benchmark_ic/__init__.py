@@ -12,6 +12,7 @@ from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
 from recipes import align, make_cohort, train_ic
 from recipes.benchmark_ic import report, tasks
+from recipes.benchmark_ic.results import FITTED
 from recipes.jobs import Job, side_by_side, timed_stage
 from recipes.state import claim, parse, write_json
 
@@ -152,7 +153,12 @@ def _train_and_judge(
         if network.network != "beta":
             continue
         fits = tasks.NewListeners(
-            path, model, network.alignment, str(out / "fits" / name), config.fit_seconds
+            path,
+            model,
+            network.alignment,
+            str(out / "fits" / name),
+            config.fit_seconds,
+            every_way=name in FITTED,
         )
         done = Path(fits.out) / "finished.seconds"
         jobs.append(Job(f"unseen animals by {name}", tasks.new_listeners, fits, done))
