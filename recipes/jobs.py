@@ -31,12 +31,17 @@ class Job:
 
 
 def side_by_side(stage: str, jobs: Sequence[Job], count: int, out: Path) -> None:
-    """Do the jobs that are not done, some at a time.
+    """Do the jobs that are not done, some at a time; one at a time in this process.
 
-    What they print goes to `log.txt`, the seconds of the stage to `stages.json`.
+    What other processes print goes to `log.txt`, the seconds of the stage to `stages.json`.
     """
     missing = [job for job in jobs if not job.done.is_file()]
     if not missing:
+        return
+    if count == 1:
+        with timed_stage(out, stage):
+            for job in missing:
+                _timed(job)
         return
     threads = max(1, (os.cpu_count() or 1) // count)
     with (

@@ -142,12 +142,13 @@ def judge(job: Judgement) -> None:
 
 def stream(job: Streaming) -> None:
     """Delay of an impulse and real-time factor on one core, of each aid."""
-    found = {}
+    found, threads = {}, torch.get_num_threads()
     torch.set_num_threads(1)
     for name, path in job.aids.items():
         aid, _ = load_network(path, Masks, Waveform)
         listener = torch.full((aid.config.listener,), 0.5)
         found[name] = {"latency_ms": impulse_ms(aid, listener), **pace(aid, listener)}
+    torch.set_num_threads(threads)
     write_json(Path(job.out), found)
 
 
