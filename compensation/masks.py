@@ -257,11 +257,7 @@ class Masks(nn.Module):
 
     def _leave(self, x: Tensor) -> Gains:
         noise, loss = self.leave(x).unbind(-1)
-        config = self.config
-        return Gains(
-            _between(noise, -config.deepest_cut_db, 0.0, start=-1.0),
-            _between(loss, config.lowest_gain_db, config.highest_gain_db, start=0.0),
-        )
+        return bounded(noise, loss, self.config)
 
     def _masked(self, spectra: Tensor, gains: Gains, noise_reduction: float, gain: float) -> Tensor:
         total_db = noise_reduction * gains.noise_db + gain * gains.loss_db
@@ -276,6 +272,20 @@ def _compiled() -> ModuleType | None:
     except RuntimeError:
         return None
     return compiled
+
+
+def bounded(noise: Tensor, loss: Tensor, config) -> Gains:
+    """Gains within the bounds of an aid's `config`; hardly any where a network says zero.
+
+    Args:
+        noise: What a network says of noise reduction, `(*,)`.
+        loss: What it says of compensation, `(*,)`.
+        config: With `deepest_cut_db`, `lowest_gain_db` and `highest_gain_db`.
+    """
+    return Gains(
+        _between(noise, -config.deepest_cut_db, 0.0, start=-1.0),
+        _between(loss, config.lowest_gain_db, config.highest_gain_db, start=0.0),
+    )
 
 
 def _between(raw: Tensor, low: float, high: float, start: float) -> Tensor:

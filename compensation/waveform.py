@@ -6,7 +6,6 @@ as a steady tone, without harmonics, images or hum.
 """
 
 import dataclasses
-import math
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch.nn import functional
 from icsim.sound import REFERENCE_PA, SAMPLE_RATE
 
 from .bands import Bands, ShortTime
-from .masks import Gains
+from .masks import Gains, bounded
 
 WINDOW_HZ = 50.0
 """Decay of the window through which the encoder listens, a gammatone's envelope [Hz].
@@ -263,14 +262,10 @@ class Waveform(nn.Module):
         return self.scale.begin(self.embed(2 * listener - 1))
 
     def _decide(self, sound: Tensor, heard: Tensor, state: dict) -> tuple[Gains, dict]:
-        config = self.config
         x = self.enter(self.filters.levels(sound, heard) / 6 - 2)
         x, state = self.scale(x, state)
         noise, loss = self.leave(x).transpose(1, 2).chunk(2, 1)
-        gains = Gains(
-            _between(noise, -config.deepest_cut_db, 0.0, start=-1.0),
-            _between(loss, config.lowest_gain_db, config.highest_gain_db, start=0.0),
-        )
+        gains = bounded(noise, loss, self.config)
         return gains, state
 
     def render(
@@ -352,12 +347,6 @@ class Waveform(nn.Module):
 
 def _factors(gains: Gains, noise_reduction: float, gain: float) -> Tensor:
     return 10 ** ((noise_reduction * gains.noise_db + gain * gains.loss_db) / 20)
-
-
-def _between(raw: Tensor, low: float, high: float, start: float) -> Tensor:
-    """A number between two bounds, `start` where `raw` is zero."""
-    offset = math.log((start - low) / (high - start))
-    return low + (high - low) * torch.sigmoid(raw + offset)
 
 
 def _spline(hop: int) -> Tensor:

@@ -3,7 +3,6 @@
 `python -m recipes.demo_report --out runs/demo` writes it again.
 """
 
-import base64
 import csv
 import dataclasses
 import io
@@ -31,7 +30,7 @@ from icsim.sound import BIN_SAMPLES, RESPONSE_RATE, SAMPLE_RATE, calibrate, leve
 from icsim.store import Cohort
 from icsim.weights import load_network, load_tensors
 from recipes import align, figures, judge
-from recipes.pages import template
+from recipes.pages import inline, png, template
 from recipes.state import run, write_whole
 
 DEVICES = {"unprocessed": "unaided", "nal_r": "NAL-R", "masks": "our aid"}
@@ -283,7 +282,7 @@ def newcomers(demo: Demo) -> dict:
             "feve": predicted.get(name, {}).get("feve"),
             "feve_as_normal": explained_by(demo, name, demo.normal),
             "pictures": [
-                {"src": _inline("image/png", file.read_bytes()), "alt": f"{what} of {name}"}
+                {"src": inline("image/png", file.read_bytes()), "alt": f"{what} of {name}"}
                 for what in ("course", "surface")
                 if (file := demo.out / "fits" / f"{name}-{what}.png").is_file()
             ],
@@ -363,7 +362,7 @@ def listening(demo: Demo) -> list[dict]:
             "place": place,
             "version": version,
             "level_db_spl": level(after).item(),
-            "src": _inline("audio/wav", _wav(factor * after)),
+            "src": inline("audio/wav", _wav(factor * after)),
         }
         for place, version, after in played
     ]
@@ -423,9 +422,7 @@ def missing_reasons(path: Path) -> dict[str, str]:
 
 def picture(figure: Figure, alt: str) -> dict[str, str]:
     """A figure as an inlined PNG with its alternative text."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return {"src": _inline("image/png", buffer.getvalue()), "alt": alt}
+    return {"src": inline("image/png", png(figure)), "alt": alt}
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -627,10 +624,6 @@ def _wav(sound: Tensor) -> bytes:
     samples = resample(sound, SAMPLE_RATE, PLAYED_HZ).clamp(-1, 1).numpy()
     soundfile.write(buffer, samples, PLAYED_HZ, format="WAV", subtype="PCM_16")
     return buffer.getvalue()
-
-
-def _inline(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 if __name__ == "__main__":

@@ -4,9 +4,7 @@
 them again.
 """
 
-import base64
 import dataclasses
-import io
 import json
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from recipes import figures
 from recipes.benchmark_compensation.summary import Run, read, summarise
 from recipes.benchmark_compensation.tables import LABELS, tables
 from recipes.cells import Table
-from recipes.pages import template
+from recipes.pages import inline, png, template
 from recipes.state import run, write_json, write_whole
 from recipes.train_compensation import Gauge
 
@@ -54,7 +52,7 @@ def write(out: Path) -> dict:
     made = tables(summary)
     write_whole(out / "tables.md", markdown(summary, made))
     listeners = _listeners(runs[0])
-    images = {name: _png(figure) for name, figure in draw(summary, runs[0], listeners).items()}
+    images = {name: png(figure) for name, figure in draw(summary, runs[0], listeners).items()}
     for name in listeners:
         kept = runs[0].folder / "judged" / name
         for kind in ("responses", "spectrograms"):
@@ -134,14 +132,14 @@ def page(
     return template("benchmark_compensation.html").render(
         summary=summary,
         tables=made,
-        images={name: _inline("image/png", image) for name, image in images.items()},
+        images={name: inline("image/png", image) for name, image in images.items()},
         config=json.loads((out / "config.json").read_text()),
         listeners=[
             {
                 "name": name,
                 "group": first.groups[name],
                 "sounds": {
-                    LABELS[path.stem]: _inline("audio/flac", path.read_bytes())
+                    LABELS[path.stem]: inline("audio/flac", path.read_bytes())
                     for path in sorted((first.folder / "judged" / name).glob("*.flac"))
                 },
             }
@@ -154,16 +152,6 @@ def _listeners(first: Run) -> list[str]:
     """One of each group."""
     found = {group: name for name, group in reversed(first.groups.items()) if group != "normal"}
     return list(reversed(found.values()))
-
-
-def _inline(kind: str, content: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":

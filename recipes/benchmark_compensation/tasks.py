@@ -23,7 +23,6 @@ from evaluation.neural import discrepancies
 from evaluation.quality import hasqi, pesq, si_sdr
 from evaluation.table import Score
 from icsim.audiogram import Audiogram
-from icsim.conditional import BetaICNet
 from icsim.counts import expected_counts
 from icsim.simulation.animal import Animal, animal_from
 from icsim.simulation.noises import speech_shaped_noise
@@ -106,23 +105,27 @@ def judge(job: Judgement) -> None:
     conditions["noise"] = noisy
     found: dict = {"animal": name, "hearing": cohort.truth(name)["hearing"], "restoration": {}}
     gauge = Gauge()
+    gains_of: dict[str, list[Tensor]] = {device: [] for device in devices}
     for condition, sound in conditions.items():
-        measured = {}
+        measured, levels = {}, gauge(sound)
         for device, process in devices.items():
             with torch.no_grad():
                 after = process(sound, 0.0, 1.0)
-                gains = gauge(after) - gauge(sound)
+                gains = gauge(after) - levels
+            gains_of[device].append(gains)
             pairs = {
                 "truth": (animal.expected_counts, healthy_twin.expected_counts),
                 "model": (impaired, normal),
             }
             measured[device] = {
                 **{key: _sums(*pair, sound, after) for key, pair in pairs.items()},
-                "gain_db": _by_level(gains, gauge(sound)),
+                "gain_db": _by_level(gains, levels),
             }
         found["restoration"][condition] = measured
+    # Of the conditions in quiet, which come first and are of one length.
+    quiet_levels = torch.cat([gauge(sound) for sound in list(conditions.values())[:-1]])
     found["guards"] = {
-        device: guards(process, conditions, gauge) for device, process in devices.items()
+        device: guards(torch.cat(gains[:-1]), quiet_levels) for device, gains in gains_of.items()
     }
     if job.whole:
         found["scores"] = scores(devices, speech, noisy, ear)
@@ -188,8 +191,8 @@ def aids(paths: dict[str, str], theta: Tensor, ear: Audiogram) -> dict[str, Devi
 
 def midbrains(job: Judgement, theta: Tensor) -> tuple[Midbrain, Midbrain]:
     """What the learned model says of the listener, and of normal animals on average."""
-    model, _ = load_network(job.model, BetaICNet)
-    normal = ears.learned(job.model, Cohort.open(job.cohort))[0].normal
+    known, _ = ears.learned(job.model, Cohort.open(job.cohort))
+    model, normal = known.loss.model, known.normal
 
     def respond(listeners: Tensor) -> Midbrain:
         return lambda sound: expected_counts(
@@ -231,12 +234,8 @@ def noises(shape: torch.Size, seed: int) -> Tensor:
     return torch.stack([speech_shaped_noise(shape[1], draw) for _ in range(shape[0])])
 
 
-def guards(process: Device, conditions: dict[str, Tensor], gauge: Gauge) -> dict[str, float]:
-    """The terms that guard, as they are after training, over all conditions in quiet."""
-    sound = torch.cat([s for name, s in conditions.items() if name.startswith("quiet")])
-    with torch.no_grad():
-        levels = gauge(sound)
-        gains = gauge(process(sound, 0.0, 1.0)) - levels
+def guards(gains: Tensor, levels: Tensor) -> dict[str, float]:
+    """The terms that guard, as they are after training, of gains and levels `(B, bands, L)`."""
     return {
         "roughness": roughness(gains).item(),
         "flutter": flutter(gains).item(),

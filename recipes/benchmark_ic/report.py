@@ -3,21 +3,17 @@
 `python -m recipes.benchmark_ic.report --out runs/benchmark_ic/small` writes them again.
 """
 
-import base64
 import dataclasses
-import io
 import json
 import sys
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from recipes.benchmark_ic import figures as drawing
 from recipes.benchmark_ic.results import Results, read
 from recipes.benchmark_ic.summary import summarise
 from recipes.benchmark_ic.tables import tables
 from recipes.cells import Table
-from recipes.pages import template
+from recipes.pages import inline, png, template
 from recipes.state import run, write_json, write_whole
 
 
@@ -45,7 +41,7 @@ def write(out: Path) -> dict:
     write_json(out / "summary.json", summary)
     made = tables(summary)
     write_whole(out / "tables.md", markdown(summary, made))
-    drawn = {name: _png(figure) for name, figure in drawing.draw(results, summary).items()}
+    drawn = {name: png(figure) for name, figure in drawing.draw(results, summary).items()}
     (out / "figures").mkdir(exist_ok=True)
     for name, image in drawn.items():
         write_whole(out / "figures" / f"{name}.png", image)
@@ -62,19 +58,10 @@ def markdown(summary: dict, made: dict[str, Table]) -> str:
 
 def page(results: Results, summary: dict, made: dict[str, Table], drawn: dict[str, bytes]) -> str:
     """One HTML page with everything in it; figures that were not drawn are left out."""
-    images = {
-        name: f"data:image/png;base64,{base64.b64encode(image).decode()}"
-        for name, image in drawn.items()
-    }
+    images = {name: inline("image/png", image) for name, image in drawn.items()}
     return template("benchmark_ic.html").render(
         summary=summary, tables=made, images=images, config=results.config
     )
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150)
-    return buffer.getvalue()
 
 
 if __name__ == "__main__":
