@@ -103,11 +103,19 @@ def ablations_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Ne
         "no-threshold-penalty": {"threshold_weight": 0.0},
         "no-noise": {"noise": False},
         "matched-again": {"rematch_epochs": [1, 2, 3]},
+        "every-animal": {"animals_a_step": None},
         **{f"beta-{p}": {"parameters": p} for p in (1, 2, 12)},
     }
-    return [Network("icnet-normal", "icnet", normal)], [
+    # The published encoder of all animals has 246 kernels, that of one animal's ICNet 128.
+    usual = parse(train_ic.Config, ["--config", config.training]).encoder
+    wide = {"encoder": dataclasses.replace(usual, kernels=2 * usual.kernels)}
+    return [
+        Network("icnet-normal", "icnet", normal),
+        Network("icnet-multi-wide", "icnet", config.nine, changes=wide),
+    ], [
         *(Network(n, "beta", config.nine, begin_from=b) for n, b in begin.items()),
         *(Network(n, "beta", config.nine, changes=c) for n, c in changes.items()),
+        Network("wide", "beta", config.nine, begin_from="icnet-multi-wide", changes=wide),
     ]
 
 

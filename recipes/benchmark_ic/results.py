@@ -31,6 +31,8 @@ ABLATIONS = (
     "no-threshold-penalty",
     "no-noise",
     "matched-again",
+    "every-animal",
+    "wide",
     "from-normal",
     "from-scratch",
     "beta-1",

@@ -155,6 +155,9 @@ def _ablations(results: Results) -> dict[str, dict]:
             found[name] = {
                 "seeds": [run.seed for run in runs],
                 "difference": over(runs, results.nine, scored(name), than=scored("beta-6")),
+                "difference_hi": over(
+                    runs, results.nine, scored(name), than=scored("beta-6"), group="HI"
+                ),
                 "absolute": over(runs, results.nine, scored(name)),
                 "unseen": over(runs, results.unseen, fitted(name, ALIGNED)),
             }
