@@ -6,6 +6,9 @@ from torch.nn import functional
 
 from icsim.sound import REFERENCE_PA, SAMPLE_RATE
 
+WINDOW, HOP = 512, 96
+"""Of what measures levels in bands and what sets fixed gains [samples] (chosen here)."""
+
 
 class ShortTime(nn.Module):
     """Analysis with a long window and synthesis with a short one, from one hop to the next.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .bands import Bands, ShortTime
+from .bands import HOP, WINDOW, Bands, ShortTime
 from .masks import MasksConfig
 
 Response = Callable[[Tensor], Tensor]
@@ -42,7 +42,7 @@ def apply(sound: Tensor, gains_db: Tensor) -> Tensor:
             f"sound must be (B, T) and gains_db (bands,), got {tuple(sound.shape)} "
             f"and {tuple(gains_db.shape)}"
         )
-    short_time = ShortTime(MasksConfig.window, MasksConfig.hop)
+    short_time = ShortTime(WINDOW, HOP)
     bands = Bands(len(gains_db), short_time).to(sound)
     short_time = short_time.to(sound)
     factor = 10 ** (bands.spread(gains_db.to(sound).view(1, -1, 1)) / 20)

@@ -1,4 +1,4 @@
-"""Masks: a causal recurrent network that sets two gains in every band.
+"""Masks: a causal network, recurrent over time and over bands, that sets two gains in every band.
 
 One gain takes noise away, the other makes up for a hearing loss. Both are real, both are bounded,
 and a listener can turn each up or down while listening.
@@ -6,14 +6,14 @@ and a listener can turn each up or down while listening.
 
 import dataclasses
 import functools
-import math
 from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .bands import Bands, ShortTime
+from .filters import FADE_HOPS, Filters
+from .gains import Gains, bounded
 
 FEW_HOPS = 8
 """Up to so many hops at a time, of all sounds, compiled layers are faster than torch's."""
@@ -34,10 +34,12 @@ class MasksConfig:
     """Channels in each band."""
     layers: int = 6
     """Recurrent layers, each over time and over bands."""
-    window: int = 512
-    """Analysis window [samples]."""
-    hop: int = 96
-    """Step [samples]; the delay is two hops, 7.9 ms."""
+    window: int = 1024
+    """What the network hears at once [samples]."""
+    hop: int = 64
+    """Step of the filters [samples]; the delay is three hops, 7.9 ms."""
+    decide_hops: int = 2
+    """Hops from one decision of the network to the next."""
     deepest_cut_db: float = 25.0
     """Largest attenuation of noise [dB]."""
     lowest_gain_db: float = -15.0
@@ -46,20 +48,10 @@ class MasksConfig:
     """Upper bound of the compensating gain [dB]."""
 
     def __post_init__(self):
-        if min(self.listener, self.bands, self.width, self.layers) < 1:
+        if min(self.listener, self.bands, self.width, self.layers, self.decide_hops) < 1:
             raise ValueError(f"sizes must be positive: {self}")
         if not self.lowest_gain_db < 0 < self.highest_gain_db or self.deepest_cut_db <= 0:
             raise ValueError(f"gains must be able to go both ways, and noise to be cut: {self}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Gains:
-    """The two masks, in dB, so that exponents are factors."""
-
-    noise_db: Tensor
-    """Noise reduction, never above 0, `(B, bands, L)`."""
-    loss_db: Tensor
-    """Compensation of the hearing loss, `(B, bands, L)`."""
 
 
 class Layer(nn.Module):
@@ -106,8 +98,7 @@ class Masks(nn.Module):
         if config.width % 2:
             raise ValueError(f"width must be even, got {config.width}")
         self.config = config
-        self.short_time = ShortTime(config.window, config.hop)
-        self.bands = Bands(config.bands, self.short_time)
+        self.filters = Filters(config.bands, config.window, config.hop)
         embedding = 4 * config.listener
         self.embed = nn.Sequential(
             nn.Linear(config.listener, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
@@ -122,15 +113,15 @@ class Masks(nn.Module):
     @property
     def latency_samples(self) -> int:
         """Algorithmic delay of a streaming device [samples]; off line it is taken out."""
-        return self.short_time.latency_samples
+        return self.filters.latency_samples
 
     @property
     def block_samples(self) -> int:
         """What `step` takes at a time [samples]."""
-        return self.short_time.hop
+        return self.config.hop
 
     def forward(self, sound: Tensor, listener: Tensor) -> Gains:
-        """Both masks for a sound.
+        """Both masks for a sound, one decision every `decide_hops`, the first after one hop.
 
         Args:
             sound: Pressure [Pa], `(B, T)`.
@@ -140,7 +131,7 @@ class Masks(nn.Module):
             ValueError: If the listeners do not fit the sounds or this network.
         """
         self._check(listener, len(sound))
-        x = self._enter(self.short_time.spectra(sound))
+        x = self._enter(self.filters.around(sound), self.filters.shapes()[0])
         for layer, modulation in zip(self.layers, self._modulations(listener), strict=True):
             x, _ = layer(x, modulation)
         return self._leave(x)
@@ -159,8 +150,9 @@ class Masks(nn.Module):
         Returns:
             Pressure [Pa], `(B, T)`.
         """
-        spectra = self._masked(self.short_time.spectra(sound), gains, noise_reduction, gain)
-        return self.short_time.sound(spectra, sound.shape[-1])
+        factors = self._held(gains.factors(noise_reduction, gain))
+        hops = -(-sound.shape[-1] // self.config.hop)
+        return self.filters.render(sound, factors[..., : hops + 2])
 
     def process(
         self, sound: Tensor, listener: Tensor, noise_reduction: float = 1.0, gain: float = 1.0
@@ -175,10 +167,14 @@ class Masks(nn.Module):
             ValueError: If the listeners do not fit this network.
         """
         self._check(listener, len(listener))
-        batch, short_time, config = len(listener), self.short_time, self.config
+        config, batch = self.config, len(listener)
+        heard, filtering = self.filters.shapes()
         return {
-            "heard": listener.new_zeros(batch, short_time.window - short_time.hop),
-            "begun": listener.new_zeros(batch, short_time.hop),
+            "heard": heard,
+            "filtering": filtering,
+            "sound": listener.new_zeros(batch, config.window - config.hop),
+            "factors": listener.new_ones(batch, config.bands, FADE_HOPS - 1),
+            "wait_hops": 0,
             "modulations": self._modulations(listener),
             "hidden": listener.new_zeros(config.layers, batch * config.bands, config.width),
             "weights": self._weights(listener),
@@ -192,8 +188,8 @@ class Masks(nn.Module):
         Args:
             block: Pressure [Pa], `(B, n · block_samples)`.
             state: From `begin`, or from the step before.
-            noise_reduction: Exponent of the noise mask: 0 off, 1 as trained.
-            gain: Exponent of the compensating mask: 0 off, 1 as trained.
+            noise_reduction: Exponent of the noise mask; a change fades in.
+            gain: Exponent of the compensating mask; a change fades in.
 
         Returns:
             What `process` gives, `latency_samples - block_samples` late [Pa], and the state after.
@@ -201,19 +197,32 @@ class Masks(nn.Module):
         Raises:
             ValueError: If the block is not as many sounds as the state is for, or not whole blocks.
         """
-        sounds, size = len(state["heard"]), self.block_samples
-        if len(block) != sounds or block.shape[-1] % size or not block.numel():
+        sounds, hop = len(state["sound"]), self.config.hop
+        samples = block.shape[-1]
+        if len(block) != sounds or samples % hop or not block.numel():
             raise ValueError(
-                f"a block must be ({sounds}, n · {size}) here, got {tuple(block.shape)}; "
+                f"a block must be ({sounds}, n · {hop}) here, got {tuple(block.shape)}; "
                 "Stream takes blocks of any length"
             )
-        heard = torch.cat([state["heard"], block], -1)
-        spectra = self.short_time.analyse(heard)
-        x, hidden = self._advance(self._enter(spectra), state)
-        masked = self._masked(spectra, self._leave(x), noise_reduction, gain)
-        out, begun = self.short_time.synthesise(masked, state["begun"])
-        heard = heard[:, block.shape[-1] :]
-        return out, state | {"heard": heard, "begun": begun, "hidden": hidden}
+        sound, hops, wait = (
+            torch.cat([state["sound"], block], -1),
+            samples // hop,
+            state["wait_hops"],
+        )
+        factors, hidden = state["factors"], state["hidden"]
+        parts = [factors, factors[..., -1:].expand(-1, -1, min(wait, hops))]
+        if wait < hops:
+            x, hidden = self._advance(self._enter(sound[:, wait * hop :], state["heard"]), state)
+            decided = self._held(self._leave(x).factors(noise_reduction, gain))
+            parts.append(decided[..., : hops - wait])
+        factors = torch.cat(parts, -1)
+        around = sound[:, -samples - 2 * self.filters.reach :]
+        return self.filters.amplify(around, factors, state["filtering"]), state | {
+            "sound": sound[:, samples:],
+            "factors": factors[..., hops:],
+            "wait_hops": (wait - hops) % self.config.decide_hops,
+            "hidden": hidden,
+        }
 
     def _advance(self, x: Tensor, state: State) -> tuple[Tensor, Tensor]:
         """All layers on some hops `(B, bands, L, width)`, and their states after."""
@@ -250,18 +259,18 @@ class Masks(nn.Module):
         embedded = self.embed(2 * listener - 1)
         return torch.stack([layer.modulation(embedded) for layer in self.layers])
 
-    def _enter(self, spectra: Tensor) -> Tensor:
-        """What the first layer takes, `(B, bands, L, width)`."""
-        levels = self.bands.levels(spectra).unsqueeze(-1)
-        return self.enter((levels - 50) / 25) + self.place
+    def _enter(self, sound: Tensor, heard: Tensor) -> Tensor:
+        """What the first layer takes of a sound as `Filters.levels` wants it."""
+        levels = self.filters.levels(sound, heard, self.config.decide_hops).transpose(1, 2)
+        return self.enter((levels / 6 - 2).unsqueeze(-1)) + self.place
 
     def _leave(self, x: Tensor) -> Gains:
         noise, loss = self.leave(x).unbind(-1)
         return bounded(noise, loss, self.config)
 
-    def _masked(self, spectra: Tensor, gains: Gains, noise_reduction: float, gain: float) -> Tensor:
-        total_db = noise_reduction * gains.noise_db + gain * gains.loss_db
-        return spectra * 10 ** (self.bands.spread(total_db) / 20)
+    def _held(self, decided: Tensor) -> Tensor:
+        """What was decided, for every hop until the next decision."""
+        return decided.repeat_interleave(self.config.decide_hops, -1)
 
 
 @functools.cache
@@ -272,23 +281,3 @@ def _compiled() -> ModuleType | None:
     except RuntimeError:
         return None
     return compiled
-
-
-def bounded(noise: Tensor, loss: Tensor, config) -> Gains:
-    """Gains within the bounds of an aid's `config`; hardly any where a network says zero.
-
-    Args:
-        noise: What a network says of noise reduction, `(*,)`.
-        loss: What it says of compensation, `(*,)`.
-        config: With `deepest_cut_db`, `lowest_gain_db` and `highest_gain_db`.
-    """
-    return Gains(
-        _between(noise, -config.deepest_cut_db, 0.0, start=-1.0),
-        _between(loss, config.lowest_gain_db, config.highest_gain_db, start=0.0),
-    )
-
-
-def _between(raw: Tensor, low: float, high: float, start: float) -> Tensor:
-    """A number between two bounds, `start` where `raw` is zero."""
-    offset = math.log((start - low) / (high - start))
-    return low + (high - low) * torch.sigmoid(raw + offset)

@@ -13,7 +13,7 @@ from icsim.audiogram import Audiogram
 from icsim.simulation.noises import speech_shaped_noise
 from icsim.sound import SAMPLE_RATE, calibrate
 
-from .bands import Bands, ShortTime
+from .bands import HOP, WINDOW, Bands, ShortTime
 
 NAL_R_HZ = (250, 500, 1000, 2000, 4000, 6000)
 """Where NAL-R is defined [Hz]. Source: Byrne & Dillon 1986, Ear Hear. 7:257-265."""
@@ -23,9 +23,6 @@ NAL_R_ORDER, NAL_R_RATE_HZ = 220, 44100.0
 
 Source: the baseline of the Clarity challenges (pyclarity).
 """
-
-WINDOW, HOP = 512, 96
-"""Analysis and step of the compressor [samples]; its delay is two steps, 7.9 ms."""
 
 COMPRESSED_BANDS = 12
 """Bands that are compressed each by itself (chosen here)."""

@@ -1,9 +1,4 @@
-"""Waveform: a causal encoder-decoder whose learned filters shape the sound sample by sample.
-
-What is heard is the sound through filters that change smoothly, never a waveform made anew; and
-what sets the filters stands still while a tone does. So, whatever the weights, a steady tone leaves
-as a steady tone, without harmonics, images or hum.
-"""
+"""Waveform: a causal encoder-decoder over time sets the gains of learned filters, hop by hop."""
 
 import dataclasses
 
@@ -11,23 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from icsim.sound import REFERENCE_PA, SAMPLE_RATE
-
-from .bands import Bands, ShortTime
-from .masks import Gains, bounded
-
-WINDOW_HZ = 50.0
-"""Decay of the window through which the encoder listens, a gammatone's envelope [Hz].
-
-A window without edges keeps a tone's power free of the ripple that would modulate its gain: the
-mirror image at twice the frequency is 63 dB down at 125 Hz and 89 dB at 350 Hz (chosen here).
-"""
-
-UNHEARD = 1e-5
-"""Share of the whole power below which bands are not told apart (chosen here)."""
-
-FADE_HOPS = 4
-"""Hops for which each filter sounds, faded in and out by a cubic B-spline."""
+from .filters import FADE_HOPS, Filters
+from .gains import Gains, bounded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,77 +38,8 @@ class WaveformConfig:
     def __post_init__(self):
         if min(self.listener, self.bands, self.width, self.taps, self.hop) < 1 or self.halvings < 0:
             raise ValueError(f"sizes must be positive: {self}")
-        if self.window % 2 or self.window < 5 * self.hop:
-            raise ValueError(f"window must be even and cover five hops, got {self.window}: {self}")
         if not self.lowest_gain_db < 0 < self.highest_gain_db or self.deepest_cut_db <= 1:
             raise ValueError(f"gains must be able to go both ways, and noise to be cut: {self}")
-
-
-class Filters(nn.Module):
-    """Learned bands that add up to one at every frequency, heard at each hop and filtered by.
-
-    As every response is real, positive and part of one, no gains of bands, whatever the weights,
-    amplify any frequency by more than the largest of them.
-    """
-
-    def __init__(self, config: WaveformConfig):
-        super().__init__()
-        self.window, self.hop, self.reach = config.window, config.hop, 2 * config.hop
-        triangles = Bands(config.bands, ShortTime(config.window, config.hop)).shape
-        self.shape = nn.Parameter(triangles.clamp(min=1e-6).log())
-        age = torch.arange(self.window, 0, -1) - 0.5
-        analysis = age**3 * torch.exp(-2 * torch.pi * WINDOW_HZ / SAMPLE_RATE * age)
-        analysis *= torch.cos(torch.pi / 2 * age / self.window) ** 2
-        analysis *= (2 / self.window / analysis.square().sum()).sqrt()
-        self.register_buffer("analysis", analysis, persistent=False)
-        self.register_buffer("shorten", self._shorten(), persistent=False)
-        self.register_buffer("fade", _spline(self.hop), persistent=False)
-
-    def _shorten(self) -> Tensor:
-        """From responses at the window's bins to those of filters that reach two hops each way."""
-        bins = self.window // 2 + 1
-        taps = torch.fft.irfft(torch.eye(bins)).roll(self.reach, -1)[:, : 2 * self.reach + 1]
-        distance = torch.linspace(-1, 1, 2 * self.reach + 1).abs()
-        # Parzen's window has a positive transform, so responses stay positive.
-        inner, outer = 1 - 6 * distance**2 * (1 - distance), 2 * (1 - distance) ** 3
-        taps = taps * torch.where(distance < 0.5, inner, outer)
-        filters = functional.pad(taps, (0, self.hop - 1)).roll(-self.reach, -1)
-        return torch.fft.rfft(filters).real
-
-    def shapes(self) -> tuple[Tensor, Tensor]:
-        """Responses of the bands when hearing and when filtering, each `(bands, bins)`."""
-        heard = self.shape.softmax(0)
-        return heard, heard @ self.shorten
-
-    def levels(self, sound: Tensor, heard: Tensor) -> Tensor:
-        """`ln(1 + power)` of each band, re 0 dB SPL: smooth at silence.
-
-        Args:
-            sound: `(B, window − hop + L · hop)`.
-            heard: From `shapes`.
-
-        Returns:
-            `(B, L, bands)`; frame `l` ends with the sample that ends its hop.
-        """
-        spectra = torch.fft.rfft(sound.unfold(-1, self.window, self.hop) * self.analysis)
-        power = torch.view_as_real(spectra).square().sum(-1) @ heard.T / REFERENCE_PA**2
-        return torch.log1p(power + UNHEARD * power.sum(-1, keepdim=True))
-
-    def amplify(self, sound: Tensor, gains: Tensor, filtering: Tensor) -> Tensor:
-        """Filter with gains that fade from frame to frame.
-
-        Args:
-            sound: `(B, (L + 4) · hop)`.
-            gains: Factors, `(B, bands, L + 3)`; hop `l` hears frames `l` to `l + 3`.
-            filtering: From `shapes`.
-
-        Returns:
-            All but the first and last two hops, `(B, L · hop)`.
-        """
-        around = sound.unfold(-1, self.hop + 2 * self.reach, self.hop)
-        responses = (gains.transpose(1, 2) @ filtering).unfold(1, FADE_HOPS, 1).transpose(2, 3)
-        each = torch.fft.irfft(torch.fft.rfft(around).unsqueeze(2) * responses, n=around.shape[-1])
-        return (each[..., self.reach : self.reach + self.hop] * self.fade).sum(2).flatten(1)
 
 
 class Block(nn.Module):
@@ -216,7 +127,7 @@ class Waveform(nn.Module):
     def __init__(self, config: WaveformConfig):
         super().__init__()
         self.config = config
-        self.filters = Filters(config)
+        self.filters = Filters(config.bands, config.window, config.hop)
         embedding = 4 * config.listener
         self.embed = nn.Sequential(
             nn.Linear(config.listener, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
@@ -235,7 +146,7 @@ class Waveform(nn.Module):
     @property
     def latency_samples(self) -> int:
         """Delay between a sample's arrival and its departure, when hops are processed as blocks."""
-        return 3 * self.config.hop
+        return self.filters.latency_samples
 
     def forward(self, sound: Tensor, listener: Tensor) -> Gains:
         """Gains for a sound, in frames that end with each hop; the last two lie beyond its end.
@@ -248,10 +159,7 @@ class Waveform(nn.Module):
             ValueError: If the listeners do not fit the sounds or this network.
         """
         state = self._begin_scale(listener, len(sound))
-        hop = self.config.hop
-        ahead = 2 * hop + -sound.shape[-1] % hop
-        sound = functional.pad(sound, (self.config.window - hop, ahead))
-        return self._decide(sound, self.filters.shapes()[0], state)[0]
+        return self._decide(self.filters.around(sound), self.filters.shapes()[0], state)[0]
 
     def _begin_scale(self, listener: Tensor, sounds: int) -> dict:
         if listener.shape != (sounds, self.config.listener):
@@ -282,10 +190,7 @@ class Waveform(nn.Module):
         Returns:
             Pressure [Pa], `(B, T)`.
         """
-        samples, reach = sound.shape[-1], self.filters.reach
-        sound = functional.pad(sound, (reach, reach + -samples % self.config.hop))
-        factors = functional.pad(_factors(gains, noise_reduction, gain), (1, 0), value=1.0)
-        return self.filters.amplify(sound, factors, self.filters.shapes()[1])[:, :samples]
+        return self.filters.render(sound, gains.factors(noise_reduction, gain))
 
     def process(
         self, sound: Tensor, listener: Tensor, noise_reduction: float = 1.0, gain: float = 1.0
@@ -336,22 +241,10 @@ class Waveform(nn.Module):
             )
         sound = torch.cat([state["sound"], block], -1)
         gains, scale = self._decide(sound, state["heard"], state["scale"])
-        factors = torch.cat([state["factors"], _factors(gains, noise_reduction, gain)], -1)
+        factors = torch.cat([state["factors"], gains.factors(noise_reduction, gain)], -1)
         around = sound[:, -samples - 2 * self.filters.reach :]
         return self.filters.amplify(around, factors, state["filtering"]), state | {
             "sound": sound[:, samples:],
             "factors": factors[..., samples // hop :],
             "scale": scale,
         }
-
-
-def _factors(gains: Gains, noise_reduction: float, gain: float) -> Tensor:
-    return 10 ** ((noise_reduction * gains.noise_db + gain * gains.loss_db) / 20)
-
-
-def _spline(hop: int) -> Tensor:
-    """Weights of four filters, the oldest first, through a hop, `(4, hop)`; they add up to one."""
-    late = (torch.arange(hop) + 0.5) / hop
-    early = 1 - late
-    inner = [3 * t**3 - 6 * t**2 + 4 for t in (late, early)]
-    return torch.stack([early**3, *inner, late**3]) / 6

@@ -18,7 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from compensation.auditory import AuditoryModel
-from compensation.bands import Bands, ShortTime
+from compensation.bands import HOP, WINDOW, Bands, ShortTime
 from compensation.data import Mixtures, read_folder
 from compensation.listener import from_audiogram
 from compensation.masks import Masks, MasksConfig
@@ -209,7 +209,7 @@ class Gauge(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.short_time = ShortTime(512, 96)
+        self.short_time = ShortTime(WINDOW, HOP)
         self.bands = Bands(33, self.short_time)
 
     def forward(self, sound: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from compensation.waveform import Waveform, WaveformConfig
 from icsim.sound import SAMPLE_RATE, calibrate
 
 SMALL = {
-    Masks: MasksConfig(listener=3, bands=9, width=6, layers=2, window=128, hop=24),
+    Masks: MasksConfig(listener=3, bands=9, width=6, layers=2, window=256, hop=16),
     Waveform: WaveformConfig(listener=3, bands=9, width=8, halvings=2, window=256, hop=16),
 }
 THETA = torch.tensor([0.1, 0.5, 0.9])
@@ -77,16 +77,16 @@ def test_several_listeners_each_hear_their_own(aid):
 def test_layers_compiled_and_not_give_the_same(monkeypatch):
     torch.manual_seed(0)
     aid = Masks(SMALL[Masks]).eval()
-    sound, state = noise(2, 24 * 20), []
+    sound, state = noise(2, 16 * 20), []
     with torch.no_grad():
         for compiled in (masks._compiled(), None):
             monkeypatch.setattr(masks, "_compiled", lambda compiled=compiled: compiled)
             begun = aid.begin(torch.stack([THETA, 1 - THETA]))
             assert bool(begun["weights"]) == bool(compiled)
-            for block in sound.split(24, -1):
+            for block in sound.split(16, -1):
                 _, begun = aid.step(block, begun)
             state.append(begun)
-    for name in ("hidden", "begun"):
+    for name in ("hidden", "factors"):
         torch.testing.assert_close(state[0][name], state[1][name], rtol=0, atol=2e-6)
 
 

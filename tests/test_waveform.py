@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from compensation.masks import Gains
-from compensation.waveform import Filters, Waveform, WaveformConfig
+from compensation.filters import Filters
+from compensation.gains import Gains
+from compensation.waveform import Waveform, WaveformConfig
 from evaluation.artefacts import artefacts
 from icsim.sound import REFERENCE_PA, SAMPLE_RATE, calibrate, level
 
@@ -69,7 +70,7 @@ def test_filters_reach_two_hops_and_are_symmetric(aid):
 @pytest.mark.parametrize("hz", [250.0, 1000.0, 3333.0, 9000.0])
 @pytest.mark.parametrize("level_db_spl", [30.0, 65.0, 100.0])
 def test_the_level_of_a_tone_is_heard(hz, level_db_spl):
-    filters = Filters(WaveformConfig())
+    filters = Filters(48, 1024, 64)
     levels = filters.levels(tone(hz, level_db_spl), filters.shapes()[0])
     total_db = 10 * torch.log10(torch.expm1(levels.double()).sum(-1))
     assert (total_db - level_db_spl).abs().max() < 0.1
@@ -292,8 +293,8 @@ def test_blocks_that_do_not_fit_are_refused(aid, listener, shape):
     [
         ({"bands": 0}, "sizes must be positive"),
         ({"halvings": -1}, "sizes must be positive"),
-        ({"window": 300}, "window must be even and cover five hops, got 300"),
-        ({"window": 1023}, "window must be even and cover five hops, got 1023"),
+        ({"window": 300}, "window must be even and cover five hops of 64, got 300"),
+        ({"window": 1023}, "window must be even and cover five hops of 64, got 1023"),
         ({"lowest_gain_db": 5.0}, "both ways"),
         ({"highest_gain_db": -1.0}, "both ways"),
         ({"deepest_cut_db": 0.0}, "noise to be cut"),
@@ -301,7 +302,7 @@ def test_blocks_that_do_not_fit_are_refused(aid, listener, shape):
 )
 def test_impossible_configurations_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
-        WaveformConfig(**sizes)
+        Waveform(WaveformConfig(**sizes))
 
 
 def test_rendered_levels_follow_the_gains(aid):

@@ -252,7 +252,7 @@ def ablations(summary: dict) -> Table:
     ]
     about = (
         "FEVE [%] of the smaller group of animals: the difference to 6 parameters, sound by sound, "
-        "of all and of the impaired; absolute; and of unseen animals. Few seeds: leads, not results."
+        "of all and of the impaired; absolute; and of unseen animals. One seed: leads, not results."
     )
     header = ["network", "difference", "of the impaired", "absolute", "unseen", "seeds"]
     return Table("With one thing changed", about, header, rows)
