@@ -125,6 +125,31 @@ def pooled_interval(
     return bootstrap(torch.stack((aided, unaided), 1), pooled, confidence, seed=seed)
 
 
+def pooled_difference(
+    first: Tensor, second: Tensor, unaided: Tensor, confidence: float = 0.95, seed: int = 0
+) -> tuple[float, tuple[float, float]]:
+    """How much more the second of two devices restores, pooled over the same sounds.
+
+    Args:
+        first: D with the first device, one a sound, `(S,)`.
+        second: D with the second, `(S,)`.
+        unaided: D without any, `(S,)`.
+        confidence: Coverage of the interval.
+        seed: Of its draws.
+
+    Returns:
+        The difference, and its bootstrap interval over sounds.
+    """
+
+    def difference(drawn: Tensor) -> Tensor:
+        total = drawn.sum(1)
+        return (total[:, 0] - total[:, 1]) / total[:, 2]
+
+    samples = torch.stack((first, second, unaided), 1).double()
+    between = difference(samples[None]).item()
+    return between, bootstrap(samples, difference, confidence, seed=seed)
+
+
 def _ratio(aided: Tensor, unaided: Tensor) -> Score:
     """One minus the ratio, or the reason why there is none."""
     values, reasons = [], []

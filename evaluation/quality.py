@@ -13,7 +13,10 @@ from icsim.audiogram import Audiogram
 from icsim.sound import level
 
 PESQ_RATE_HZ = 16000
-"""Wide band. Source: ITU-T P.862.2."""
+"""Wide band [Hz]. Source: ITU-T P.862.2."""
+
+PESQ_NARROW_RATE_HZ = 8000
+"""Narrow band [Hz]. Source: ITU-T P.862."""
 
 PESQ_LONGEST_S = 20.0
 """The reference program holds 50 utterances and crashes at the 51st [s].
@@ -39,17 +42,31 @@ def pesq(clean: Sounds, processed: Sounds, sample_rate: float) -> Score:
     Source: ITU-T P.862.2, by the pesq package, which needs a C compiler to install.
     """
 
+    return _pesq(clean, processed, sample_rate, PESQ_RATE_HZ, "wb")
+
+
+def pesq_narrow(clean: Sounds, processed: Sounds, sample_rate: float) -> Score:
+    """Perceptual evaluation of speech quality as a telephone carries it: 1.02 to 4.55 (MOS-LQO).
+
+    What lies above 4 kHz is not judged; else as `pesq`. The two scales cannot be compared.
+
+    Source: ITU-T P.862 mapped by P.862.1, by the pesq package.
+    """
+    return _pesq(clean, processed, sample_rate, PESQ_NARROW_RATE_HZ, "nb")
+
+
+def _pesq(clean: Sounds, processed: Sounds, sample_rate: float, rate_hz: int, band: str) -> Score:
     def metric(clean: Tensor, processed: Tensor) -> float:
         import pesq as package
 
-        return package.pesq(PESQ_RATE_HZ, clean.numpy(), processed.numpy(), "wb")
+        return package.pesq(rate_hz, clean.numpy(), processed.numpy(), band)
 
     return score_each(
         metric,
         clean,
         processed,
         sample_rate,
-        PESQ_RATE_HZ,
+        rate_hz,
         longest_s=PESQ_LONGEST_S,
         install="pip install pesq (with a C compiler)",
     )

@@ -7,6 +7,7 @@ rest of a batch with it, and means say how many files they leave out.
 import contextlib
 import csv
 import dataclasses
+import itertools
 import json
 import math
 import warnings
@@ -36,7 +37,7 @@ class Score:
     """One score of B sounds."""
 
     values: Tensor
-    """`(B,)`; NaN where it could not be computed."""
+    """`(B,)`; NaN where it could not be computed. In double precision, as metrics give them."""
     reasons: tuple[str | None, ...]
     """Why not, for each NaN; None for each number."""
 
@@ -106,7 +107,17 @@ def score_each(
                 reason = None if math.isfinite(value) else f"the result is {value}"
         values.append(value if reason is None else math.nan)
         reasons.append(reason)
-    return Score(torch.tensor(values), tuple(reasons))
+    return Score(torch.tensor(values, dtype=torch.float64), tuple(reasons))
+
+
+def obstacle(clean: Tensor, processed: Tensor) -> str | None:
+    """What keeps two sounds `(T,)`, of whatever lengths, from being compared."""
+    for name, sound in (("clean", clean), ("processed", processed)):
+        if not bool(sound.isfinite().all()):
+            return f"{name} has samples that are NaN or infinite"
+        if not bool(sound.any()):
+            return f"{name} is silent"
+    return None
 
 
 def _obstacle(
@@ -115,11 +126,8 @@ def _obstacle(
     """What keeps a pair from being scored, whatever the metric."""
     if clean.ndim != 1 or clean.shape != processed.shape:
         return f"shapes differ: clean {tuple(clean.shape)}, processed {tuple(processed.shape)}"
-    for name, sound in (("clean", clean), ("processed", processed)):
-        if not bool(sound.isfinite().all()):
-            return f"{name} has samples that are NaN or infinite"
-        if not bool(sound.any()):
-            return f"{name} is silent"
+    if reason := obstacle(clean, processed):
+        return reason
     # A fraction of a sample does not decide: 24414 samples at 24414.0625 Hz are a second.
     duration_s, sample_s = len(clean) / sample_rate, 1 / sample_rate
     if duration_s <= shortest_s - sample_s:
@@ -206,12 +214,55 @@ def summarise(table: Sequence[Row], confidence: float = 0.95, seed: int = 0) -> 
                 "low": low,
                 "high": high,
             }
-            shown = {
-                key: None if math.isnan(x) else float(f"{x:.6g}") for key, x in numbers.items()
-            }
             counts = {"files": len(values), "missing": len(own) - len(values)}
-            summary.append({"device": device, "score": name, **shown, **counts})
+            summary.append({"device": device, "score": name, **_shown(numbers), **counts})
     return summary
+
+
+def differences(table: Sequence[Row], confidence: float = 0.95, seed: int = 0) -> list[Row]:
+    """Every pair of devices on the files that both have: mean difference, bootstrap interval.
+
+    The same files are compared, so that what makes one file harder than another drops out. An
+    interval that holds zero shows no difference.
+
+    Returns:
+        One row for each pair and score: `first`, `second`, `score`, `difference` (second less
+        first), `low`, `high`, `files`. Empty for one device.
+    """
+    by_device: dict = {}
+    for row in table:
+        by_device.setdefault(row["device"], {})[row["file"]] = row
+    found = []
+    for first, second in itertools.combinations(by_device, 2):
+        pairs = [
+            (row, by_device[second][file])
+            for file, row in by_device[first].items()
+            if file in by_device[second]
+        ]
+        for name in dict.fromkeys(key for row in table for key in row if key not in LABELS):
+            steps = [
+                after[name] - before[name]
+                for before, after in pairs
+                if before.get(name) is not None and after.get(name) is not None
+            ]
+            numbers = {
+                "difference": sum(steps) / len(steps) if steps else math.nan,
+                **dict(
+                    zip(
+                        ("low", "high"),
+                        bootstrap(torch.tensor(steps), confidence=confidence, seed=seed),
+                        strict=True,
+                    )
+                ),
+            }
+            labels = {"first": first, "second": second, "score": name}
+            found.append(labels | _shown(numbers) | {"files": len(steps)})
+    return found
+
+
+def _shown(numbers: Mapping[str, float]) -> Row:
+    """Six digits of each number, None for NaN."""
+    return {key: None if math.isnan(x) else float(f"{x:.6g}") for key, x in numbers.items()}
 
 
 def markdown(summary: Sequence[Row]) -> str:

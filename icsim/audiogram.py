@@ -19,6 +19,30 @@ NORMAL_UP_TO_HZ = 500.0
 
 CSV_COLUMNS = ("frequency_hz", "threshold_db_hl")
 
+SUFFIXES = (".json", ".csv")
+
+STANDARD_HZ = (250, 375, 500, 750, 1000, 1500, 2000, 3000, 4000, 6000)
+"""Frequencies of the standard audiograms [Hz]. Source: as `STANDARD_DB_HL`."""
+
+STANDARD_DB_HL = {
+    "normal": (0,) * 10,
+    "N1": (10, 10, 10, 10, 10, 10, 15, 20, 30, 40),
+    "N2": (20, 20, 20, 22.5, 25, 30, 35, 40, 45, 50),
+    "N3": (35, 35, 35, 35, 40, 45, 50, 55, 60, 65),
+    "N4": (55, 55, 55, 55, 55, 60, 65, 70, 75, 80),
+    "N5": (65, 67.5, 70, 72.5, 75, 80, 80, 80, 80, 80),
+    "N6": (75, 77.5, 80, 82.5, 85, 90, 90, 95, 100, 100),
+    "N7": (90, 92.5, 95, 100, 105, 105, 105, 105, 105, 105),
+    "S1": (10, 10, 10, 10, 10, 10, 15, 30, 55, 70),
+    "S2": (20, 20, 20, 22.5, 25, 35, 55, 75, 95, 95),
+    "S3": (30, 30, 35, 47.5, 60, 70, 75, 80, 80, 85),
+}
+"""Flat and sloping (N) and steep (S) losses that stand for those of clinics [dB HL].
+
+Source: Bisgaard, Vlaming & Dahlquist 2010, Trends Amplif. 14:113-120, the ten audiograms of
+IEC 60118-15. `normal` is added here.
+"""
+
 
 @dataclasses.dataclass(frozen=True)
 class Audiogram:
@@ -146,11 +170,36 @@ class Audiogram:
             return cls(*([row[column] for row in rows] for column in CSV_COLUMNS))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
-                f"{path}: no audiogram in it ({error!r}); see Audiogram.read"
+                f"{path}: no audiogram in it ({error!r}); a CSV file needs the columns "
+                f"{','.join(CSV_COLUMNS)}, a JSON file the lists frequencies_hz and "
+                "thresholds_db_hl"
             ) from error
 
 
+def audiogram(name: str | Path) -> Audiogram:
+    """A standard audiogram by its name, or one from a file.
+
+    Args:
+        name: `N1` to `N7` and `S1` to `S3` (Bisgaard et al. 2010), `normal`, or a path that ends
+            in `.json` or `.csv`: see `Audiogram.read`.
+
+    Raises:
+        ValueError: If it is neither, or the file holds no audiogram.
+
+    >>> audiogram("N3").at([1000, 4000]).tolist()
+    [40.0, 60.0]
+    """
+    if str(name) in STANDARD_DB_HL:
+        return Audiogram(STANDARD_HZ, STANDARD_DB_HL[str(name)])
+    if Path(name).suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"{name}: no standard audiogram, and no .json or .csv file; "
+            f"the standard ones are {', '.join(STANDARD_DB_HL)}"
+        )
+    return Audiogram.read(name)
+
+
 def _known_suffix(path: Path) -> str:
-    if path.suffix.lower() not in (".json", ".csv"):
+    if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"{path}: an audiogram is kept as .json or .csv")
     return path.suffix.lower()

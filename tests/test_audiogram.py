@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from icsim.audiogram import Audiogram
+from icsim.audiogram import STANDARD_DB_HL, STANDARD_HZ, Audiogram, audiogram
 
 SLOPING = Audiogram((250, 1000, 4000), (10, 20, 60))
 
@@ -103,3 +103,34 @@ def test_a_file_without_an_audiogram_is_named(tmp_path, name, text):
 def test_other_formats_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\.json or \.csv"):
         SLOPING.write(tmp_path / "ear.xlsx")
+
+
+def test_standard_audiograms_have_their_names_and_grow_worse():
+    assert list(STANDARD_DB_HL) == ["normal", *(f"N{n}" for n in range(1, 8)), "S1", "S2", "S3"]
+    assert audiogram("normal").at([250, 8000]).tolist() == [0, 0]
+    for name in STANDARD_DB_HL:
+        thresholds = audiogram(name).at(STANDARD_HZ)
+        assert bool((thresholds.diff() >= 0).all()), name
+    for group in ("N", "S"):
+        losses = [db for name, db in STANDARD_DB_HL.items() if name.startswith(group)]
+        # At 500, 1000, 2000 and 4000 Hz on average, as losses are graded.
+        means = [sum(db[i] for i in (2, 4, 6, 8)) / 4 for db in losses]
+        assert means == sorted(means)
+    # The steep ones fall by at least 45 dB from 500 Hz to 4 kHz.
+    assert all(STANDARD_DB_HL[name][8] - STANDARD_DB_HL[name][2] >= 45 for name in ("S1", "S2"))
+
+
+def test_an_audiogram_is_found_by_name_or_file(tmp_path):
+    SLOPING.write(tmp_path / "ear.csv")
+    assert audiogram(tmp_path / "ear.csv") == SLOPING
+    assert audiogram(str(tmp_path / "ear.csv")) == SLOPING
+    with pytest.raises(ValueError, match=r"N8: no standard audiogram.*N7, S1"):
+        audiogram("N8")
+    with pytest.raises(ValueError, match=r"frequency_hz,threshold_db_hl"):
+        audiogram(tmp_path / "nowhere.csv")
+
+
+def test_a_frequency_given_twice_is_refused_with_the_file(tmp_path):
+    (tmp_path / "ear.csv").write_text("frequency_hz,threshold_db_hl\n500,10\n500,20\n")
+    with pytest.raises(ValueError, match=r"ear\.csv: .*ascending"):
+        audiogram(tmp_path / "ear.csv")

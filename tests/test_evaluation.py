@@ -12,15 +12,17 @@ from compensation.prescriptions import nal_r
 from evaluation.intelligibility import EAR_HZ, EAR_RATE_HZ, clarity_ear, estoi, haspi, stoi
 from evaluation.neural import (
     discrepancies,
+    pooled_difference,
     pooled_interval,
     pooled_restoration,
     restoration,
     restoration_through,
 )
-from evaluation.quality import hasqi, level_change, output_level, pesq, si_sdr
+from evaluation.quality import hasqi, level_change, output_level, pesq, pesq_narrow, si_sdr
 from evaluation.table import (
     Score,
     bootstrap,
+    differences,
     markdown,
     rows,
     score_each,
@@ -33,7 +35,7 @@ from icsim.sound import SAMPLE_RATE, calibrate, read_mono
 
 SPEECH = Path(__file__).parents[1].parent / "shared" / "audio" / "speech"
 NORMAL = Audiogram((1000,), (0,))
-NEEDS = {stoi: "pystoi", estoi: "pystoi", pesq: "pesq"}
+NEEDS = {stoi: "pystoi", estoi: "pystoi", pesq: "pesq", pesq_narrow: "pesq"}
 SLOPING = Audiogram(EAR_HZ, (45, 45, 35, 45, 60, 65))
 
 
@@ -100,6 +102,20 @@ def test_pascals_and_the_level_of_unity_say_the_same(clarity, speech, noise):
     assert score.values.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_scores_are_those_of_the_packages_called_directly(speech, noise):
+    pystoi, package = pytest.importorskip("pystoi"), pytest.importorskip("pesq")
+    for metric, rate_hz, direct in (
+        (stoi, 10000, lambda x, y: pystoi.stoi(x, y, 10000)),
+        (estoi, 10000, lambda x, y: pystoi.stoi(x, y, 10000, extended=True)),
+        (pesq, 16000, lambda x, y: package.pesq(16000, x, y, "wb")),
+        (pesq_narrow, 8000, lambda x, y: package.pesq(8000, x, y, "nb")),
+    ):
+        clean, noisy = speech, at_snr(speech, noise, 5)
+        np.random.seed(0)  # noqa: NPY002, ESTOI draws a little noise
+        expected = direct(clean[0].double().numpy(), noisy[0].double().numpy())
+        assert metric(clean, noisy, rate_hz).values.item() == expected
+
+
 # --- maxima, order, level -----------------------------------------------------------------------
 
 
@@ -115,9 +131,11 @@ def test_pesq_of_a_sound_with_itself_is_the_top_of_its_scale(speech):
     pytest.importorskip("pesq")
     # P.862.2: 0.999 + 4 / (1 + exp(-1.3669 × 4.5 + 3.8224))
     assert pesq(speech, speech, SAMPLE_RATE).values.item() == pytest.approx(4.6439, abs=1e-3)
+    # P.862.1: 0.999 + 4 / (1 + exp(-1.4945 × 4.5 + 4.6607))
+    assert pesq_narrow(speech, speech, SAMPLE_RATE).values.item() == pytest.approx(4.5486, abs=1e-3)
 
 
-@pytest.mark.parametrize("metric", [stoi, estoi, pesq, si_sdr])
+@pytest.mark.parametrize("metric", [stoi, estoi, pesq, pesq_narrow, si_sdr])
 def test_scores_rise_with_the_signal_to_noise_ratio(metric, speech, noise):
     pytest.importorskip(NEEDS.get(metric, "torch"))
     noisy = torch.cat([at_snr(speech, noise, snr) for snr in (-5, 5, 15, 25)])
@@ -345,6 +363,16 @@ def test_pooled_interval_holds_its_estimate():
     assert high - low < 0.3
 
 
+def test_the_difference_of_two_devices_is_pooled_over_the_same_sounds():
+    generator = torch.Generator().manual_seed(0)
+    unaided = 1 + 9 * torch.rand(30, generator=generator)
+    first, second = 0.8 * unaided, (0.5 + 0.1 * torch.rand(30, generator=generator)) * unaided
+    between, (low, high) = pooled_difference(first, second, unaided)
+    expected = pooled_restoration(second, unaided) - pooled_restoration(first, unaided)
+    assert between == pytest.approx(expected)
+    assert 0.2 < low < between < high < 0.3
+
+
 def test_responses_that_cannot_be_compared_are_refused(responses):
     normal, impaired = responses
     with pytest.raises(ValueError, match="same bins"):
@@ -395,6 +423,19 @@ def test_bootstrap_repeats_and_narrows_with_more_files():
     assert high - low == pytest.approx(0.196 * samples.std().item(), rel=0.1)
     few_low, few_high = bootstrap(samples[:25])
     assert few_high - few_low > 2 * (high - low)
+
+
+def test_devices_are_compared_on_the_files_that_both_have(table):
+    found = {row["score"]: row for row in differences(table)}
+    stoi_row = found["stoi"]
+    assert (stoi_row["first"], stoi_row["second"], stoi_row["files"]) == ("aid", "unaided", 20)
+    # The same step for every file: certain, however much files differ.
+    assert stoi_row["difference"] == pytest.approx(-1, abs=1e-5)
+    assert stoi_row["low"] == pytest.approx(stoi_row["high"], abs=1e-4)
+    assert (found["haspi"]["files"], found["haspi"]["difference"]) == (0, None)
+    assert differences(table[:20]) == []
+    fewer = [row for row in table if (row["device"], row["file"]) != ("unaided", "3.wav")]
+    assert differences(fewer)[0]["files"] == 19
 
 
 def test_markdown_shows_every_device_and_score(table):
