@@ -18,7 +18,7 @@ def voice() -> torch.Tensor:
     phase = 2 * torch.pi * (120 * time + 5 * torch.sin(2 * torch.pi * 1.5 * time))
     tones = sum(torch.sin(n * phase) / n for n in range(1, 30))
     noise = torch.randn(len(time), generator=torch.Generator().manual_seed(1))
-    return (tones + 0.1 * noise) * torch.sin(2 * torch.pi * 2.3 * time).square()
+    return (tones + 0.5 * noise) * torch.sin(2 * torch.pi * 2.3 * time).square()
 
 
 def shifted(sound: torch.Tensor, late: int) -> torch.Tensor:
