@@ -31,6 +31,7 @@ def compensation(
     listener: Tensor,
     normal: Tensor,
     skip_bins: int,
+    target: Tensor | None = None,
 ) -> Tensor:
     """How far the impaired midbrain hearing the aid is from the normal one hearing the sound.
 
@@ -41,19 +42,26 @@ def compensation(
         listener: θ of each impaired listener, `(B, P)`.
         normal: θ of normal hearing, `(B, P)` or `(1, P)`.
         skip_bins: Bins at the start that are context.
+        target: What the normal midbrain answers to the sound, if that is known already.
 
     Returns:
         Near 1 for an aid that does nothing (1 / 1.1 if all lose alike, less otherwise), 0 for one
         that restores everything.
     """
     with torch.no_grad():
-        target = loss.respond(sound, normal)
+        target = loss.respond(sound, normal) if target is None else target
         unaided = loss(sound, listener, target, skip_bins)
     return relative(loss(compensated, listener, target, skip_bins), unaided)
 
 
 def denoising(
-    loss: ResponseLoss, denoised: Tensor, noisy: Tensor, clean: Tensor, normal: Tensor, skip: int
+    loss: ResponseLoss,
+    denoised: Tensor,
+    noisy: Tensor,
+    clean: Tensor,
+    normal: Tensor,
+    skip_bins: int,
+    heard: Tensor | None = None,
 ) -> Tensor:
     """How far the normal midbrain hearing the denoised sound is from hearing the clean one.
 
@@ -63,7 +71,8 @@ def denoising(
         noisy: With noise [Pa], `(B, T)`.
         clean: Without [Pa], `(B, T)`.
         normal: θ of normal hearing, `(B, P)` or `(1, P)`.
-        skip: Bins at the start that are context.
+        skip_bins: Bins at the start that are context.
+        heard: What the normal midbrain answers to the noisy sound, if that is known already.
 
     Returns:
         Near 1 for no noise reduction, as in `compensation`, 0 for all noise gone; zero for an
@@ -73,8 +82,9 @@ def denoising(
         return denoised.sum()
     with torch.no_grad():
         target = loss.respond(clean, normal)
-        unprocessed = loss(noisy, normal, target, skip)
-    return relative(loss(denoised, normal, target, skip), unprocessed)
+        heard = loss.respond(noisy, normal) if heard is None else heard
+        unprocessed = loss.between(heard, target, skip_bins)
+    return relative(loss(denoised, normal, target, skip_bins), unprocessed)
 
 
 def roughness(gains_db: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from .counts import expected_counts
+
 Distance = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """`(log-probabilities, target log-probabilities, channel weights) -> (B,)`."""
 
@@ -20,8 +22,7 @@ def squared_error(response: Tensor, target: Tensor, weight: Tensor | None = None
     Returns:
         `(B,)`.
     """
-    counts = torch.arange(response.shape[-2], device=response.device, dtype=response.dtype)
-    difference = torch.einsum("bckn,k->bcn", response.exp() - target.exp(), counts)
+    difference = expected_counts(response) - expected_counts(target)
     return _over_channels(difference.square(), weight)
 
 
@@ -96,8 +97,11 @@ class ResponseLoss(nn.Module):
         Returns:
             `(B,)`.
         """
-        response = self.respond(sound, theta)
-        with torch.autocast(sound.device.type, enabled=False):
+        return self.between(self.respond(sound, theta), target, skip_bins)
+
+    def between(self, response: Tensor, target: Tensor, skip_bins: int = 0) -> Tensor:
+        """Distance of a response from a target, both of `respond`; else as `forward`."""
+        with torch.autocast(response.device.type, enabled=False):
             return self.distance(response[..., skip_bins:], target[..., skip_bins:], self.weight)
 
 

@@ -311,10 +311,13 @@ def training_terms(
     noisy_only, clean_only = noisy[in_noise], clean[in_noise]
     restored, cleaned = [], []
     for loss, (listener, normal) in zip(losses, drawn, strict=True):
-        restored.append(compensation(loss, compensated, noisy, listener, normal, CONTEXT_BINS))
-        cleaned.append(
-            denoising(loss, denoised, noisy_only, clean_only, normal[in_noise], CONTEXT_BINS)
+        with torch.no_grad():
+            heard = loss.respond(noisy, normal)
+        restored.append(
+            compensation(loss, compensated, noisy, listener, normal, CONTEXT_BINS, heard)
         )
+        sounds = (denoised, noisy_only, clean_only)
+        cleaned.append(denoising(loss, *sounds, normal[in_noise], CONTEXT_BINS, heard[in_noise]))
     levels = gauge(noisy)
     gains = gauge(compensated) - levels
     return {
