@@ -114,6 +114,10 @@ def equipped(config: Config) -> tuple[nn.Module, Tensor]:
     given, takes = "theta" if config.theta else "audiogram", facts.get("listener", "theta")
     if given != takes:
         raise ValueError(f"{config.aid}: was trained with --{takes}, so --{given} says it nothing")
+    if config.noise_reduction and not facts.get("noise_reduction", True):
+        raise ValueError(
+            f"{config.aid}: was trained for compensation alone: add --noise_reduction 0"
+        )
     if config.theta:
         listener = read_theta(config.theta, facts.get("model"))
     else:

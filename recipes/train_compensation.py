@@ -112,6 +112,8 @@ class Config:
     misfit: float = 0.0
     """Spread of what the aid is told around the listener that judges it, in units of θ: a fit is
     never exact."""
+    noise_reduction: bool = True
+    """Train the gains against noise too, or compensation alone."""
     weights: Weights = dataclasses.field(default_factory=Weights)
     """Of the terms that guard."""
     save_every_s: float = 120.0
@@ -130,7 +132,8 @@ def train(config: Config) -> Path:
     heard_by, told, healthy = listeners(config, cohort)
     sounds = mixtures(config, cohort)
     torch.manual_seed(config.seed)
-    aid, weights = make(config, told.shape[1]), TaskWeights(2)
+    tasks = ["compensation", "denoising"][: 1 + config.noise_reduction]
+    aid, weights = make(config, told.shape[1]), TaskWeights(len(tasks))
     if accelerator.is_main_process:
         claim(out, config)
     losses = [one.loss.to(accelerator.device) for one in heard_by]
@@ -159,8 +162,10 @@ def train(config: Config) -> Path:
         known = known[rank].to(accelerator.device)
         drawn = [tuple(part[rank].to(accelerator.device) for part in pair) for pair in drawn]
         parts = aid(batch["noisy"], known)
-        terms = training_terms(losses, modules["aid"], parts, batch, drawn, gauge)
-        total = weights(torch.stack([terms["compensation"], terms["denoising"]])) + sum(
+        terms = training_terms(
+            losses, modules["aid"], parts, batch, drawn, gauge, config.noise_reduction
+        )
+        total = weights(torch.stack([terms[name] for name in tasks])) + sum(
             weight * terms[name] for name, weight in dataclasses.asdict(config.weights).items()
         )
         if not bool(total.isfinite()):
@@ -197,6 +202,7 @@ def train(config: Config) -> Path:
             modules["aid"],
             healthy=healthy.tolist(),
             listener=config.told,
+            noise_reduction=config.noise_reduction,
             model=fingerprint(config.model),
         )
         writer.close()
@@ -295,6 +301,7 @@ def training_terms(
     batch: dict[str, Tensor],
     drawn: list[tuple[Tensor, Tensor]],
     gauge: Gauge,
+    noise_reduction: bool = True,
 ) -> dict[str, Tensor]:
     """Every term of the objective on one batch.
 
@@ -304,25 +311,28 @@ def training_terms(
         batch: Of `Mixtures`.
         drawn: For each of the ears its listeners and their references, as `draw` gives them.
         gauge: Measures levels.
+        noise_reduction: With the term of it.
     """
-    noisy, clean, in_noise = batch["noisy"], batch["clean"], batch["in_noise"]
+    noisy, in_noise = batch["noisy"], batch["in_noise"]
     compensated = aid.render(noisy, parts, noise_reduction=0)
-    denoised = aid.render(noisy, parts, gain=0)[in_noise]
-    noisy_only, clean_only = noisy[in_noise], clean[in_noise]
-    restored, cleaned = [], []
+    terms: dict[str, list[Tensor]] = {"compensation": []}
+    if noise_reduction:
+        terms["denoising"] = []
+        denoised = aid.render(noisy, parts, gain=0)[in_noise]
+        in_and_without = noisy[in_noise], batch["clean"][in_noise]
     for loss, (listener, normal) in zip(losses, drawn, strict=True):
         with torch.no_grad():
             heard = loss.respond(noisy, normal)
-        restored.append(
+        terms["compensation"].append(
             compensation(loss, compensated, noisy, listener, normal, CONTEXT_BINS, heard)
         )
-        sounds = (denoised, noisy_only, clean_only)
-        cleaned.append(denoising(loss, *sounds, normal[in_noise], CONTEXT_BINS, heard[in_noise]))
+        if noise_reduction:
+            known = normal[in_noise], CONTEXT_BINS, heard[in_noise]
+            terms["denoising"].append(denoising(loss, denoised, *in_and_without, *known))
     levels = gauge(noisy)
     gains = gauge(compensated) - levels
     return {
-        "compensation": torch.stack(restored).mean(),
-        "denoising": torch.stack(cleaned).mean(),
+        **{name: torch.stack(values).mean() for name, values in terms.items()},
         "roughness": roughness(gains),
         "flutter": flutter(gains),
         "effort": effort(gains),

@@ -53,6 +53,14 @@ class Config:
     """Processes side by side."""
 
 
+EVERYONE: dict[str, dict] = {
+    "masks": {},
+    "masks_audiogram": {"told": "audiogram"},
+    "waveform": {"network": "waveform"},
+    "masks_auditory": {"told": "audiogram", "through": "auditory"},
+}
+"""Aids for every listener, and what is changed in the training of each."""
+
 ABLATIONS: dict[str, dict] = {
     "no-roughness": {"weights": {"roughness": 0.0}},
     "no-flutter": {"weights": {"flutter": 0.0}},
@@ -128,13 +136,7 @@ def _model(config: Config, seed: int, out: Path, cohort: Cohort, name: str) -> N
 
 def _aids(config: Config, seed: int, out: Path, cohort: Cohort) -> None:
     """The aids for everyone, then those of single listeners, then judgements."""
-    everyone = {
-        "masks": {},
-        "masks_audiogram": {"told": "audiogram"},
-        "waveform": {"network": "waveform"},
-        "masks_auditory": {"told": "audiogram", "through": "auditory"},
-    }
-    jobs = [_training(config, seed, out, name, changes) for name, changes in everyone.items()]
+    jobs = [_training(config, seed, out, name, changes) for name, changes in EVERYONE.items()]
     side_by_side("aids", jobs, config.jobs, out)
     listeners, own = cohort.animals("unseen"), []
     for animal in listeners:
@@ -142,6 +144,7 @@ def _aids(config: Config, seed: int, out: Path, cohort: Cohort) -> None:
             "only": str(out / "fits" / "model" / f"{animal}.json"),
             "begin_from": str(out / "aids" / "masks" / "aid.safetensors"),
             "steps": config.own_steps,
+            "noise_reduction": False,
         }
         for kind, through in (("own", "model"), ("ceiling", "animal")):
             own.append(
@@ -150,7 +153,7 @@ def _aids(config: Config, seed: int, out: Path, cohort: Cohort) -> None:
     side_by_side("aids of single listeners", own, config.jobs, out)
     judgements = []
     for animal in listeners:
-        paths = {name: _aid(out, name) for name in everyone}
+        paths = {name: _aid(out, name) for name in EVERYONE}
         paths |= {kind: _aid(out, f"{kind}-{animal}") for kind in ("own", "ceiling")}
         judgements.append(_judgement(config, seed, out, animal, paths, "judged", whole=True))
     streams = {name: _aid(out, name) for name in ("masks", "waveform")}
@@ -208,6 +211,7 @@ def _judgement(
         model=_checkpoint(out / "model"),
         fit=str(out / "fits" / "model" / f"{animal}.json"),
         aids=aids,
+        for_all=[name for name in aids if name in EVERYONE],
         out=str(out / folder / f"{animal}.json"),
         whole=whole,
         levels_db_spl=tuple(config.levels_db_spl),

@@ -19,7 +19,7 @@ from compensation.streaming import Stream
 from compensation.waveform import Waveform
 from evaluation.artefacts import artefacts
 from evaluation.intelligibility import estoi, haspi
-from evaluation.neural import discrepancies
+from evaluation.neural import discrepancy
 from evaluation.quality import hasqi, pesq, si_sdr
 from evaluation.table import Score
 from icsim.audiogram import Audiogram
@@ -57,6 +57,8 @@ class Judgement:
     """Of this listener, by `recipes.fit_theta`."""
     aids: dict[str, str]
     """Checkpoints by name of the device."""
+    for_all: list[str]
+    """Those of them that are for every listener, and reduce noise."""
     out: str
     """Where to, as JSON; sounds go beside it."""
     whole: bool
@@ -106,22 +108,19 @@ def judge(job: Judgement) -> None:
     found: dict = {"animal": name, "hearing": cohort.truth(name)["hearing"], "restoration": {}}
     gauge = Gauge()
     gains_of: dict[str, list[Tensor]] = {device: [] for device in devices}
+    pairs = {
+        "truth": (animal.expected_counts, healthy_twin.expected_counts),
+        "model": (impaired, normal),
+    }
     for condition, sound in conditions.items():
-        measured, levels = {}, gauge(sound)
-        for device, process in devices.items():
-            with torch.no_grad():
-                after = process(sound, 0.0, 1.0)
-                gains = gauge(after) - levels
-            gains_of[device].append(gains)
-            pairs = {
-                "truth": (animal.expected_counts, healthy_twin.expected_counts),
-                "model": (impaired, normal),
-            }
-            measured[device] = {
-                **{key: _sums(*pair, sound, after) for key, pair in pairs.items()},
-                "gain_db": _by_level(gains, levels),
-            }
-        found["restoration"][condition] = measured
+        levels = gauge(sound)
+        with torch.no_grad():
+            processed = {name: process(sound, 0.0, 1.0) for name, process in devices.items()}
+            gains = {name: gauge(after) - levels for name, after in processed.items()}
+        found["restoration"][condition] = restored(pairs, processed, sound)
+        for device, added in gains.items():
+            gains_of[device].append(added)
+            found["restoration"][condition][device]["gain_db"] = _by_level(added, levels)
     # Of the conditions in quiet, which come first and are of one length.
     quiet_levels = torch.cat([gauge(sound) for sound in list(conditions.values())[:-1]])
     found["guards"] = {
@@ -129,7 +128,7 @@ def judge(job: Judgement) -> None:
     }
     if job.whole:
         found["scores"] = scores(devices, speech, noisy, ear)
-        found["noise_reduction"] = noise_reduction(devices, job.aids, speech, noisy)
+        found["noise_reduction"] = noise_reduction(devices, job.for_all, speech, noisy)
         found["artefacts"] = {}
         for device in job.aids:
             process = devices[device]
@@ -184,7 +183,8 @@ def aids(paths: dict[str, str], theta: Tensor, ear: Audiogram) -> dict[str, Devi
     def device(path: str) -> Device:
         aid, facts = load_network(path, Masks, Waveform)
         told = theta if facts["listener"] == "theta" else from_audiogram(ear)
-        return lambda sound, a, b: aid.process(sound, told.expand(len(sound), -1), a, b)
+        most = float(facts["noise_reduction"])
+        return lambda sound, a, b: aid.process(sound, told.expand(len(sound), -1), most * a, b)
 
     return {name: device(path) for name, path in paths.items()}
 
@@ -234,6 +234,30 @@ def noises(shape: torch.Size, seed: int) -> Tensor:
     return torch.stack([speech_shaped_noise(shape[1], draw) for _ in range(shape[0])])
 
 
+@torch.no_grad()
+def restored(
+    pairs: dict[str, tuple[Midbrain, Midbrain]], processed: dict[str, Tensor], sound: Tensor
+) -> dict[str, dict]:
+    """Discrepancies with each device and without, summed over sounds.
+
+    Args:
+        pairs: An impaired and a normal midbrain, by name.
+        processed: What each device makes of the sound, `(B, T)`.
+        sound: What the normal midbrain hears, `(B, T)`.
+
+    Returns:
+        By device and pair.
+    """
+    found: dict[str, dict] = {device: {} for device in processed}
+    for name, (impaired, normal) in pairs.items():
+        target = normal(sound)
+        unaided = discrepancy(impaired(sound), target).sum().item()
+        for device, after in processed.items():
+            aided = discrepancy(impaired(after), target).sum().item()
+            found[device][name] = [aided, unaided]
+    return found
+
+
 def guards(gains: Tensor, levels: Tensor) -> dict[str, float]:
     """The terms that guard, as they are after training, of gains and levels `(B, bands, L)`."""
     return {
@@ -262,7 +286,7 @@ def scores(
 
 
 def noise_reduction(
-    devices: dict[str, Device], names: dict[str, str], speech: Tensor, noisy: Tensor
+    devices: dict[str, Device], names: list[str], speech: Tensor, noisy: Tensor
 ) -> dict[str, dict[str, dict[str, float | None]]]:
     """What turning up the noise mask does, without compensation: scores by device and exponent."""
     metrics = {"estoi": estoi, "pesq": pesq, "si_sdr_db": si_sdr}
@@ -283,12 +307,6 @@ def _linear(impaired: Midbrain, normal: Midbrain, sound: Tensor) -> Device:
         target = normal(sound)
     gains_db = best_linear_gain(impaired, target, sound)
     return lambda sound, a, b: apply(sound, gains_db)
-
-
-def _sums(impaired: Midbrain, normal: Midbrain, before: Tensor, after: Tensor) -> list[float]:
-    """Discrepancies with and without the aid, over all sounds."""
-    aided, unaided = discrepancies(impaired, normal, before, after)
-    return [aided.sum().item(), unaided.sum().item()]
 
 
 def _by_level(gains_db: Tensor, levels_db: Tensor) -> list[float]:

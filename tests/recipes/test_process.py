@@ -105,6 +105,15 @@ def test_an_audiogram_is_for_aids_that_take_one(config, tmp_path):
     assert np.abs(soundfile.read(out / "first.wav")[0]).max() > 0.01
 
 
+def test_an_aid_that_reduces_no_noise_is_not_asked_to(config, tmp_path):
+    aid = str(tmp_path / "other.safetensors")
+    save_aid(aid, 3, listener="theta", model="feed", noise_reduction=False)
+    with pytest.raises(ValueError, match="trained for compensation alone: add --noise_reduction 0"):
+        process.process(dataclasses.replace(config, aid=aid))
+    out = process.process(dataclasses.replace(config, aid=aid, noise_reduction=0))
+    assert np.abs(soundfile.read(out / "first.wav")[0]).max() > 0.01
+
+
 def test_nothing_is_louder_than_the_maximum(config, tmp_path):
     noise = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
     soundfile.write(tmp_path / "in" / "loud.wav", noise, 48000, "FLOAT")
