@@ -126,14 +126,13 @@ def pooled_interval(
 
 
 def pooled_difference(
-    first: Tensor, second: Tensor, unaided: Tensor, confidence: float = 0.95, seed: int = 0
+    first: Tensor, second: Tensor, confidence: float = 0.95, seed: int = 0
 ) -> tuple[float, tuple[float, float]]:
     """How much more the second of two devices restores, pooled over the same sounds.
 
     Args:
-        first: D with the first device, one a sound, `(S,)`.
-        second: D with the second, `(S,)`.
-        unaided: D without any, `(S,)`.
+        first: D with the first device and without it, one a sound, `(S, 2)`.
+        second: The same of the second device; without it the sounds may have been cut otherwise.
         confidence: Coverage of the interval.
         seed: Of its draws.
 
@@ -143,9 +142,9 @@ def pooled_difference(
 
     def difference(drawn: Tensor) -> Tensor:
         total = drawn.sum(1)
-        return (total[:, 0] - total[:, 1]) / total[:, 2]
+        return total[:, 0] / total[:, 1] - total[:, 2] / total[:, 3]
 
-    samples = torch.stack((first, second, unaided), 1).double()
+    samples = torch.cat((first, second), 1).double()
     between = difference(samples[None]).item()
     return between, bootstrap(samples, difference, confidence, seed=seed)
 

@@ -367,7 +367,8 @@ def test_the_difference_of_two_devices_is_pooled_over_the_same_sounds():
     generator = torch.Generator().manual_seed(0)
     unaided = 1 + 9 * torch.rand(30, generator=generator)
     first, second = 0.8 * unaided, (0.5 + 0.1 * torch.rand(30, generator=generator)) * unaided
-    between, (low, high) = pooled_difference(first, second, unaided)
+    pairs = (torch.stack([aided, unaided], 1) for aided in (first, second))
+    between, (low, high) = pooled_difference(*pairs)
     expected = pooled_restoration(second, unaided) - pooled_restoration(first, unaided)
     assert between == pytest.approx(expected)
     assert 0.2 < low < between < high < 0.3

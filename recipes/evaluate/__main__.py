@@ -1,0 +1,60 @@
+"""`python -m recipes.evaluate --clean FOLDER --processed FOLDER`."""
+
+import json
+import sys
+
+from evaluation.table import markdown
+from recipes.evaluate import Config
+from recipes.evaluate.work import evaluate
+from recipes.state import run
+
+MOST_LINES = 20
+"""Of failures on the terminal; the report has them all."""
+
+
+def gathered(arguments: list[str]) -> list[str]:
+    """An option `--processed` that is there more than once, as one list.
+
+    >>> gathered(["--processed", "A", "--clean", "C", "--processed=B"])
+    ['--clean', 'C', '--processed', '["A", "B"]']
+    """
+    folders, others, waiting = [], [], False
+    for argument in arguments:
+        if waiting:
+            folders.append(argument)
+        elif argument.startswith("--processed="):
+            folders.append(argument.removeprefix("--processed="))
+        elif argument != "--processed":
+            others.append(argument)
+        waiting = argument == "--processed" and not waiting
+    if len(folders) < 2:
+        return arguments
+    return [*others, "--processed", json.dumps(folders)]
+
+
+def main() -> int:
+    """The exit code: 0 if all is scored, 1 if anything is missing, 2 for bad arguments."""
+    sys.argv[1:] = gathered(sys.argv[1:])
+    try:
+        found = run(evaluate, Config)
+    except SystemExit as stop:
+        if not isinstance(stop.code, str):
+            raise
+        print(stop.code, file=sys.stderr)
+        return 2
+    print(markdown(found["summary"]))
+    print(found["report"])
+    for warning in found["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    failures = found["failures"]
+    if failures:
+        print(f"{len(failures)} of {found['files']} files lack a score:", file=sys.stderr)
+        for line in failures[:MOST_LINES]:
+            print(f"  {line}", file=sys.stderr)
+        if len(failures) > MOST_LINES:
+            print(f"  … and {len(failures) - MOST_LINES} more in the report", file=sys.stderr)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,566 @@
+"""Folders of anyone's sound become scores; what has none is named, and nothing is done twice."""
+
+import csv
+import dataclasses
+import json
+import multiprocessing
+import os
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from evaluation.quality import si_sdr
+from icsim import store
+from icsim.audiogram import Audiogram
+from icsim.conditional import BetaICNet, BetaICNetConfig
+from icsim.icnet import EncoderConfig
+from icsim.recording import Recording
+from icsim.sound import REFERENCE_PA, Sound
+from icsim.weights import fingerprint, save_network
+from recipes.evaluate import Config, __main__, drawing, report, scoring, work
+from recipes.evaluate.config import wanted_scores
+from recipes.evaluate.files import devices, matched, prepare
+from recipes.evaluate.midbrain import midbrains
+
+RATE = 16000
+QUICK = ["stoi", "si_sdr_db", "output_db_spl", "level_change_db"]
+
+
+def voice(seed: int, duration_s: float = 1.3, rate: int = RATE) -> np.ndarray:
+    """Syllables of a voice at 70 dB SPL, `(T,)`."""
+    draw = np.random.default_rng(seed)
+    time = np.arange(round(duration_s * rate)) / rate
+    phase = 2 * np.pi * (110 + 10 * seed) * time + 3 * np.sin(2 * np.pi * 1.3 * time)
+    sound = sum(np.sin(n * phase) / n for n in range(1, 25))
+    sound = sound + 0.3 * draw.standard_normal(len(time))
+    sound = sound * (0.1 + np.sin(2 * np.pi * 2.1 * time + seed) ** 2)
+    return (sound / np.sqrt(np.mean(sound**2)) * 10 ** (-30 / 20)).astype(np.float32)
+
+
+def noisy(sound: np.ndarray, seed: int, share: float = 0.5) -> np.ndarray:
+    made = np.random.default_rng(1000 + seed).standard_normal(len(sound))
+    return (sound + share * np.sqrt(np.mean(sound**2)) * made).astype(np.float32)
+
+
+def late(sound: np.ndarray, samples: int) -> np.ndarray:
+    return np.concatenate([np.zeros(samples, np.float32), sound])[: len(sound)]
+
+
+def save(folder: Path, name: str, sound: np.ndarray, rate: int = RATE) -> None:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, sound, rate, "FLOAT" if path.suffix == ".wav" else "PCM_24")
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch) -> Config:
+    """Three files of one device, which is 5 ms late and makes all twice as large; no figures."""
+    monkeypatch.setattr(report, "_distributions", lambda *_: "data:,")
+    for seed, name in enumerate(("a.wav", "b.wav", "deeper/c.wav")):
+        sound = voice(seed)
+        save(tmp_path / "clean", name, sound)
+        save(tmp_path / "noisy", name, noisy(sound, seed))
+        save(tmp_path / "aid", name, 2 * late(noisy(sound, seed, 0.2), 80))
+    paths = {name: str(tmp_path / name) for name in ("clean", "noisy", "out")}
+    return Config(processed=str(tmp_path / "aid"), scores=QUICK, examples=0, workers=1, **paths)
+
+
+def rows(config: Config) -> dict[tuple[str, str], dict]:
+    with (Path(config.out) / "scores.csv").open(newline="", encoding="utf-8") as file:
+        return {(row["device"], row["file"]): row for row in csv.DictReader(file)}
+
+
+# --- what is scored -----------------------------------------------------------------------------
+
+
+def test_every_file_is_scored_in_time_at_its_level(config):
+    found = work.evaluate(config)
+    assert (found["files"], found["failures"], found["warnings"]) == (3, [], [])
+    table = rows(config)
+    assert list(table) == [("aid", "a"), ("aid", "b"), ("aid", "deeper/c")]
+    for row in table.values():
+        assert float(row["delay_ms"]) == 5.0
+        # RMS 1 is 100 dB SPL: the voice has 70, the device adds 6 and a little noise.
+        assert float(row["clean_db_spl"]) == pytest.approx(70, abs=0.1)
+        assert float(row["output_db_spl"]) == pytest.approx(76.2, abs=0.2)
+        # Against what went in, with its noise.
+        assert float(row["level_change_db"]) == pytest.approx(5.2, abs=0.2)
+        assert float(row["si_sdr_db"]) == pytest.approx(14, abs=0.5)
+        assert float(row["stoi"]) > 0.9
+    stored = json.loads((Path(config.out) / "scores.json").read_text(encoding="utf-8"))
+    assert stored["summary"] == found["summary"]
+    assert [row["file"] for row in stored["rows"]] == ["a", "b", "deeper/c"]
+
+
+def test_levels_follow_the_full_scale_or_the_level_asked_for(config, tmp_path):
+    quiet = dataclasses.replace(config, full_scale_db_spl=60.0, out=str(tmp_path / "quiet"))
+    found = work.evaluate(quiet)
+    assert float(rows(quiet)["aid", "a"]["output_db_spl"]) == pytest.approx(36.2, abs=0.2)
+    assert "30 dB SPL, no level of speech" in found["warnings"][0]
+    set_to = dataclasses.replace(quiet, clean_db_spl=65.0, out=str(tmp_path / "set"))
+    assert work.evaluate(set_to)["warnings"] == []
+    row = rows(set_to)["aid", "a"]
+    assert float(row["output_db_spl"]) == pytest.approx(71.2, abs=0.2)
+    assert float(row["level_change_db"]) == pytest.approx(5.2, abs=0.2)
+
+
+def test_without_a_noisy_folder_levels_are_compared_with_the_clean_one(config, tmp_path):
+    alone = dataclasses.replace(config, noisy=None)
+    work.evaluate(alone)
+    assert float(rows(alone)["aid", "b"]["level_change_db"]) == pytest.approx(6.2, abs=0.2)
+
+
+def test_hearing_aid_scores_are_those_of_pyclarity(tmp_path):
+    pytest.importorskip("clarity.evaluator.haspi")
+    from clarity.evaluator.haspi import haspi_v2
+    from clarity.evaluator.hasqi import hasqi_v2
+    from clarity.utils.audiogram import Audiogram as ClarityAudiogram
+
+    clean = voice(1, 1.1, 24000)
+    aided = (3 * noisy(clean, 1, 0.3)).astype(np.float32)
+    save(tmp_path / "clean", "a.wav", clean, 24000)
+    save(tmp_path / "aid", "a.wav", aided, 24000)
+    Audiogram((250, 500, 1000, 2000, 4000, 6000), (10, 20, 30, 40, 50, 60)).write(
+        tmp_path / "ear.csv"
+    )
+    config = Config(
+        str(tmp_path / "clean"),
+        str(tmp_path / "aid"),
+        audiogram=str(tmp_path / "ear.csv"),
+        scores=["haspi", "hasqi"],
+        out=str(tmp_path / "out"),
+        full_scale_db_spl=94.0,
+        workers=1,
+    )
+    work.evaluate(config)
+    ear = ClarityAudiogram(
+        np.array([10.0, 20, 30, 40, 50, 60]), np.array([250, 500, 1000, 2000, 4000, 6000])
+    )
+    row = rows(config)["aid", "a"]
+    for name, metric in (("haspi", haspi_v2), ("hasqi", hasqi_v2)):
+        np.random.seed(0)  # noqa: NPY002
+        direct = metric(
+            clean.astype(float), 24000, aided.astype(float), 24000, audiogram=ear, level1=94.0
+        )[0]
+        assert float(row[name]) == pytest.approx(direct, abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def listener(tmp_path_factory) -> dict[str, str]:
+    """A tiny untrained model with its cohort, and θ of someone."""
+    folder = tmp_path_factory.mktemp("listener")
+    generator = torch.Generator().manual_seed(0)
+    heard = Sound("s", "speech", "x", "train", 0.02 * torch.randn(6400, generator=generator))
+    cohort = store.create(folder / "cohort", [heard], {})
+    counts = [np.zeros((200, 4), np.uint8)]
+    for name, status in (("h1", "NH"), ("i1", "HI"), ("h2", "NH")):
+        cohort.add_animal(name, Recording(status, "seen", None, None, 4, [(0, 0.0)], counts))
+    torch.manual_seed(1)
+    encoder = EncoderConfig(filters=4, kernels=6, size=8, bottleneck=5, input_scale=20.0)
+    model = BetaICNet(BetaICNetConfig(3, 4, 2, encoder, fusion_size=4))
+    facts = {"cohort": str(cohort.path), "animals": ["h1", "i1", "h2"]}
+    save_network(folder / "model.safetensors", model, **facts)
+    fit = {"animal": "x", "theta": [0.9, 0.1]}
+    fit["model"] = fingerprint(folder / "model.safetensors")
+    (folder / "fit.json").write_text(json.dumps(fit))
+    paths = {"model": "model.safetensors", "theta": "fit.json", "cohort": "cohort"}
+    return {name: str(folder / path) for name, path in paths.items()}
+
+
+def test_restoration_is_none_for_what_went_in_and_pooled_over_files(config, listener):
+    config = dataclasses.replace(
+        config,
+        processed=[config.noisy, config.processed],
+        theta=listener["theta"],
+        model=listener["model"],
+        scores=["restoration"],
+    )
+    found = work.evaluate(config)
+    table = rows(config)
+    assert all(float(row["restoration"]) == 0 for (d, _), row in table.items() if d == "noisy")
+    aided = [row for (device, _), row in table.items() if device == "aid"]
+    sums = [
+        sum(float(row[f"discrepancy_{which}"]) for row in aided) for which in ("aided", "unaided")
+    ]
+    means = {row["device"]: row["mean"] for row in found["summary"]}
+    assert means["aid"] == pytest.approx(1 - sums[0] / sums[1], rel=1e-4)
+    assert found["differences"][0]["difference"] == pytest.approx(means["aid"], rel=1e-4)
+
+
+def test_long_sounds_are_heard_piece_by_piece_as_in_one(listener, monkeypatch):
+    sound = 0.02 * torch.randn(1, 9600, generator=torch.Generator().manual_seed(0))
+    impaired, normal = midbrains(listener["model"], listener["theta"], None)
+    whole = impaired(sound), normal(sound)
+    monkeypatch.setattr("recipes.evaluate.midbrain.CHUNK_BINS", 64)
+    for one, pieces in zip(whole, (impaired(sound), normal(sound)), strict=True):
+        assert one.shape == (1, 4, 300)
+        torch.testing.assert_close(one, pieces)
+    assert not torch.allclose(*whole)
+
+
+# --- what cannot be scored ----------------------------------------------------------------------
+
+
+def test_bad_files_are_named_with_their_reasons_and_the_exit_code_says_so(
+    config, tmp_path, monkeypatch, capsys
+):
+    clean, aid = tmp_path / "clean", tmp_path / "aid"
+    names = ("truncated", "silent", "rate", "stereo", "short", "lonely")
+    for seed, name in enumerate(names, 3):
+        sound = voice(seed, 0.3 if name == "short" else 1.3)
+        save(clean, f"{name}.wav", sound)
+        save(tmp_path / "noisy", f"{name}.wav", sound)
+        if name == "truncated":
+            sound = sound[: RATE // 2]
+        if name == "silent":
+            sound = 0 * sound
+        if name == "stereo":
+            sound = np.stack([sound, sound], 1)
+        if name == "rate":
+            save(aid, "rate.flac", voice(seed, 1.3, 8000), 8000)
+        elif name != "lonely":
+            save(aid, f"{name}.wav", sound)
+    save(aid, "stranger.wav", voice(20))
+    save(tmp_path / "aid", "broken.flac", voice(21))
+    save(clean, "broken.wav", voice(21))
+    whole = (aid / "broken.flac").read_bytes()
+    (aid / "broken.flac").write_bytes(whole[: len(whole) // 2])
+    arguments = [f"--{f.name}={getattr(config, f.name)}" for f in dataclasses.fields(config)]
+    arguments = [one for one in arguments if not one.endswith("=None")]
+    monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
+    assert __main__.main() == 1
+    expected = {
+        "truncated": "processed: ends 0.80 s before clean; is it truncated?",
+        "silent": "not scored: processed: is silent",
+        "stereo": "processed: has 2 channels; choose one with --channel 0",
+        "short": "stoi: RuntimeWarning: Not enough STFT frames",
+        "lonely": "not scored: no processed file of this name",
+        "stranger": "not scored: no clean file of this name",
+        "broken": "processed: ",
+    }
+    table = rows(config)
+    assert len(table) == 11
+    for name, reason in expected.items():
+        assert reason in table["aid", name]["missing"], name
+    # Nothing is wrong with another rate, but it is said.
+    assert table["aid", "rate"]["missing"] == ""
+    assert table["aid", "rate"]["notes"] == "processed: resampled from 8000 to 16000 Hz"
+    # What can be scored of the short one is.
+    assert float(table["aid", "short"]["si_sdr_db"]) == 100
+    errors = capsys.readouterr().err
+    assert "7 of 11 files lack a score" in errors
+    for name in expected:
+        assert f"aid: {name}: " in errors
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    for reason in (*list(expected.values())[:6], "resampled from 8000"):
+        assert reason in page
+
+
+def test_all_is_well_is_zero_and_a_wrong_argument_is_two(config, tmp_path, monkeypatch, capsys):
+    start = ["evaluate", f"--clean={config.clean}", f"--out={config.out}", "--workers=1"]
+    start += ["--scores=[si_sdr_db]", "--examples=0"]
+    for processed, code in ((config.processed, 0), (config.noisy, 2)):  # another run's folder
+        monkeypatch.setattr(sys, "argv", [*start, "--processed", processed])
+        assert __main__.main() == code
+    assert "other processed" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", [*start, "--processed", config.processed, "--nonsense=1"])
+    with pytest.raises(SystemExit) as stop:
+        __main__.main()
+    assert stop.value.code == 2
+
+
+def test_what_is_odd_is_noted(config, tmp_path):
+    sound = voice(0)
+    clipped = np.clip(noisy(sound, 0, 0.2), -0.05, 0.05)
+    save(tmp_path / "aid", "a.wav", np.concatenate([clipped, np.zeros(4000, np.float32)]))
+    save(tmp_path / "aid", "b.wav", noisy(0 * voice(1), 1) + noisy(voice(9), 3, 100))
+    (tmp_path / "noisy" / "deeper" / "c.wav").unlink()
+    found = work.evaluate(config)
+    table = rows(config)
+    assert re.search(r"flat at its peak \d+ times, clipped", table["aid", "a"]["notes"])
+    assert "0.25 s longer than clean, cut" in table["aid", "a"]["notes"]
+    assert table["aid", "b"]["delay_ms"] == ""
+    assert "delay taken as 0: no shift" in table["aid", "b"]["notes"]
+    assert table["aid", "b"]["missing"] == ""
+    assert table["aid", "deeper/c"]["missing"] == "level_change_db: no noisy file of this name"
+    assert float(table["aid", "deeper/c"]["si_sdr_db"]) > 10
+    assert "1 of 3 files have no clear delay" in found["warnings"][0]
+
+
+def test_a_delay_beyond_the_maximum_is_refused_and_its_length_said(config, tmp_path):
+    sound = voice(0, 3.0)
+    save(tmp_path / "clean", "a.wav", sound)
+    save(tmp_path / "noisy", "a.wav", sound)
+    save(tmp_path / "aid", "a.wav", late(sound, 9600))
+    work.evaluate(config)
+    assert "+0.600 s late, beyond --max_delay_s 0.5" in rows(config)["aid", "a"]["missing"]
+    more = dataclasses.replace(config, max_delay_s=1.0, out=str(tmp_path / "more"))
+    work.evaluate(more)
+    row = rows(more)["aid", "a"]
+    assert (float(row["delay_ms"]), float(row["si_sdr_db"])) == (600, 100)
+
+
+def test_a_channel_can_be_chosen(config, tmp_path):
+    sound = voice(0)
+    save(tmp_path / "aid", "a.wav", np.stack([noisy(sound, 5, 3.0), sound], 1))
+    for channel, least, most in ((0, -20, 0), (1, 100, 100)):
+        chosen = dataclasses.replace(config, channel=channel, out=str(tmp_path / str(channel)))
+        work.evaluate(chosen)
+        assert least <= float(rows(chosen)["aid", "a"]["si_sdr_db"]) <= most
+    beyond = dataclasses.replace(config, channel=2, out=str(tmp_path / "2"))
+    work.evaluate(beyond)
+    assert "has 2 channels, so none is --channel 2" in rows(beyond)["aid", "a"]["missing"]
+
+
+def test_files_in_other_units_are_refused(config, tmp_path):
+    save(tmp_path / "aid", "a.wav", 32768 * voice(0))
+    work.evaluate(config)
+    assert "dB SPL at --full_scale_db_spl 100; correct one" in rows(config)["aid", "a"]["missing"]
+
+
+# --- resuming -----------------------------------------------------------------------------------
+
+
+def counted(monkeypatch) -> list[str]:
+    made: list[str] = []
+
+    def row(config, pair):
+        made.append(pair.name)
+        return scoring.row(config, pair)
+
+    monkeypatch.setattr(
+        work, "side_by_side", lambda config, pairs: scoring.side_by_side(config, pairs, row)
+    )
+    return made
+
+
+def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(config, tmp_path, monkeypatch):
+    work.evaluate(config)
+    out = tmp_path / "out"
+    names = ("scores.csv", "scores.json", "report.html")
+    unbroken = {name: (out / name).read_bytes() for name in names}
+    lines = (out / "rows.jsonl").read_bytes().splitlines(keepends=True)
+    # The second row was being written when the power failed.
+    (out / "rows.jsonl").write_bytes(lines[0] + lines[1][:40])
+    for name in names:
+        (out / name).unlink()
+    made = counted(monkeypatch)
+    work.evaluate(config)
+    assert made == ["b", "deeper/c"]
+    assert {name: (out / name).read_bytes() for name in names} == unbroken
+    work.evaluate(dataclasses.replace(config, workers=2, examples=0))
+    assert made == ["b", "deeper/c"]
+
+
+def test_finished_rows_survive_an_interruption(config, tmp_path, monkeypatch):
+    def interrupted(config, pairs):
+        yield scoring.row(config, pairs[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(work, "side_by_side", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        work.evaluate(config)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "config.json",
+        "rows.jsonl",
+    ]
+    made = counted(monkeypatch)
+    work.evaluate(config)
+    assert made == ["b", "deeper/c"]
+
+
+def test_what_has_changed_is_scored_again(config, tmp_path, monkeypatch):
+    made = counted(monkeypatch)
+    work.evaluate(config)
+    path = tmp_path / "aid" / "b.wav"
+    later = path.stat().st_mtime + 5
+    os.utime(path, (later, later))
+    (tmp_path / "clean" / "a.wav").unlink()
+    made.clear()
+    work.evaluate(config)
+    assert made == ["a", "b"]
+    made.clear()
+    (tmp_path / "aid" / "a.wav").unlink()
+    assert work.evaluate(config)["files"] == 2
+    assert made == []
+
+
+def test_what_lacked_a_package_is_tried_again(config, monkeypatch):
+    pytest.importorskip("pystoi")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pystoi", None)
+        work.evaluate(config)
+    assert "pystoi" in rows(config)["aid", "a"]["missing"]
+    work.evaluate(config)
+    assert rows(config)["aid", "a"]["missing"] == ""
+
+
+def test_other_settings_are_not_mixed_into_one_folder(config):
+    work.evaluate(config)
+    with pytest.raises(ValueError, match="other full_scale_db_spl"):
+        work.evaluate(dataclasses.replace(config, full_scale_db_spl=90.0))
+
+
+def crashes(config, pair):
+    """A metric written in C that dies on one file."""
+    if pair.name == "b":
+        os._exit(11)
+    return {"file": pair.name, "reasons": {}}
+
+
+def test_a_file_that_kills_its_process_costs_that_file_alone(config, monkeypatch):
+    # Forked, not spawned: nothing is imported again, and no thread is needed.
+    monkeypatch.setattr(scoring, "get_context", lambda _: multiprocessing.get_context("fork"))
+    both = dataclasses.replace(config, workers=2)
+    found = {row["file"]: row for row in scoring.side_by_side(both, matched(both), crashes)}
+    assert sorted(found) == ["a", "b", "deeper/c"]
+    assert set(found["b"]["reasons"].values()) == {scoring.CRASHED}
+    assert found["a"]["reasons"] == found["deeper/c"]["reasons"] == {}
+
+
+# --- several devices ----------------------------------------------------------------------------
+
+
+def test_devices_are_compared_file_by_file(config):
+    several = dataclasses.replace(config, processed=[config.noisy, config.processed])
+    found = work.evaluate(several)
+    differences = {row["score"]: row for row in found["differences"]}
+    assert {(row["first"], row["second"]) for row in found["differences"]} == {("noisy", "aid")}
+    assert differences["si_sdr_db"]["difference"] == pytest.approx(8, abs=0.5)
+    assert differences["si_sdr_db"]["low"] > 7
+    assert differences["si_sdr_db"]["verdict"] == "better"
+    assert differences["level_change_db"]["verdict"] == "higher"
+    page = (Path(config.out) / "report.html").read_text(encoding="utf-8")
+    assert "<h2>Differences</h2>" in page
+
+
+def test_folders_are_called_by_what_tells_them_apart():
+    assert devices(["a/out"]) == {"out": "a/out"}
+    assert list(devices(["x/a/out", "x/b/out", "x/c"])) == ["a/out", "b/out", "x/c"]
+    with pytest.raises(ValueError, match="twice"):
+        devices(["a", "a/../a"])
+
+
+@pytest.mark.parametrize(
+    ("given", "processed"),
+    [
+        (["--processed", "A"], "A"),
+        (["--processed", "[A, B]"], ["A", "B"]),
+        (["--processed", "A", "--processed=B", "--workers", "1"], ["A", "B"]),
+    ],
+)
+def test_processed_folders_are_given_alone_as_a_list_or_one_by_one(given, processed):
+    from recipes.state import parse
+
+    found = parse(Config, __main__.gathered(["--clean", "C", *given]))
+    assert (found.clean, found.processed) == ("C", processed)
+
+
+# --- the report and the library -----------------------------------------------------------------
+
+
+def test_the_report_needs_nothing_from_anywhere(config, tmp_path):
+    """Markup in the name of a file is no markup of the page."""
+    save(tmp_path / "clean", "<b>&x.wav", voice(7))
+    save(tmp_path / "aid", "<b>&x.wav", voice(7))
+    save(tmp_path / "noisy", "<b>&x.wav", voice(7))
+    work.evaluate(dataclasses.replace(config, examples=2))
+    page = (Path(config.out) / "report.html").read_text(encoding="utf-8")
+    sources = re.findall(r"""(?:src|href|srcset|action)\s*=\s*["']?([^"'\s>]+)""", page)
+    assert sources
+    assert all(one.startswith(("data:", "#")) for one in sources)
+    for outside in ("http:", "https:", "@import", "url(", "fetch(", "import("):
+        assert outside not in page
+    assert page.count("<audio") == 6
+    assert "&lt;b&gt;&amp;x" in page
+    assert "<b>&x" not in page
+
+
+def test_figures_hold_every_device(config):
+    figure = drawing.distributions({"one": [0.1, 0.4, 0.5], "a device of long name": []}, "STOI")
+    axis = figure.axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["one", "…vice of long name"]
+    assert [text.get_text() for text in axis.texts] == ["missing"]
+    assert len(axis.collections[0].get_offsets()) == 3
+    sounds = {"clean": torch.from_numpy(voice(0)), "short": torch.ones(50)}
+    assert len(drawing.spectrograms(sounds, RATE).axes) == 2
+
+
+def test_what_is_prepared_is_what_the_library_scores(config):
+    work.evaluate(config)
+    sounds = prepare(matched(config)[0], config)
+    clean = soundfile.read(Path(config.clean) / "a.wav", dtype="float32")[0]
+    assert len(sounds.clean) == len(sounds.processed) == len(sounds.noisy) == len(clean) - 80
+    pressure = torch.from_numpy(clean[:-80]) * REFERENCE_PA * 10**5
+    torch.testing.assert_close(sounds.clean, pressure)
+    score = si_sdr(sounds.clean[None], sounds.processed[None], sounds.rate_hz)
+    assert float(rows(config)["aid", "a"]["si_sdr_db"]) == pytest.approx(score.values.item(), 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"theta": "fit.json"}, "--theta and --model together"),
+        ({"model": "m.safetensors"}, "--theta and --model together"),
+        ({"scores": ["loudness"]}, "loudness: no such score; there are stoi"),
+        ({"scores": ["haspi"]}, "haspi needs a listener: give --audiogram"),
+        ({"scores": ["restoration"]}, "give --theta and --model"),
+        ({"scores": []}, "no score is asked for"),
+        ({"audiogram": "N9"}, "N9: no standard audiogram"),
+        ({"audiogram": "nowhere.csv"}, "nowhere.csv: no audiogram"),
+        ({"clean": "nowhere"}, "nowhere: no such folder"),
+        ({"noisy": "nowhere"}, "nowhere: no such folder"),
+        ({"processed": []}, "no folder of processed sounds"),
+        ({"processed": ["aid", "aid"]}, "twice"),
+        ({"workers": 0}, "workers must be at least 1"),
+        ({"channel": -1}, "channel must be at least 0"),
+        ({"max_delay_s": float("nan")}, "max_delay_s must be"),
+        ({"full_scale_db_spl": float("inf")}, "full_scale_db_spl must be finite"),
+    ],
+)
+def test_impossible_settings_are_refused_before_anything_is_made(
+    config, tmp_path, monkeypatch, changes, message
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        work.evaluate(dataclasses.replace(config, **changes))
+    assert not (tmp_path / "out").exists()
+
+
+def test_folders_that_do_not_go_together_are_refused(config, tmp_path):
+    save(tmp_path / "other", "z.wav", voice(0))
+    with pytest.raises(ValueError, match=r"no file is called as one in .*\(z, but a\)"):
+        work.evaluate(dataclasses.replace(config, processed=str(tmp_path / "other")))
+    save(tmp_path / "aid", "a.flac", voice(0))
+    with pytest.raises(ValueError, match="have one name"):
+        work.evaluate(config)
+
+
+def test_a_listener_of_another_model_is_refused(config, listener, tmp_path):
+    for fit, message in (
+        ({"theta": [0.1, 0.2], "animal": "x", "model": "beef"}, "fitted to another model"),
+        ({"theta": [0.1], "animal": "x"}, "1 numbers, but .* takes 2"),
+        ({"theta": [0.1, 2.0], "animal": "x"}, "within 0 and 1"),
+    ):
+        (tmp_path / "fit.json").write_text(json.dumps(fit))
+        asked = dataclasses.replace(
+            config, scores=None, theta=str(tmp_path / "fit.json"), model=listener["model"]
+        )
+        with pytest.raises(ValueError, match=message):
+            work.evaluate(asked)
+        midbrains.cache_clear()
+    with pytest.raises(ValueError, match="give --cohort"):
+        work.evaluate(dataclasses.replace(asked, cohort=str(tmp_path / "nowhere")))
+
+
+def test_scores_follow_from_who_listens(config):
+    everything = dataclasses.replace(config, scores=None)
+    assert "haspi" not in wanted_scores(everything)
+    with_ear = dataclasses.replace(everything, audiogram="N3")
+    assert {"haspi", "hasqi"} < set(wanted_scores(with_ear))
+    assert "restoration" not in wanted_scores(with_ear)
