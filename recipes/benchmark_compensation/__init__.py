@@ -9,12 +9,11 @@ Run the same command again to go on: every network, fit and judgement that was f
 import dataclasses
 from pathlib import Path
 
-from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
-from recipes import align, fit_theta, make_cohort, train_compensation, train_ic
+from recipes import cohorts, fit_theta, train_compensation, train_ic
 from recipes.benchmark_compensation import report, tasks
-from recipes.jobs import Job, side_by_side, timed_stage
-from recipes.state import claim, parse, write_json
+from recipes.jobs import Job, side_by_side
+from recipes.state import claim, parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +81,7 @@ def benchmark(config: Config) -> dict:
     claim(out, config)
     for seed in config.seeds:
         folder = out / f"seed-{seed}"
-        cohort = _cohort(config, seed, folder)
+        cohort = cohorts.aligned(config.cohort, seed, folder, ("template",))
         _model(config, seed, folder, cohort, "model")
         _aids(config, seed, folder, cohort)
         report.write(out)
@@ -93,19 +92,6 @@ def benchmark(config: Config) -> dict:
         _ablations(config, seed, folder, cohort)
         report.write(out)
     return report.write(out)
-
-
-def _cohort(config: Config, seed: int, out: Path) -> Cohort:
-    """Simulate and align the animals of one seed."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "cohort" / "cohort.zarr"
-    with timed_stage(out, "cohort"):
-        wanted = parse(make_cohort.Config, ["--config", config.cohort])
-        make_cohort.make_cohort(dataclasses.replace(wanted, out=str(out / "cohort"), seed=seed))
-    if not (out / "alignment.json").is_file():
-        with timed_stage(out, "alignment"):
-            write_json(out / "alignment.json", align.align(align.Config(str(path), name=ALIGNMENT)))
-    return Cohort.open(path)
 
 
 def _model(config: Config, seed: int, out: Path, cohort: Cohort, name: str) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
-from recipes import align, make_cohort, train_ic
+from recipes import cohorts, train_ic
 from recipes.benchmark_ic import report, tasks
 from recipes.benchmark_ic.results import FITTED
-from recipes.jobs import Job, side_by_side, timed_stage
-from recipes.state import claim, parse, write_json
+from recipes.jobs import Job, side_by_side
+from recipes.state import claim, parse
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +67,9 @@ def benchmark(config: Config) -> dict:
     out = Path(config.out)
     claim(out, config)
     for seed in config.seeds:
-        cohort = _cohort(config, seed, out / f"seed-{seed}")
+        cohort = cohorts.aligned(
+            config.cohort, seed, out / f"seed-{seed}", ("template", "permutation")
+        )
         _train_and_judge(config, seed, out / f"seed-{seed}", cohort, *networks_of(config, cohort))
         report.write(out)
     for seed in config.ablation_seeds:
@@ -117,23 +119,6 @@ def ablations_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Ne
         *(Network(n, "beta", config.nine, changes=c) for n, c in changes.items()),
         Network("wide", "beta", config.nine, begin_from="icnet-multi-wide", changes=wide),
     ]
-
-
-def _cohort(config: Config, seed: int, out: Path) -> Cohort:
-    """Simulate and align the animals of one seed."""
-    out.mkdir(parents=True, exist_ok=True)
-    path = out / "cohort" / "cohort.zarr"
-    with timed_stage(out, "cohort"):
-        wanted = parse(make_cohort.Config, ["--config", config.cohort])
-        make_cohort.make_cohort(dataclasses.replace(wanted, out=str(out / "cohort"), seed=seed))
-    if not (out / "alignment.json").is_file():
-        with timed_stage(out, "alignment"):
-            aligned = {
-                method: align.align(align.Config(str(path), method=method, name=name))
-                for method, name in (("template", ALIGNMENT), ("permutation", "permutation"))
-            }
-            write_json(out / "alignment.json", aligned)
-    return Cohort.open(path)
 
 
 def _train_and_judge(

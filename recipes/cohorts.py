@@ -1,0 +1,38 @@
+"""Cohorts of the benchmarks: simulated and aligned, once for each seed."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+from icsim.recording import ALIGNMENT
+from icsim.store import Cohort
+from recipes import align, make_cohort
+from recipes.jobs import timed_stage
+from recipes.state import parse, write_json
+
+NAMES = {"template": ALIGNMENT, "permutation": "permutation"}
+"""What alignments are called, by method."""
+
+
+def aligned(configuration: str, seed: int, out: Path, methods: Sequence[str]) -> Cohort:
+    """Simulate the animals of one seed and align them, unless that was done.
+
+    Args:
+        configuration: File of `recipes.make_cohort`.
+        seed: Of the cohort.
+        out: Folder for `cohort` and `alignment.json`.
+        methods: Of `recipes.align`.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with timed_stage(out, "cohort"):
+        wanted = parse(make_cohort.Config, ["--config", configuration])
+        wanted = dataclasses.replace(wanted, out=str(out / "cohort"), seed=seed)
+        path = make_cohort.make_cohort(wanted)
+    if not (out / "alignment.json").is_file():
+        with timed_stage(out, "alignment"):
+            found = {
+                method: align.align(align.Config(path, method=method, name=NAMES[method]))
+                for method in methods
+            }
+            write_json(out / "alignment.json", found)
+    return Cohort.open(path)
