@@ -4,10 +4,11 @@ Off line, thousands of hops share each step of the recurrence over bands. A devi
 time, and then torch takes several times as long to dispatch these steps as to compute them.
 """
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from icsim.compiling import compiled
 
 Arrays = tuple[Tensor, ...]
 
@@ -51,7 +52,7 @@ def hop(x: Tensor, modulations: Tensor, hidden: Tensor, weights: Arrays) -> tupl
     return x, hidden
 
 
-fast = numba.njit(fastmath={"reassoc", "contract"}, error_model="numpy", cache=True)
+fast = compiled(fastmath={"reassoc", "contract"}, error_model="numpy")
 """Sums may be vectorised, and divisions: by zero they raise nothing."""
 
 

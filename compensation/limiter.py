@@ -1,8 +1,12 @@
 """The last thing before the ear: a causal limiter that nothing can pass."""
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 
+from icsim.compiling import compiled
 from icsim.sound import REFERENCE_PA, SAMPLE_RATE
 
 RELEASE_DB_PER_S = 100.0
@@ -45,19 +49,32 @@ def limit(
     if before is None:
         start = sound.new_zeros(sound.shape[:-1], dtype=torch.double)
         before = start, start + RETURN_S * SAMPLE_RATE
-    if sound.shape[-1] == 0:
-        return sound, before
-    attenuation_before, since_before = before
     # In double precision, so that hours of release are counted as exactly as milliseconds.
-    time = torch.arange(1, sound.shape[-1] + 1, device=sound.device, dtype=torch.double)
-    magnitude = sound.abs().double() / maximum
-    faulty = ~(magnitude < 10 ** (BROKEN_DB / 20))
-    fall = RELEASE_DB_PER_S / SAMPLE_RATE * time
-    wanted = 20 * magnitude.masked_fill(faulty, 0).clamp(min=1).log10()
-    highest = torch.maximum((wanted + fall).cummax(-1).values, attenuation_before.unsqueeze(-1))
-    attenuation = (highest - fall).clamp(min=0)
-    last = torch.where(faulty, time, -since_before.unsqueeze(-1)).cummax(-1).values
-    since = (time - last).clamp(max=RETURN_S * SAMPLE_RATE)
-    factor = since / (RETURN_S * SAMPLE_RATE) * 10 ** (-attenuation / 20)
-    heard = (sound.masked_fill(faulty, 0) * factor).clamp(-maximum, maximum).to(sound)
-    return heard, (attenuation[..., -1], since[..., -1])
+    attenuation, since = (part.reshape(-1).cpu().numpy().copy() for part in before)
+    rows = sound.detach().reshape(len(attenuation), -1).cpu().numpy()
+    heard = torch.from_numpy(_limited(rows, maximum, attenuation, since)).to(sound.device)
+    after = (torch.from_numpy(part).view(sound.shape[:-1]) for part in (attenuation, since))
+    return heard.view(sound.shape), tuple(part.to(sound.device) for part in after)
+
+
+@compiled(error_model="numpy")
+def _limited(
+    sound: np.ndarray, maximum: float, attenuation: np.ndarray, since: np.ndarray
+) -> np.ndarray:
+    """Rows `(R, T)` limited; the states `(R,)` are changed."""
+    heard = np.empty_like(sound)
+    fall, whole = RELEASE_DB_PER_S / SAMPLE_RATE, RETURN_S * SAMPLE_RATE
+    for row in range(len(sound)):
+        for n in range(sound.shape[1]):
+            magnitude, wanted = abs(float(sound[row, n])) / maximum, 0.0
+            faulty = not magnitude < 10 ** (BROKEN_DB / 20)  # NaN is below nothing
+            if magnitude > 1 and not faulty:
+                wanted = 20 * math.log10(magnitude)
+            attenuation[row] = max(attenuation[row] - fall, wanted, 0.0)
+            if faulty:
+                since[row], heard[row, n] = 0.0, 0.0
+            else:
+                since[row] = min(since[row] + 1, whole)
+                factor = since[row] / whole * 10 ** (-attenuation[row] / 20)
+                heard[row, n] = min(max(sound[row, n] * factor, -maximum), maximum)
+    return heard
