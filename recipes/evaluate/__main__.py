@@ -9,7 +9,7 @@ from recipes.evaluate.work import evaluate
 from recipes.state import run
 
 MOST_LINES = 20
-"""Of failures on the terminal; the report has them all."""
+"""Of failures and of notes on the terminal; the report has more."""
 
 
 def gathered(arguments: list[str]) -> list[str]:
@@ -46,14 +46,13 @@ def main() -> int:
     print(found["report"])
     for warning in found["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)
-    failures = found["failures"]
-    if failures:
-        print(f"{len(failures)} of {found['files']} files lack a score:", file=sys.stderr)
-        for line in failures[:MOST_LINES]:
-            print(f"  {line}", file=sys.stderr)
-        if len(failures) > MOST_LINES:
-            print(f"  … and {len(failures) - MOST_LINES} more in the report", file=sys.stderr)
-    return 1 if failures else 0
+    for title, lines in (("lack a score", found["failures"]), ("have a note", found["notes"])):
+        if lines:
+            print(f"{len(lines)} of {found['files']} files {title}:", file=sys.stderr)
+            print(*(f"  {line}" for line in lines[:MOST_LINES]), sep="\n", file=sys.stderr)
+        if len(lines) > MOST_LINES:
+            print(f"  … and {len(lines) - MOST_LINES} more in the report", file=sys.stderr)
+    return 1 if found["failures"] else 0
 
 
 if __name__ == "__main__":

@@ -44,7 +44,8 @@ def write(config: Config, pairs: Sequence[Pair], rows: Sequence[dict]) -> dict:
         rows: What was found of each.
 
     Returns:
-        `summary`, `differences`, `warnings`, `failures` (a line a file), `files`, `report` (path).
+        `summary`, `differences`, `warnings`, `failures` and `notes` (a line a file), `files`,
+        `report` (path).
     """
     out = Path(config.out)
     failures = [f"{row['device']}: {row['file']}: {why(row)}" for row in rows if row["reasons"]]
@@ -52,6 +53,11 @@ def write(config: Config, pairs: Sequence[Pair], rows: Sequence[dict]) -> dict:
         "files": len(rows),
         "warnings": warnings(rows),
         "failures": failures,
+        "notes": [
+            f"{row['device']}: {row['file']}: {'; '.join(row['notes'])}"
+            for row in rows
+            if row["notes"]
+        ],
         "summary": summary(rows, config.seed),
         "differences": compared(rows, config.seed),
     }

@@ -2,10 +2,12 @@
 
 import collections
 import math
+import os
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 
 import torch
 
@@ -95,12 +97,12 @@ def side_by_side(config: Config, pairs: list[Pair], work: Work = row) -> Iterato
     waiting = collections.deque(pairs)
     while waiting:
         running: dict = {}
-        with ProcessPoolExecutor(config.workers, get_context("spawn")) as pool:
+        with _pool(config.workers) as pool:
             try:
                 while waiting or running:
                     # Few at a time, so that few are suspects after a crash.
                     while waiting and len(running) <= config.workers:
-                        running[pool.submit(_alone, work, config, waiting[0])] = waiting[0]
+                        running[pool.submit(work, config, waiting[0])] = waiting[0]
                         waiting.popleft()
                     for job in wait(running, return_when=FIRST_COMPLETED).done:
                         finished = job.result()
@@ -114,18 +116,27 @@ def side_by_side(config: Config, pairs: list[Pair], work: Work = row) -> Iterato
 
 def _after_a_crash(work: Work, config: Config, pair: Pair) -> dict:
     """A pair that may have crashed its process, in one of its own."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+    with _pool(1) as pool:
         try:
-            return pool.submit(_alone, work, config, pair).result()
+            return pool.submit(work, config, pair).result()
         except BrokenProcessPool:
             found = {"device": pair.device, "file": pair.name, "made_of": pair.made_of}
             return found | failed(config, CRASHED)
 
 
-def _alone(work: Work, config: Config, pair: Pair) -> dict:
-    """In a process of its own."""
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, get_context("spawn"), _begin_process)
+
+
+def _begin_process() -> None:
     torch.set_num_threads(1)
-    return work(config, pair)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A process whose parent was killed would wait for work for ever."""
+    parent_process().join()
+    os._exit(1)
 
 
 def _score(name: str, config: Config, sounds: Prepared) -> Score:

@@ -254,6 +254,7 @@ def test_bad_files_are_named_with_their_reasons_and_the_exit_code_says_so(
     assert float(table["aid", "short"]["si_sdr_db"]) == 100
     errors = capsys.readouterr().err
     assert "7 of 11 files lack a score" in errors
+    assert "1 of 11 files have a note:\n  aid: rate: processed: resampled" in errors
     for name in expected:
         assert f"aid: {name}: " in errors
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
