@@ -63,7 +63,10 @@ def _stoi(clean: Sounds, processed: Sounds, sample_rate: float, extended: bool) 
     def metric(clean: Tensor, processed: Tensor) -> float:
         import pystoi
 
-        return pystoi.stoi(clean.numpy(), processed.numpy(), STOI_RATE_HZ, extended=extended)
+        try:
+            return pystoi.stoi(clean.numpy(), processed.numpy(), STOI_RATE_HZ, extended=extended)
+        except RuntimeWarning as warning:  # else it would return nearly zero
+            raise ValueError("too little speech: 0.4 s without pauses are needed") from warning
 
     return score_each(
         metric, clean, processed, sample_rate, STOI_RATE_HZ, install="pip install pystoi"

@@ -101,6 +101,8 @@ def score_each(
                     )
             except ImportError as error:
                 reason = f"{error.name or error} is not installed: {install}"
+            except ValueError as error:
+                reason = str(error)
             except Exception as error:  # other people's programs raise whatever they like
                 reason = f"{type(error).__name__}: {error}"
             else:

@@ -238,7 +238,7 @@ def test_bad_files_are_named_with_their_reasons_and_the_exit_code_says_so(
         "truncated": "processed: ends 0.80 s before clean; is it truncated?",
         "silent": "not scored: processed: is silent",
         "stereo": "processed: has 2 channels; choose one with --channel 0",
-        "short": "stoi: RuntimeWarning: Not enough STFT frames",
+        "short": "stoi: too little speech",
         "lonely": "not scored: no processed file of this name",
         "stranger": "not scored: no clean file of this name",
         "broken": "processed: ",
