@@ -1,0 +1,205 @@
+"""HASPI and HASQI in PyTorch beside pyclarity's: `python -m recipes.benchmark_scores`.
+
+Speech in noise, amplified by NAL-R or clipped, is scored for three listeners by both programs, in
+turns: ours a batch at a time with all threads, pyclarity's in as many processes as there are cores.
+Reported are the differences of their scores and the ratio of their times. Files may come from a
+folder; without one, sentences are synthesised.
+"""
+
+import dataclasses
+import os
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from compensation.prescriptions import nal_r
+from evaluation import intelligibility, kates, quality
+from icsim.audiogram import Audiogram
+from icsim.simulation.noises import speech_shaped_noise
+from icsim.simulation.sounds import speakers
+from icsim.simulation.speech import sentences, speak
+from icsim.sound import SAMPLE_RATE, calibrate, find_audio, mix, read_mono, resample
+from recipes.state import run, write_json
+
+LISTENERS = {
+    "normal": Audiogram((1000,), (0,)),
+    "sloping": Audiogram((250, 500, 1000, 2000, 4000, 6000), (5, 10, 20, 40, 60, 65)),
+    "severe": Audiogram((250, 500, 1000, 2000, 4000, 6000), (45, 45, 55, 65, 75, 80)),
+}
+"""Whose scores are compared (chosen here)."""
+
+SCORES = {
+    "haspi": (kates.haspi, intelligibility.haspi),
+    "hasqi": (kates.hasqi, quality.hasqi),
+}
+
+SNR_DB = (-5.0, 15.0)
+"""Signal-to-noise ratios are spread over this range [dB] (chosen here)."""
+
+CLIPPED_DB = -12.0
+"""Every other sound is clipped, so far below its peak [dB] (chosen here)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is scored."""
+
+    out: str = "runs/benchmark_scores"
+    """Folder of `summary.json`."""
+    sounds: str | None = None
+    """Folder of speech files in place of synthesised sentences."""
+    files: int = 50
+    """How many sounds."""
+    longest_s: float = 3.0
+    """Of each file, so much is taken [s]."""
+    batch: int = 8
+    """Sounds scored at a time, by either program."""
+    processes: int = os.cpu_count() or 1
+    """Of pyclarity."""
+    seed: int = 0
+    """Of sentences and noises."""
+
+
+def benchmark(config: Config) -> dict:
+    """Differences and times, by score and listener."""
+    clean, noisy = _speech(config)
+    rows = []
+    with ProcessPoolExecutor(config.processes, get_context("spawn"), _alone) as pool:
+        warm = slice(0, min(config.processes, len(clean)))
+        for ours, theirs in SCORES.values():  # compiled and imported before anything is timed
+            _both(ours, theirs, pool, clean[warm], noisy[warm], LISTENERS["normal"])
+        starts = range(0, len(clean), config.batch)
+        with tqdm(total=len(LISTENERS) * len(SCORES) * len(starts), unit="batch") as bar:
+            for listener, ear in LISTENERS.items():
+                processed = _processed(noisy, ear)
+                for score, (ours, theirs) in SCORES.items():
+                    turns = []
+                    for start in starts:
+                        part = slice(start, start + config.batch)
+                        turns.append(_both(ours, theirs, pool, clean[part], processed[part], ear))
+                        bar.update()
+                    rows.append({"score": score, "listener": listener, **_compared(turns)})
+    summary = {
+        "files": len(clean),
+        "duration_s": clean.numel() / SAMPLE_RATE,
+        "threads": torch.get_num_threads(),
+        "processes": config.processes,
+        "largest_difference": max(row["largest_difference"] for row in rows),
+        "rows": rows,
+    }
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "summary.json", summary)
+    return summary
+
+
+def _both(
+    ours: Callable,
+    theirs: Callable,
+    pool: ProcessPoolExecutor,
+    clean: Tensor,
+    processed: Tensor,
+    ear,
+) -> dict:
+    """Scores of one batch by both programs and their seconds, one after the other."""
+    started = time.perf_counter()
+    with torch.no_grad():
+        found = ours(clean, processed, SAMPLE_RATE, ear)
+    between = time.perf_counter()
+    jobs = [
+        pool.submit(theirs, clean[[n]], processed[[n]], SAMPLE_RATE, ear) for n in range(len(clean))
+    ]
+    expected = torch.cat([job.result().values for job in jobs])
+    ended = time.perf_counter()
+    differences = (found - expected).abs()
+    kept = differences.isfinite()  # pyclarity's wrapper leaves out what is hardly heard
+    return {
+        "differences": differences[kept].tolist(),
+        "missing": int((~kept).sum()),
+        "ours_s": between - started,
+        "pyclarity_s": ended - between,
+    }
+
+
+def _compared(turns: list[dict]) -> dict:
+    differences = [difference for turn in turns for difference in turn["differences"]]
+    if not differences:
+        raise ValueError("pyclarity scored none of the sounds; take speech of a second and more")
+    ours_s, pyclarity_s = (sum(turn[key] for turn in turns) for key in ("ours_s", "pyclarity_s"))
+    return {
+        "largest_difference": max(differences),
+        "median_difference": statistics.median(differences),
+        "missing": sum(turn["missing"] for turn in turns),
+        "ours_s": ours_s,
+        "pyclarity_s": pyclarity_s,
+        "times_as_fast": pyclarity_s / ours_s,
+    }
+
+
+def _speech(config: Config) -> tuple[Tensor, Tensor]:
+    """Clean speech at 65 dB SPL and the same in noise [Pa], `(B, T)` each."""
+    if config.files < 1 or config.longest_s < 1:
+        raise ValueError(
+            f"files must be 1 or more and longest_s 1 s, got {config.files}, {config.longest_s}"
+        )
+    length = round(config.longest_s * SAMPLE_RATE)
+    found = _read(config, length) if config.sounds else _synthesised(config, length)
+    clean = calibrate(torch.stack(found), 65.0)
+    generator = np.random.default_rng(config.seed)
+    noise = torch.stack([speech_shaped_noise(length, generator) for _ in found]).to(clean)
+    return clean, mix(clean, noise, torch.linspace(*SNR_DB, len(found)))
+
+
+def _read(config: Config, length: int) -> list[Tensor]:
+    found = []
+    for file in find_audio(config.sounds):
+        sound = read_mono(file)
+        if len(sound) >= length:  # shorter files are left out, so that a batch is a tensor
+            found.append(sound[:length])
+        if len(found) == config.files:
+            return found
+    if not found:
+        raise ValueError(f"{config.sounds}: no file of {config.longest_s:g} s; lower --longest_s")
+    return found
+
+
+def _synthesised(config: Config, length: int) -> list[Tensor]:
+    voices = speakers("test", config.seed)
+    english = sentences("en", np.random.default_rng(config.seed))
+    found = []
+    for n in range(config.files):
+        voice = voices[n % len(voices)].partition("+")[2]
+        sound = torch.zeros(0)
+        while len(sound) < length:
+            sound = torch.cat([sound, resample(*speak(next(english), f"en-us+{voice}"))])
+        found.append(sound[:length])
+    return found
+
+
+def _processed(noisy: Tensor, ear: Audiogram) -> Tensor:
+    """Amplified by NAL-R; every other sound is clipped as well."""
+    amplified = nal_r(noisy, ear)
+    ceiling = amplified[::2].abs().amax(1, keepdim=True) * 10 ** (CLIPPED_DB / 20)
+    amplified[::2] = amplified[::2].clamp(-ceiling, ceiling)
+    return amplified
+
+
+def _alone() -> None:
+    torch.set_num_threads(1)
+
+
+if __name__ == "__main__":
+    found = run(benchmark, Config)
+    for row in found["rows"]:
+        print(
+            f"{row['score']} {row['listener']:8s} difference {row['median_difference']:.1e}, "
+            f"{row['largest_difference']:.1e} at most; {row['times_as_fast']:.1f} times as fast"
+        )
