@@ -27,7 +27,7 @@ NEAR_S = 0.01
 CLEAR = 1.5
 """A match counts if it is so much better than any other, further away.
 
-Measured: unrelated sounds reach 1.1; speech behind NAL-R 2.4 and more at -20 dB SNR, 10 and more
+Measured: unrelated sounds reach 1.2; speech behind NAL-R 2.4 and more at -20 dB SNR, 10 and more
 at 20 dB.
 """
 
