@@ -1,0 +1,1 @@
+"""A listening test in a browser that fits an aid's θ by ear. A research tool, no medical device."""

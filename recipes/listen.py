@@ -1,0 +1,319 @@
+"""Fit θ of a person by ear: a listening test in a browser.
+
+`python -m recipes.listen --model MODEL --aid AID --sounds FOLDER --study FOLDER --listener CODE
+--calibration FILE --mode loudness`; without arguments it is a demo with what `make demo` left in
+`runs/demo`. The same command goes on where it was stopped. See docs/listening.md.
+
+A research tool on simulated gerbils. It is no medical device.
+"""
+
+import dataclasses
+import hashlib
+import ipaddress
+import math
+import re
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from compensation import preference
+from compensation.masks import Masks
+from compensation.prescriptions import nal_r
+from compensation.waveform import Waveform
+from icsim.audiogram import audiogram
+from icsim.conditional import BetaICNet
+from icsim.sound import SAMPLE_RATE, calibrate, find_audio, read_mono
+from icsim.store import Cohort
+from icsim.weights import fingerprint, load_network
+from recipes.process import read_theta
+from recipes.state import run
+
+DEMO = Path("runs/demo")
+"""Where `make demo` leaves what it made."""
+
+KINDS = ("speech", "noisy", "music")
+"""Classes of sounds that are taken from a cohort."""
+
+HIGHEST_DB_SPL = 120.0
+"""A maximum above it is refused [dB SPL] (chosen here)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Which aid to fit, for whom, with which sounds, and how."""
+
+    model: str = str(DEMO / "ic" / "model.safetensors")
+    """The BetaICNet whose θ is fitted."""
+    aid: str = str(DEMO / "aid" / "aid.safetensors")
+    """An aid trained through it."""
+    sounds: str = str(DEMO / "cohort" / "cohort.zarr")
+    """A folder of sound files, or a cohort, whose test sounds are taken."""
+    study: str = "runs/listening"
+    """Folder of the study: a file for each listener."""
+    listener: str = "L01"
+    """A code for the listener: letters, digits, - and _; no name."""
+    mode: Literal["loudness", "gain"] | None = None
+    """`loudness`: the two sounds of a pair are made equally loud; `gain`: they stay as the aid made
+    them. Must be chosen, but for a demo, which is `loudness`."""
+    calibration: str | None = None
+    """JSON with date, transducer and full_scale_db_spl, the level of a sound whose RMS is 1; see
+    docs/listening.md."""
+    demo: bool | None = None
+    """Play without calibration. By default only if aid and sounds are those of `make demo`."""
+    audiogram: str | None = None
+    """Of the listener, a file or a standard one: the confirmation then includes NAL-R, otherwise no
+    aid at all."""
+    start: str | None = None
+    """JSON with θ to start from, such as a fit; the mean of the known listeners if not given."""
+    consent: str | None = None
+    """Text file that the listener agrees to, beside the instructions."""
+    level_db_spl: float = 65.0
+    """Of the sounds before the aid [dB SPL]."""
+    maximum_db_spl: float = 105.0
+    """No sample exceeds this magnitude [dB SPL]."""
+    seconds: float = 4.0
+    """Length of an excerpt [s]."""
+    most_sounds: int = 12
+    """Sounds that are used, evenly from all."""
+    noise_reduction: float = 1.0
+    """Exponent of the aid's noise mask: 0 off, 1 as trained."""
+    gain: float = 1.0
+    """Exponent of its compensating mask: 0 off, 1 as trained."""
+    comparisons: int = 40
+    """Most comparisons; the search may end earlier."""
+    confirmations: int = 6
+    """Blind comparisons of the best θ at the end, with the start and with the reference each."""
+    break_after: int = 15
+    """Answers from one break to the next."""
+    seed: int = 0
+    """Of the order of sounds and pairs."""
+    host: str = "127.0.0.1"
+    """Address to serve at; any but this machine's own needs a token."""
+    port: int = 8000
+    """Port to serve at."""
+    token: str | None = None
+    """The experimenter's token; the listener gets another, made of it."""
+
+
+def listen(config: Config) -> None:
+    """Serve the test until interrupted.
+
+    Raises:
+        ValueError: If something is missing or does not go together; the message says what to do.
+    """
+    try:
+        from compensation.listening import application, storage
+        from compensation.listening.session import Session
+    except ImportError as error:
+        raise ValueError(
+            f"the listening test needs FastAPI and uvicorn ({error}): pip install '.[listening]'"
+        ) from error
+    local = is_local(config.host)
+    if not local and not config.token:
+        raise ValueError(
+            f"{config.host}: others can reach it, so a token is needed: add "
+            f"--token {secrets.token_urlsafe(18)}"
+        )
+    torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is left for the pages
+    settings, process = prepared(config)
+    connection = storage.connect(Path(config.study) / f"{config.listener}.sqlite")
+    try:
+        session = Session(connection, settings, process, preference)
+    except ValueError:
+        connection.close()
+        raise
+    mine, theirs = config.token, listener_token(config.token) if config.token else None
+    hosts = (config.host, "127.0.0.1", "localhost", "[::1]", f"[{config.host}]") if local else None
+    app = application.application(session, theirs, mine, hosts)
+    name = f"[{config.host}]" if ":" in config.host else config.host
+    page = f"http://{name}:{config.port}/"
+    print(f"listener {config.listener}:  {page}" + (f"#token={theirs}" if theirs else ""))
+    print(f"experimenter:  {page}experimenter" + (f"#token={mine}" if mine else ""))
+    print(
+        "A research tool on simulated gerbils, no medical device. Ctrl-C ends it; every answer is"
+    )
+    print("kept, and the same command goes on.", flush=True)
+    try:
+        application.serve(app, config.host, config.port)
+    finally:
+        session.close()
+
+
+def prepared(config: Config) -> tuple:
+    """The settings of the session, and what the aid and the reference make of its sounds.
+
+    Raises:
+        ValueError: If something is missing or does not go together.
+    """
+    from compensation.listening.calibration import read_calibration
+    from compensation.listening.rendering import through_aid
+    from compensation.listening.session import Settings
+
+    demo = is_demo(config)
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", config.listener):
+        raise ValueError(f"listener must be a code such as L01, got {config.listener!r}")
+    if config.mode is None and not demo:
+        raise ValueError("choose --mode loudness (pairs equally loud) or --mode gain (as aided)")
+    if not math.isfinite(config.maximum_db_spl) or config.maximum_db_spl > HIGHEST_DB_SPL:
+        raise ValueError(
+            f"maximum_db_spl must be at most {HIGHEST_DB_SPL:g}, got {config.maximum_db_spl}"
+        )
+    if not config.level_db_spl < config.maximum_db_spl or not 0.5 <= config.seconds <= 30:
+        raise ValueError(
+            f"sounds of {config.level_db_spl} dB SPL and {config.seconds} s cannot be played: the "
+            "level must lie below the maximum, and 0.5 to 30 s are possible"
+        )
+    calibration = None
+    if config.calibration:
+        calibration = read_calibration(config.calibration)
+    elif not demo:
+        raise ValueError(
+            "without --calibration FILE nobody knows how loud it is; the experimenter's page of a "
+            "demo (--demo true) makes such a file, see docs/listening.md"
+        )
+    _there(config)
+    model, _ = load_network(config.model, BetaICNet)
+    aid, facts = load_network(config.aid, Masks, Waveform)
+    mark, trained = fingerprint(config.model), facts.get("model")
+    if facts.get("listener", "theta") != "theta":
+        raise ValueError(f"{config.aid}: takes audiograms; an aid that takes θ is needed")
+    if trained and trained != mark:
+        raise ValueError(f"{config.aid}: was trained through model {trained}, not {mark}")
+    known = model.listeners.at().detach()
+    if aid.config.listener != known.shape[1]:
+        raise ValueError(f"{config.aid}: takes {aid.config.listener} numbers, not {known.shape[1]}")
+    noise_reduction = config.noise_reduction if facts.get("noise_reduction", True) else 0.0
+    start = read_theta(config.start, mark) if config.start else known.mean(0)
+    if len(start) != known.shape[1]:
+        raise ValueError(f"{config.start}: {len(start)} numbers, not {known.shape[1]}")
+    names, sounds = excerpts(config)
+    ear = audiogram(config.audiogram) if config.audiogram else None
+    reference: Callable[[Tensor], Tensor] = (
+        (lambda sound: nal_r(sound[None], ear)[0]) if ear else (lambda sound: sound)
+    )
+    reference(sounds[0])  # says what is missing before anyone listens
+
+    def process(theta, place: int) -> Tensor:
+        if theta is None:
+            return reference(sounds[place])
+        return through_aid(aid, theta, sounds[place], noise_reduction, config.gain)
+
+    digest = hashlib.sha256()
+    for sound in sounds:
+        digest.update(sound.contiguous().numpy().tobytes())
+    consent = {}
+    if config.consent:
+        consent["consent"] = Path(config.consent).read_text(encoding="utf-8").strip()
+    settings = Settings(
+        listener=config.listener,
+        aid=fingerprint(config.aid),
+        model=mark,
+        sounds=tuple(names),
+        sounds_digest=digest.hexdigest()[:16],
+        known=tuple(map(tuple, known.tolist())),
+        start=tuple(start.tolist()),
+        reference=f"NAL-R ({config.audiogram})" if ear else "unaided",
+        mode=config.mode or "loudness",
+        full_scale_db_spl=calibration.full_scale_db_spl if calibration else 100.0,
+        maximum_db_spl=config.maximum_db_spl,
+        calibration=dataclasses.asdict(calibration) if calibration else None,
+        level_db_spl=config.level_db_spl,
+        noise_reduction=noise_reduction,
+        gain=config.gain,
+        **consent,
+        comparisons=config.comparisons,
+        confirmations=config.confirmations,
+        break_after=config.break_after,
+        seed=config.seed,
+    )
+    return settings, process
+
+
+def is_demo(config: Config) -> bool:
+    """Whether uncalibrated levels are allowed, by the configuration or as nothing is one's own."""
+    if config.demo is not None:
+        return config.demo
+    default = Config()
+    return (config.aid, config.sounds) == (default.aid, default.sounds)
+
+
+def is_local(host: str) -> bool:
+    """Whether an address can be reached from this machine alone."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listener_token(token: str) -> str:
+    """What a listener gets: made of the experimenter's token, which it does not tell."""
+    return hashlib.sha256(f"listener {token}".encode()).hexdigest()[:24]
+
+
+def excerpts(config: Config) -> tuple[list[str], list[Tensor]]:
+    """Names, and the loudest parts of the sounds at one level, `(T,)` [Pa] each.
+
+    Raises:
+        ValueError: If no sound is long enough.
+    """
+    samples = round(config.seconds * SAMPLE_RATE)
+    found = [(n, s) for n, s in _evenly(_sounds(config), config.most_sounds) if len(s) >= samples]
+    if not found:
+        raise ValueError(f"{config.sounds}: no sound of {config.seconds:g} s; lower --seconds")
+    names = [name for name, _ in found]
+    return names, [calibrate(loudest(sound, samples), config.level_db_spl) for _, sound in found]
+
+
+def loudest(sound: Tensor, samples: int) -> Tensor:
+    """The part of a sound with the most energy, `(samples,)`."""
+    energy = torch.cat([sound.new_zeros(1, dtype=torch.double), sound.double().square().cumsum(0)])
+    at = int((energy[samples:] - energy[:-samples]).argmax())
+    return sound[at : at + samples].clone()
+
+
+def _sounds(config: Config) -> list[tuple[str, Callable[[], Tensor]]]:
+    """Names, and how each is read."""
+    if Path(config.sounds).suffix != ".zarr":
+        folder = Path(config.sounds)
+        return [
+            (str(path.relative_to(folder)), lambda path=path: read_mono(path))
+            for path in find_audio(folder)
+        ]
+    cohort = Cohort.open(config.sounds)
+    return [
+        (sound.name, lambda sound=sound: cohort.pressure(sound.index))
+        for sound in cohort.sounds
+        if sound.split == "test" and sound.kind in KINDS
+    ]
+
+
+def _evenly(sounds: list, most: int) -> list[tuple[str, Tensor]]:
+    """At most so many, from the whole list."""
+    if most < 1:
+        raise ValueError(f"most_sounds must be at least 1, got {most}")
+    count = min(most, len(sounds))
+    chosen = [sounds[place * len(sounds) // count] for place in range(count)]
+    return [(name, read()) for name, read in chosen]
+
+
+def _there(config: Config) -> None:
+    missing = [p for p in (config.model, config.aid, config.sounds) if not Path(p).exists()]
+    if missing:
+        default = Config()
+        own = {config.model, config.aid, config.sounds} - {
+            default.model,
+            default.aid,
+            default.sounds,
+        }
+        remedy = (
+            "correct the path" if own & set(missing) else "run `make demo` first, which makes it"
+        )
+        raise ValueError(f"{', '.join(missing)}: not there; {remedy}, or give your own files")
+
+
+if __name__ == "__main__":
+    run(listen, Config)
