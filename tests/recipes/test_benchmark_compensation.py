@@ -44,7 +44,7 @@ def test_quality_noise_artefacts_and_streams_are_measured(made):
     summary = made[2]
     assert all(0 <= value <= 1 for name in ("haspi", "hasqi") for value in summary[name].values())
     assert set(summary["noise_reduction"]) == DEVICES - {
-        "unprocessed", "nal_r", "nal_r_compressed", "linear", "linear_truth"
+        "unprocessed", "nal_r", "nal_r_compressed", "linear", "linear_truth", "own", "ceiling"
     }  # fmt: skip
     for found in summary["noise_reduction"].values():
         assert set(found) == {"0", "0.5", "1"}
