@@ -18,6 +18,8 @@ Source: Kates & Arehart 2014, JAES 62:99-117 (HASQI) and 2021, Speech Commun. 13
 implemented by pyclarity 0.9.0.
 """
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -135,9 +137,7 @@ def _noise(
     if isinstance(noise, torch.Generator):
         kind = {"generator": noise, "dtype": torch.float64, "device": device}
         return lambda: lambda rows, columns: torch.randn(rows, columns, **kind)
-    # Two ears' motion in full, and envelopes of every ninth sample at most.
-    count = 2 * BANDS * (longest + longest // 9 + 1)
-    stream = np.random.RandomState(noise).standard_normal(count)
+    stream = _stream(noise, math.ceil(longest / RATE_HZ))
 
     def begin() -> Normals:
         place = 0
@@ -151,6 +151,14 @@ def _noise(
         return normals
 
     return begin
+
+
+@functools.lru_cache(maxsize=1)
+def _stream(seed: int, seconds: int) -> np.ndarray:
+    """pyclarity's noise for a pair so long; kept, as drawing takes as long as scoring."""
+    samples = seconds * RATE_HZ
+    # Two ears' motion in full, and envelopes of every ninth sample at most.
+    return np.random.RandomState(seed).standard_normal(2 * BANDS * (samples + samples // 9 + 1))
 
 
 class _Resample(torch.autograd.Function):
