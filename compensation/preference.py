@@ -1,0 +1,261 @@
+"""Fitting by ear: a listener answers "A or B?", and θ is found in few answers.
+
+`propose` asks, `answered` notes, `estimate` says what is known. A `Course` is plain data and all
+there is: the same course gives the same proposal, so the next pair can be computed for every
+possible answer while the listener listens.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import numpy as np
+
+from compensation.taste import ANSWERS, Prior, Taste, posterior
+from icsim.fitting import sobol
+
+Answer = Literal["first", "second", "same"]
+
+CATCH_FIRST, CATCH_EVERY = 9, 10
+"""Answers before the first catch trial, and from one to the next (chosen here)."""
+
+LEAST_ANSWERS = 12
+"""Before a course may be finished (chosen here)."""
+
+NEGLIGIBLE = 0.3
+"""Gain that is not worth another question, in units of the choice noise (chosen here)."""
+
+PAIRS = 256
+"""Looked at for each proposal (chosen here)."""
+
+TYPICAL_S = 0.5
+"""What a proposal takes at most; with less time a spread pair is proposed [s]."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two θ to be heard, and which was better."""
+
+    first: tuple[float, ...]
+    """`(P,)`, in the unit box."""
+    second: tuple[float, ...]
+    """`(P,)`, in the unit box."""
+    answer: Answer | None = None
+    """Which was better; None until it is answered."""
+    catch: bool = False
+    """An earlier pair again, the other way round, to see whether it is answered alike."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """Everything about one fitting."""
+
+    known: tuple[tuple[float, ...], ...]
+    """θ of listeners that the aid was trained for, `(A, P)`."""
+    seed: int
+    """Of everything random."""
+    start: tuple[float, ...] | None = None
+    """A guess of this listener's θ, for instance from an audiogram, `(P,)`."""
+    comparisons: tuple[Comparison, ...] = ()
+    """All answered ones, in order."""
+
+    def __post_init__(self):
+        if not self.known:
+            raise ValueError("known is empty; give θ of the listeners that the aid was trained for")
+        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
+            raise ValueError(f"seed must be a whole number from 0, got {self.seed!r}")
+        parameters = len(self.known[0])
+        for theta in self.known:
+            _check(theta, parameters, "known")
+        if self.start is not None:
+            _check(self.start, parameters, "start")
+        for comparison in self.comparisons:
+            _check(comparison.first, parameters, "first")
+            _check(comparison.second, parameters, "second")
+            if comparison.answer not in get_args(Answer):
+                raise ValueError(
+                    f"comparisons of a course must be answered, got {comparison.answer!r}; "
+                    f"answer with one of {', '.join(get_args(Answer))}"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What is known of the best θ."""
+
+    theta: tuple[float, ...]
+    """The best, `(P,)`."""
+    deviation: tuple[float, ...]
+    """Standard deviations of where the best may be, `(P,)`."""
+    gain: float
+    """Utility that the best θ is expected to have over this one, in units of the choice noise."""
+    finished: bool
+    """Whether that is too little to ask on."""
+    consistency: float | None
+    """Share of catch trials answered as before; None without any."""
+
+
+def propose(course: Course, limit_s: float | None = None) -> Comparison:
+    """The next pair, unanswered; the same for the same course.
+
+    Args:
+        course: What was answered so far.
+        limit_s: With less time than a proposal takes, a spread pair is proposed at once [s].
+    """
+    started = time.monotonic()
+    catch = _catch(course)
+    if catch:
+        return catch
+    if limit_s is not None and limit_s < TYPICAL_S:
+        return _spread(course)
+    taste = _taste(course)
+    if limit_s is not None and time.monotonic() - started > limit_s:
+        return _spread(course)
+    return _informative(taste, np.random.default_rng([course.seed, len(course.comparisons), 1]))
+
+
+def answered(course: Course, comparison: Comparison, answer: str) -> Course:
+    """The course with one more answer.
+
+    Raises:
+        ValueError: If the answer is none of "first", "second", "same".
+    """
+    if answer not in get_args(Answer):
+        raise ValueError(f"answer must be one of {', '.join(get_args(Answer))}, got {answer!r}")
+    noted = dataclasses.replace(comparison, answer=answer)
+    return dataclasses.replace(course, comparisons=(*course.comparisons, noted))
+
+
+def estimate(course: Course) -> Estimate:
+    """The best θ so far, how certain it is, and whether to go on."""
+    taste = _taste(course)
+    theta = taste.favourite()
+    reached = taste.utilities(theta[None])[:, 0]
+    own = -(((taste.best - taste.centre)[:, None] @ taste.root) ** 2).sum((1, 2))
+    gain = float(np.maximum(own - reached, 0).mean())
+    return Estimate(
+        tuple(theta.tolist()),
+        tuple(taste.best.std(0).tolist()),
+        gain,
+        gain < NEGLIGIBLE and len(course.comparisons) >= LEAST_ANSWERS,
+        _consistency(course.comparisons),
+    )
+
+
+def to_dict(course: Course) -> dict:
+    """The course as JSON holds it."""
+    return dataclasses.asdict(course)
+
+
+def from_dict(content: dict) -> Course:
+    """The course that `to_dict` or its JSON describes.
+
+    Raises:
+        ValueError: If the content is damaged.
+    """
+    try:
+        comparisons = tuple(
+            Comparison(
+                _theta(one["first"]), _theta(one["second"]), one["answer"], bool(one["catch"])
+            )
+            for one in content["comparisons"]
+        )
+        start = content["start"]
+        return Course(
+            tuple(_theta(theta) for theta in content["known"]),
+            content["seed"],
+            None if start is None else _theta(start),
+            comparisons,
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no course of a fitting: {error!r}; take what to_dict gave") from error
+
+
+def _theta(values: Sequence[float]) -> tuple[float, ...]:
+    if isinstance(values, str):
+        raise TypeError(f"θ must be numbers, got {values!r}")
+    return tuple(float(value) for value in values)
+
+
+def _check(theta: tuple[float, ...], parameters: int, name: str) -> None:
+    if len(theta) != parameters or not parameters:
+        raise ValueError(
+            f"{name} has {len(theta)} numbers where θ of the first known listener has "
+            f"{parameters}; all must be of one model"
+        )
+    if not all(0 <= value <= 1 for value in theta):
+        raise ValueError(f"{name} must lie in the unit box, got {theta}; clip it to 0…1")
+
+
+@functools.lru_cache(maxsize=4)  # a proposal and the estimate beside it ask for the same
+def _taste(course: Course) -> Taste:
+    known = np.array(course.known)
+    prior = Prior.around(known, None if course.start is None else np.array(course.start))
+    first = np.array([c.first for c in course.comparisons]).reshape(-1, known.shape[1])
+    second = np.array([c.second for c in course.comparisons]).reshape(-1, known.shape[1])
+    answers = np.array([ANSWERS.index(c.answer) for c in course.comparisons], dtype=int)
+    generator = np.random.default_rng([course.seed, len(course.comparisons), 0])
+    return posterior(prior, first, second, answers, generator)
+
+
+def _informative(taste: Taste, generator: np.random.Generator) -> Comparison:
+    """The pair after whose answer the favourite is expected to be best."""
+    best, favourite = taste.best, taste.favourite()
+    ends = best[generator.integers(len(best), size=(2, PAIRS))]
+    ends[0, : PAIRS // 4] = favourite
+    middle, half = ends.mean(0), (ends[0] - ends[1]) / 2
+    # Further apart a pair is told apart more surely, and asks the same.
+    half = half * generator.choice(STRETCHES, size=(PAIRS, 1))
+    first, second = (middle + half).clip(0, 1), (middle - half).clip(0, 1)
+    probability = taste.answers(first, second)
+    if MODE == "bald":
+        m = probability.mean(0)
+        score = -(m * np.log(m)).sum(-1) + (probability * np.log(probability)).sum(-1).mean(0)
+    elif MODE == "eubo":
+        score = np.maximum(taste.utilities(first), taste.utilities(second)).mean(0)
+    else:
+        utilities = taste.utilities(np.concatenate([best, favourite[None]]))
+        joint = probability.reshape(len(best), -1).T @ utilities
+        score = joint.reshape(PAIRS, len(ANSWERS), -1).max(-1).sum(-1)
+    chosen = score.argmax()
+    return Comparison(tuple(first[chosen].tolist()), tuple(second[chosen].tolist()))
+
+
+MODE = "kg"
+STRETCHES = (1.0, 1.0, 1.5, 2.0)
+
+
+def _spread(course: Course) -> Comparison:
+    """A pair of well-spread points near and between the known listeners."""
+    known = np.array(course.known)
+    points = sobol(2, known.shape[1], course.seed + len(course.comparisons)).double().numpy()
+    prior = Prior.around(known, None if course.start is None else np.array(course.start))
+    points = (prior.centre + (2 * points - 1) @ prior.root.T).clip(0, 1)
+    return Comparison(*(tuple(point.tolist()) for point in points))
+
+
+def _catch(course: Course) -> Comparison | None:
+    """If it is time, the clearest earlier pair that was not repeated, the other way round."""
+    count = len(course.comparisons)
+    if count < CATCH_FIRST or (count - CATCH_FIRST) % CATCH_EVERY:
+        return None
+    clear = [one for one in course.comparisons if one.answer != "same" and not one.catch]
+    if not clear:
+        return None
+    repeated = {(one.second, one.first) for one in course.comparisons if one.catch}
+    fresh = [one for one in clear if (one.first, one.second) not in repeated] or clear
+    apart = [np.subtract(one.first, one.second) for one in fresh]
+    one = fresh[int(np.argmax([difference @ difference for difference in apart]))]
+    return Comparison(one.second, one.first, catch=True)
+
+
+def _consistency(comparisons: Sequence[Comparison]) -> float | None:
+    before, kept = {}, []
+    swapped = {"first": "second", "second": "first", "same": "same"}
+    for one in comparisons:
+        if one.catch and (one.second, one.first) in before:
+            kept.append(swapped[one.answer] == before[one.second, one.first])
+        before[one.first, one.second] = one.answer
+    return sum(kept) / len(kept) if kept else None
