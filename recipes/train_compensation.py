@@ -4,6 +4,7 @@
 the same command again to go on.
 """
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -20,7 +21,7 @@ from tqdm import tqdm
 from compensation.auditory import AuditoryModel
 from compensation.bands import HOP, WINDOW, Bands, ShortTime
 from compensation.data import Mixtures, read_folder
-from compensation.listener import from_audiogram
+from compensation.listener import AUDIOGRAM_HZ, from_audiogram
 from compensation.masks import Masks, MasksConfig
 from compensation.objective import (
     TaskWeights,
@@ -33,6 +34,8 @@ from compensation.objective import (
     roughness,
 )
 from compensation.waveform import Waveform, WaveformConfig
+from evaluation.kates import SHORTEST_S, haspi
+from icsim.audiogram import Audiogram
 from icsim.counts import expected_counts
 from icsim.icnet import CONTEXT_BINS
 from icsim.loss import ResponseLoss
@@ -60,6 +63,8 @@ class Weights:
     """Of gain for what nobody hears."""
     contrast: float = 0.2
     """Of compression beyond 3:1, and of expansion."""
+    intelligibility: float = 0.0
+    """Of 1 − HASPI with both masks on; needs excerpts of 1 s, and time."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +134,7 @@ def train(config: Config) -> Path:
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     out = Path(config.out)
     cohort = Cohort.open(config.cohort)
-    heard_by, told, healthy = listeners(config, cohort)
+    heard_by, told, healthy, thresholds = listeners(config, cohort)
     sounds = mixtures(config, cohort)
     torch.manual_seed(config.seed)
     tasks = ["compensation", "denoising"][: 1 + config.noise_reduction]
@@ -158,15 +163,21 @@ def train(config: Config) -> Path:
     for step, batch in enumerate(loader, progress["step"]):
         rank = slice(accelerator.process_index, None, accelerator.num_processes)
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
-        known, drawn = draw(config, heard_by, told, seeded(config.seed, step))
+        mixture, known, drawn = draw(config, heard_by, told, seeded(config.seed, step))
         known = known[rank].to(accelerator.device)
         drawn = [tuple(part[rank].to(accelerator.device) for part in pair) for pair in drawn]
         parts = aid(batch["noisy"], known)
         terms = training_terms(
             losses, modules["aid"], parts, batch, drawn, gauge, config.noise_reduction
         )
+        if config.weights.intelligibility:
+            ears_db_hl = [Audiogram(AUDIOGRAM_HZ, row) for row in (mixture @ thresholds)[rank]]
+            heard = modules["aid"].render(batch["noisy"], parts)
+            terms["intelligibility"] = unintelligible(batch["clean"], heard, ears_db_hl)
         total = weights(torch.stack([terms[name] for name in tasks])) + sum(
-            weight * terms[name] for name, weight in dataclasses.asdict(config.weights).items()
+            weight * terms[name]
+            for name, weight in dataclasses.asdict(config.weights).items()
+            if name in terms
         )
         if not bool(total.isfinite()):
             raise RuntimeError(
@@ -241,16 +252,23 @@ def make(config: Config, numbers: int) -> Masks | Waveform:
     return aid.train()
 
 
-def listeners(config: Config, cohort: Cohort) -> tuple[list[Ears], Tensor, Tensor]:
+def listeners(config: Config, cohort: Cohort) -> tuple[list[Ears], Tensor, Tensor, Tensor | None]:
     """Who judges, and who is to be helped.
 
     Returns:
-        Ears that judge; what an aid is told of the same listeners, `(A, n)`; and θ of the animals
-        with normal hearing, `(n, P)`.
+        Ears that judge; what an aid is told of the same listeners, `(A, n)`; θ of the animals
+        with normal hearing, `(n, P)`; and thresholds of the listeners at `AUDIOGRAM_HZ` [dB HL],
+        `(A, 8)`, if a term needs them.
 
     Raises:
-        ValueError: If models know different animals, or the fit is of another model.
+        ValueError: If models know different animals, the fit is of another model, or excerpts are
+            too short for a term.
     """
+    if config.weights.intelligibility and config.excerpt_s < SHORTEST_S:
+        raise ValueError(
+            f"excerpts of {config.excerpt_s} s are too short for HASPI: give --excerpt_s "
+            f"{SHORTEST_S:g} or more, or --weights.intelligibility 0"
+        )
     fit = ears.read_fit(config.only) if config.only else None
     if fit and fit.get("model") != fingerprint(config.model):
         raise ValueError(f"{config.only}: was fitted to another model than {config.model}")
@@ -270,20 +288,24 @@ def listeners(config: Config, cohort: Cohort) -> tuple[list[Ears], Tensor, Tenso
         heard_by = [ears.modelled([ears.audiogram(cohort, name) for name in names])]
     else:
         heard_by = [ears.true(cohort, fit["animal"])]
+    if config.told == "theta" and not config.weights.intelligibility:
+        return heard_by, first.listeners, first.normal, None
+    audiograms = [ears.audiogram(cohort, name) for name in names]
+    thresholds = torch.stack([audiogram.at(AUDIOGRAM_HZ) for audiogram in audiograms]).float()
     if config.told == "theta":
-        return heard_by, first.listeners, first.normal
-    numbers = [from_audiogram(ears.audiogram(cohort, name)) for name in names]
-    return heard_by, torch.stack(numbers), first.normal
+        return heard_by, first.listeners, first.normal, thresholds
+    told = torch.stack([from_audiogram(audiogram) for audiogram in audiograms])
+    return heard_by, told, first.normal, thresholds
 
 
 def draw(
     config: Config, heard_by: list[Ears], told: Tensor, generator: torch.Generator
-) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
     """One batch of listeners.
 
     Returns:
-        What the aid is told `(B, n)`, and for each of the ears the listeners and the normal ones
-        that they are restored to, `(B, F)` each.
+        How much of each known one is in them `(B, A)`, what the aid is told `(B, n)`, and for each
+        of the ears the listeners and the normal ones that they are restored to, `(B, F)` each.
     """
     mixture = between_animals(len(told), config.batch, generator)
     widening = 0.0 if config.only else config.widening
@@ -291,7 +313,7 @@ def draw(
     same = config.through == "model" and config.told == "theta"
     known = drawn[0][0] if same else mixture @ told
     noise = config.misfit * torch.randn(known.shape, generator=generator)
-    return (known + noise).clamp(0, 1), drawn
+    return mixture, (known + noise).clamp(0, 1), drawn
 
 
 def training_terms(
@@ -339,6 +361,16 @@ def training_terms(
         "hiss": hiss(gains, levels),
         "contrast": contrast(gains, levels),
     }
+
+
+def unintelligible(clean: Tensor, heard: Tensor, audiograms: list[Audiogram]) -> Tensor:
+    """1 − HASPI, averaged over the sounds that have one, `(B, T)` [Pa] each; 0 if none has."""
+    found = []
+    for first, second, audiogram in zip(clean.split(1), heard.split(1), audiograms, strict=True):
+        # Where nothing of the clean sound is heard there is nothing to understand.
+        with contextlib.suppress(ValueError):
+            found.append(1 - haspi(first, second, SAMPLE_RATE, audiogram, noise=None))
+    return torch.cat(found).mean() if found else 0 * heard.sum()
 
 
 def mixtures(config: Config, cohort: Cohort) -> Mixtures:

@@ -177,11 +177,12 @@ def test_an_aid_is_told_what_its_listeners_are(finished, tmp_path):
         ({"more_models": [config.model]}, 3, "BetaICNet"),
     ):
         changed = dataclasses.replace(config, **changes)
-        heard_by, told, normal = train_compensation.listeners(changed, cohort)
+        heard_by, told, normal, thresholds = train_compensation.listeners(changed, cohort)
+        assert (thresholds is not None) == (numbers == 8)
         assert told.shape == (4, numbers)
         assert normal.shape == (2, 3)
         assert {type(one.loss.model).__name__ for one in heard_by} == {judges}
-        known, drawn = train_compensation.draw(changed, heard_by, told, seeded(0, 1))
+        _, known, drawn = train_compensation.draw(changed, heard_by, told, seeded(0, 1))
         assert known.shape == (config.batch, numbers)
         assert len(drawn) == len(heard_by)
         if numbers == 3:
@@ -198,15 +199,25 @@ def test_an_aid_may_be_for_one_listener_alone_and_begin_from_another(finished, t
     )
     for through in ("model", "animal"):
         changed = dataclasses.replace(begun, through=through, out=str(tmp_path / through))
-        heard_by, told, _ = train_compensation.listeners(changed, Cohort.open(config.cohort))
+        heard_by, told, *_ = train_compensation.listeners(changed, Cohort.open(config.cohort))
         theta = json.loads(fit.read_text())["theta"]
         assert told[0].tolist() == pytest.approx(theta)
-        known, _ = train_compensation.draw(changed, heard_by, told, seeded(0, 1))
+        _, known, _ = train_compensation.draw(changed, heard_by, told, seeded(0, 1))
         assert known[1].tolist() == pytest.approx(theta)
         aid, facts = load_network(train_compensation.train(changed), Masks)
         assert aid.config.listener == 3
         assert facts["listener"] == "theta"
         assert facts["model"] == json.loads(fit.read_text())["model"]
+
+
+def test_an_aid_may_be_trained_to_be_understood(finished, tmp_path):
+    config = configured(finished, train_compensation, "aid", tmp_path / "aid")
+    weights = train_compensation.Weights(intelligibility=1.0)
+    config = dataclasses.replace(config, weights=weights, excerpt_s=1.1, steps=2)
+    train_compensation.train(config)
+    _, progress = load_tensors(tmp_path / "aid" / "state.safetensors")
+    for record in progress["history"]:
+        assert 0 < record["intelligibility"] <= 1
 
 
 def test_what_an_aid_cannot_be_trained_with_is_refused_before_anything_is_written(
@@ -226,6 +237,7 @@ def test_what_an_aid_cannot_be_trained_with_is_refused_before_anything_is_writte
         ({"begin_from": config.model}, "holds a BetaICNet, not a Masks"),
         ({"masks": MasksConfig(bands=5), "begin_from": aid},
          "other sizes"),
+        ({"weights": train_compensation.Weights(intelligibility=1.0)}, "too short for HASPI"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             train_compensation.train(dataclasses.replace(config, **changes))
