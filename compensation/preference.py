@@ -14,7 +14,6 @@ from typing import Literal, get_args
 import numpy as np
 
 from compensation.taste import ANSWERS, Prior, Taste, posterior
-from icsim.fitting import sobol
 
 Answer = Literal["first", "second", "same"]
 
@@ -24,8 +23,9 @@ CATCH_FIRST, CATCH_EVERY = 9, 10
 LEAST_ANSWERS = 12
 """Before a course may be finished (chosen here)."""
 
-NEGLIGIBLE = 0.3
-"""Gain that is not worth another question, in units of the choice noise (chosen here)."""
+NEGLIGIBLE = 1.0
+"""Gain that is not worth another question, in units of the choice noise: one that is not surely
+heard (chosen here)."""
 
 PAIRS = 256
 """Looked at for each proposal (chosen here)."""
@@ -191,13 +191,12 @@ def _check(theta: tuple[float, ...], parameters: int, name: str) -> None:
 
 @functools.lru_cache(maxsize=4)  # a proposal and the estimate beside it ask for the same
 def _taste(course: Course) -> Taste:
-    known = np.array(course.known)
-    prior = Prior.around(known, None if course.start is None else np.array(course.start))
-    first = np.array([c.first for c in course.comparisons]).reshape(-1, known.shape[1])
-    second = np.array([c.second for c in course.comparisons]).reshape(-1, known.shape[1])
-    answers = np.array([ANSWERS.index(c.answer) for c in course.comparisons], dtype=int)
+    shape = len(course.comparisons), len(course.known[0])
+    first = np.array([one.first for one in course.comparisons]).reshape(shape)
+    second = np.array([one.second for one in course.comparisons]).reshape(shape)
+    answers = np.array([ANSWERS.index(one.answer) for one in course.comparisons], dtype=int)
     generator = np.random.default_rng([course.seed, len(course.comparisons), 0])
-    return posterior(prior, first, second, answers, generator)
+    return posterior(_prior(course), first, second, answers, generator)
 
 
 def _informative(taste: Taste, generator: np.random.Generator) -> Comparison:
@@ -229,11 +228,21 @@ STRETCHES = (1.0, 1.0, 1.5, 2.0)
 
 def _spread(course: Course) -> Comparison:
     """A pair of well-spread points near and between the known listeners."""
-    known = np.array(course.known)
-    points = sobol(2, known.shape[1], course.seed + len(course.comparisons)).double().numpy()
-    prior = Prior.around(known, None if course.start is None else np.array(course.start))
-    points = (prior.centre + (2 * points - 1) @ prior.root.T).clip(0, 1)
-    return Comparison(*(tuple(point.tolist()) for point in points))
+    prior, parameters = _prior(course), len(course.known[0])
+    # An additive recurrence: as even as a Sobol sequence, and without its tables.
+    golden = 2.0
+    for _ in range(30):
+        golden = (1 + golden) ** (1 / (parameters + 1))
+    steps = golden ** -np.arange(1.0, parameters + 1)
+    shift = np.random.default_rng([course.seed, 3]).uniform(size=parameters)
+    numbers = 2 * len(course.comparisons) + np.arange(2)[:, None]
+    points = prior.centre + (2 * ((shift + numbers * steps) % 1) - 1) @ prior.root.T
+    return Comparison(*(tuple(point) for point in points.clip(0, 1).tolist()))
+
+
+def _prior(course: Course) -> Prior:
+    start = None if course.start is None else np.array(course.start)
+    return Prior.around(np.array(course.known), start)
 
 
 def _catch(course: Course) -> Comparison | None:

@@ -130,25 +130,33 @@ def posterior(
     z = generator.standard_normal((CHAINS, prior.dimensions))
     if len(answers) == 0:
         return _taste(prior, z)
+    with np.errstate(over="ignore", invalid="ignore"):  # of steps too long, which are not kept
+        return _taste(prior, _chains(z, heard, generator))
+
+
+def _chains(z: np.ndarray, heard: "_Heard", generator: np.random.Generator) -> np.ndarray:
+    """Move chains from the prior to the posterior, `(K, dimensions)`."""
+    likelihood, slope = heard(z)
     step = 0.6
     for turn in range(WARMING + MIXING):
         weight = min(1.0, ((turn + 1) / WARMING) ** 2)
         spread = z.std(0)
-        likelihood, slope = heard(z)
         momentum = generator.standard_normal(z.shape)
-        moved, speed = z, momentum
+        moved, speed, found = z, momentum, (likelihood, slope)
         before = weight * likelihood - 0.5 * (z**2).sum(1) - 0.5 * (momentum**2).sum(1)
         length = step * spread * generator.uniform(0.5, 1.2, (len(z), 1))
         for _ in range(LEAPS):
-            speed = speed + 0.5 * length * (weight * slope - moved)
+            speed = speed + 0.5 * length * (weight * found[1] - moved)
             moved = moved + length * speed
-            likelihood, slope = heard(moved)
-            speed = speed + 0.5 * length * (weight * slope - moved)
-        after = weight * likelihood - 0.5 * (moved**2).sum(1) - 0.5 * (speed**2).sum(1)
+            found = heard(moved)
+            speed = speed + 0.5 * length * (weight * found[1] - moved)
+        after = weight * found[0] - 0.5 * (moved**2).sum(1) - 0.5 * (speed**2).sum(1)
         kept = np.log(generator.uniform(size=len(z))) < after - before
         z = np.where(kept[:, None], moved, z)
+        likelihood = np.where(kept, found[0], likelihood)
+        slope = np.where(kept[:, None], found[1], slope)
         step *= np.exp(0.5 * (kept.mean() - 0.7))
-    return _taste(prior, z)
+    return z
 
 
 class _Heard:
