@@ -161,6 +161,11 @@ def run_to_end(page, choice="a") -> dict:
     return state
 
 
+def means(choice: str, trial) -> str:
+    """What A or B is of a trial."""
+    return "first" if (choice == "a") != trial.swapped else "second"
+
+
 def samples(wav: bytes):
     found, rate = soundfile.read(io.BytesIO(wav), dtype="float64")
     assert rate == OUTPUT_RATE_HZ
@@ -180,7 +185,7 @@ def test_a_whole_session_from_consent_to_confirmation(begin):
     assert first.headers["content-type"] == "audio/wav"
     assert len(first.content) == len(second.content)
     ratio = samples(second.content).std() / samples(first.content).std()
-    assert ratio == pytest.approx(1.9 / 1.1, rel=1e-2)
+    assert ratio ** (1 - 2 * session.trials[0].swapped) == pytest.approx(1.9 / 1.1, rel=1e-2)
     run_to_end(page)
     parts = [trial.part for trial in session.trials]
     assert parts == ["comparison"] * 4 + ["confirmation"] * 4
@@ -195,6 +200,22 @@ def test_a_whole_session_from_consent_to_confirmation(begin):
     assert len(session.course().comparisons) == 4
     assert page.get("/api/session").json()["stage"] == "end"
     post(page, "undo", 409, client=client_id(), trial=7)
+
+
+def test_a_pair_that_returns_the_other_way_round_is_heard_that_way(begin):
+    pairs = [((n / 40, 0.5), (0.5, n / 40)) for n in range(1, 17)]
+    pairs += [each[::-1] for each in pairs]
+    proposals = types.SimpleNamespace(
+        **vars(SEARCH)
+        | {"propose": lambda course, limit_s=None: Comparison(*pairs[len(course.comparisons)])}
+    )
+    session = begin(search=proposals, comparisons=32, confirmations=0)
+    session.consent(client_id())
+    while (state := session.look())["stage"] != "end":
+        session.answer(client_id(), state["trial"], "same")
+    swapped = [trial.swapped for trial in session.trials]
+    assert swapped[:16] == swapped[16:]
+    assert 0 < sum(swapped[:16]) < 16
 
 
 def test_pairs_depend_on_answers_alone(begin):
@@ -230,13 +251,13 @@ def test_a_session_goes_on_where_it_was_cut_off(begin):
     assert page.get("/api/session").json() == state
     assert session.trials == before
     assert page.get("/api/sound/2/b").content == sound
-    assert [t.answer for t in before] == ["first", "same", None]
+    assert [t.answer for t in before] == [means("a", before[0]), "same", None]
     # Killed between the answer and the next pair:
     post(page, "answer", client=client_id(), trial=2, choice="b")
     session.close()
     session = begin()
     assert browser(session).get("/api/session").json()["trial"] == 3
-    assert session.trials[2].answer == "second"
+    assert session.trials[2].answer == means("b", session.trials[2])
 
 
 def test_an_answer_is_on_the_disk_before_it_is_acknowledged(begin, tmp_path):
@@ -346,16 +367,18 @@ def test_the_last_answer_can_be_taken_back_once(begin):
     post(page, "answer", client=client_id(), trial=1, choice="b")
     post(page, "undo", **body)  # replayed: the new answer stays
     page.get("/api/session")
-    assert [t.answer for t in session.trials] == ["first", "second", None]
+    zero, one = session.trials[:2]
+    given = [means("a", zero), means("b", one), None]
+    assert [t.answer for t in session.trials] == given
     # What was taken back is still known, and what follows is another pair.
     rows = list(csv.DictReader(io.StringIO(results.table(session))))
     assert [(r["trial"], r["answer"], r["undone"]) for r in rows] == [
-        ("0", "first", "0"),
-        ("1", "first", "1"),
-        ("1", "second", "0"),
+        ("0", means("a", zero), "0"),
+        ("1", means("a", one), "1"),
+        ("1", means("b", one), "0"),
     ]
     session.close()
-    assert [t.answer for t in begin().trials] == ["first", "second", None]
+    assert [t.answer for t in begin().trials] == given
 
 
 def test_a_search_that_hangs_or_fails_does_not_stop_the_test(begin):

@@ -438,12 +438,15 @@ class Session:
         if not self._fitting(trials) or (estimate and estimate["finished"]):
             return self._confirm(trials, estimate)
         proposed = self.algorithm.propose(self._course(trials), self.limit_s)
+        two = _theta(proposed.first), _theta(proposed.second)
+        # By the pair alone, so that a pair which returns the other way round is heard that way.
+        swapped = random.Random(f"{self.settings.seed}/swapped/{sorted(two)}").random() < 0.5
         trial = Trial(
             len(trials),
             "comparison",
-            _theta(proposed.first),
-            _theta(proposed.second),
+            *two,
             self._sound(len(trials)),
+            swapped=swapped,
             catch=bool(proposed.catch),
             estimate=estimate,
         )

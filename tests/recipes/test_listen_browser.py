@@ -1,0 +1,240 @@
+"""A short session in a real browser, by keyboard alone, with the server killed on the way."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import soundfile
+import torch
+
+from compensation.masks import Masks, MasksConfig
+from icsim.conditional import BetaICNet, BetaICNetConfig
+from icsim.icnet import EncoderConfig
+from icsim.weights import fingerprint, save_network
+from recipes import listen
+from recipes.process import read_theta
+from recipes.state import run
+
+sync_api = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("fastapi")
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+PATIENCE_MS = 60_000
+
+
+def study(folder: Path) -> dict[str, str]:
+    """A model, an aid and sounds, untrained and small: the options of a session with them."""
+    torch.manual_seed(0)
+    encoder = EncoderConfig(filters=4, kernels=6, size=8, bottleneck=6)
+    model = BetaICNet(BetaICNetConfig(3, channels=4, parameters=2, encoder=encoder))
+    save_network(folder / "model.safetensors", model, animals=["a", "b", "c"])
+    mark = fingerprint(folder / "model.safetensors")
+    aid = Masks(MasksConfig(listener=2, bands=9, width=6, layers=1, window=128, hop=24))
+    save_network(folder / "aid.safetensors", aid, listener="theta", model=mark)
+    (folder / "sounds").mkdir()
+    for name in ("one", "two"):
+        sound = torch.randn(24000) * torch.hann_window(24000)
+        soundfile.write(folder / "sounds" / f"{name}.wav", 0.05 * sound.numpy(), 16000)
+    return {
+        "model": str(folder / "model.safetensors"),
+        "aid": str(folder / "aid.safetensors"),
+        "sounds": str(folder / "sounds"),
+        "study": str(folder / "study"),
+        "seconds": "1",
+        "comparisons": "4",
+        "confirmations": "1",
+        "break_after": "3",
+    }
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def start(options: dict[str, str]) -> subprocess.Popen:
+    """A server, once it says where it is."""
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "recipes.listen", *arguments, "--demo=true"],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for line in server.stdout:
+        if "goes on" in line:
+            return server
+    raise AssertionError(f"the server ended with {server.wait()}")
+
+
+def fetch(port: int, path: str):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/{path}") as reply:
+        return json.loads(reply.read())
+
+
+@pytest.fixture
+def page():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here")
+    with sync_api.sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(
+                executable_path=CHROMIUM,
+                args=["--no-sandbox", "--disable-gpu", "--mute-audio"],
+            )
+        except sync_api.Error as error:
+            pytest.skip(f"Chromium does not start: {error}")
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        yield page
+        browser.close()
+
+
+def answer_by_keys(page, key: str) -> None:
+    """Hear A, then B, then say which."""
+    sync_api.expect(page.locator("#hear-a")).to_be_enabled(timeout=PATIENCE_MS)
+    page.keyboard.press("l")
+    page.keyboard.press("1")
+    page.wait_for_timeout(600)
+    page.keyboard.press("2")
+    sync_api.expect(page.locator("#answer-a")).to_be_enabled(timeout=PATIENCE_MS)
+    page.keyboard.press("l")
+    title = page.locator("#trial-title").text_content()
+    page.keyboard.press(key)
+    page.wait_for_function(
+        "title => document.getElementById('trial').hidden || "
+        "document.getElementById('trial-title').textContent !== title",
+        arg=title,
+    )
+
+
+def test_a_session_by_keyboard_survives_a_killed_server(page, tmp_path):
+    options = study(tmp_path) | {"port": str(free_port())}
+    port = int(options["port"])
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: errors.extend(elsewhere(request.url, port)))
+    server = start(options)
+    try:
+        page.goto(f"http://127.0.0.1:{port}/")
+        page.wait_for_selector("#consent:not([hidden])")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Space")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#level:not([hidden])")
+        sync_api.expect(page.locator("#sample")).to_be_enabled(timeout=PATIENCE_MS)
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        answer_by_keys(page, "a")
+        answer_by_keys(page, "n")
+
+        # Killed in mid-trial: the page waits, and the answer given meanwhile is kept once.
+        sync_api.expect(page.locator("#hear-a")).to_be_enabled(timeout=PATIENCE_MS)
+        assert page.locator("#trial-title").text_content() == "Comparison 3 of at most 4"
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+        page.keyboard.press("1")
+        page.wait_for_timeout(600)
+        page.keyboard.press("2")
+        sync_api.expect(page.locator("#answer-b")).to_be_enabled(timeout=PATIENCE_MS)
+        page.keyboard.press("b")
+        page.wait_for_selector("#trouble:not([hidden])")
+        server = start(options)
+        page.wait_for_selector("#rest:not([hidden])")
+        sync_api.expect(page.locator("#trouble")).to_be_hidden()
+        assert fetch(port, "session")["answered"] == 3
+
+        # The browser is closed, too, and another one goes on.
+        page.reload()
+        page.wait_for_selector("#rest:not([hidden])")
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        answer_by_keys(page, "a")
+        assert "Final comparison 1 of 2" in page.locator("#trial-title").text_content()
+        answer_by_keys(page, "a")
+        answer_by_keys(page, "b")
+        page.wait_for_selector("#end:not([hidden])")
+
+        whole = fetch(port, "experimenter/session.json")
+        kinds = [event["kind"] for event in whole["events"]]
+        assert kinds.count("answer") == 6
+        choices = [e["content"]["choice"] for e in whole["events"] if e["kind"] == "answer"]
+        assert choices == ["a", "same", "b", "a", "a", "b"]
+        (tmp_path / "theta.json").write_text(json.dumps(fetch(port, "experimenter/theta.json")))
+        mark = fingerprint(options["model"])
+        assert read_theta(str(tmp_path / "theta.json"), mark).shape == (2,)
+        assert errors == []
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+
+
+def elsewhere(url: str, port: int) -> list[str]:
+    return [] if url.startswith((f"http://127.0.0.1:{port}/", "blob:")) else [url]
+
+
+def test_what_is_missing_is_said_with_its_remedy(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="make demo"):
+        listen.listen(listen.Config())
+    options = study(tmp_path)
+    whole = {k: v for k, v in options.items() if k in ("model", "aid", "sounds")}
+    own = listen.Config(**whole, seconds=1.0, mode="gain")
+    with pytest.raises(ValueError, match="--calibration"):
+        listen.listen(own)
+    replace = listen.dataclasses.replace
+    with pytest.raises(ValueError, match="--mode"):
+        listen.listen(replace(own, mode=None))
+    with pytest.raises(ValueError, match="--token"):
+        listen.listen(replace(own, host="0.0.0.0"))
+    with pytest.raises(ValueError, match="maximum_db_spl"):
+        listen.listen(replace(own, demo=True, maximum_db_spl=130.0))
+    with pytest.raises(ValueError, match="listener"):
+        listen.listen(replace(own, demo=True, listener="../L01"))
+    with pytest.raises(ValueError, match="lower --seconds"):
+        listen.listen(replace(own, demo=True, seconds=5.0))
+    other = replace(own, demo=True, model=str(tmp_path / "other.safetensors"))
+    with pytest.raises(ValueError, match=r"other\.safetensors"):
+        listen.listen(other)
+
+
+def test_an_aid_of_another_model_is_refused(tmp_path, monkeypatch, capsys):
+    options = study(tmp_path)
+    aid = Masks(MasksConfig(listener=2, bands=9, width=6, layers=1, window=128, hop=24))
+    save_network(options["aid"], aid, listener="theta", model="another")
+    arguments = [f"--{name}={value}" for name, value in options.items()]
+    monkeypatch.setattr(sys, "argv", ["listen", *arguments, "--demo=true"])
+    with pytest.raises(SystemExit, match="trained through model another"):
+        run(listen.listen, listen.Config)
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("lab", False)],
+)
+def test_which_addresses_are_this_machine(host, local):
+    assert listen.is_local(host) == local
+
+
+def test_the_listener_s_token_does_not_tell_the_experimenter_s():
+    token = "experimenter-0123456789"
+    assert listen.listener_token(token) == listen.listener_token(token)
+    assert token not in listen.listener_token(token)
+    assert len(listen.listener_token(token)) >= 16
