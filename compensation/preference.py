@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from compensation.taste import ANSWERS, Prior, Taste, posterior
+from compensation.taste import ANSWERS, Deadline, Prior, Taste, posterior
 
 Answer = Literal["first", "second", "same"]
 
@@ -30,8 +30,8 @@ heard (chosen here)."""
 PAIRS = 256
 """Looked at for each proposal (chosen here)."""
 
-TYPICAL_S = 0.5
-"""What a proposal takes at most; with less time a spread pair is proposed [s]."""
+STRETCHES = (1.0, 1.0, 1.5, 2.0)
+"""How much further apart these are than two θ that may be best (chosen here)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,16 +102,15 @@ def propose(course: Course, limit_s: float | None = None) -> Comparison:
 
     Args:
         course: What was answered so far.
-        limit_s: With less time than a proposal takes, a spread pair is proposed at once [s].
+        limit_s: When this time is over, a pair of well-spread points is proposed instead [s].
     """
-    started = time.monotonic()
+    deadline = Deadline(np.inf if limit_s is None else time.monotonic() + limit_s)
     catch = _catch(course)
     if catch:
         return catch
-    if limit_s is not None and limit_s < TYPICAL_S:
-        return _spread(course)
-    taste = _taste(course)
-    if limit_s is not None and time.monotonic() - started > limit_s:
+    try:
+        taste = _taste(course, deadline)
+    except TimeoutError:
         return _spread(course)
     return _informative(taste, np.random.default_rng([course.seed, len(course.comparisons), 1]))
 
@@ -130,7 +129,7 @@ def answered(course: Course, comparison: Comparison, answer: str) -> Course:
 
 def estimate(course: Course) -> Estimate:
     """The best θ so far, how certain it is, and whether to go on."""
-    taste = _taste(course)
+    taste = _taste(course, Deadline())
     theta = taste.favourite()
     reached = taste.utilities(theta[None])[:, 0]
     own = -(((taste.best - taste.centre)[:, None] @ taste.root) ** 2).sum((1, 2))
@@ -190,13 +189,13 @@ def _check(theta: tuple[float, ...], parameters: int, name: str) -> None:
 
 
 @functools.lru_cache(maxsize=4)  # a proposal and the estimate beside it ask for the same
-def _taste(course: Course) -> Taste:
+def _taste(course: Course, deadline: Deadline) -> Taste:
     shape = len(course.comparisons), len(course.known[0])
     first = np.array([one.first for one in course.comparisons]).reshape(shape)
     second = np.array([one.second for one in course.comparisons]).reshape(shape)
     answers = np.array([ANSWERS.index(one.answer) for one in course.comparisons], dtype=int)
     generator = np.random.default_rng([course.seed, len(course.comparisons), 0])
-    return posterior(_prior(course), first, second, answers, generator)
+    return posterior(_prior(course), first, second, answers, generator, deadline)
 
 
 def _informative(taste: Taste, generator: np.random.Generator) -> Comparison:
@@ -209,21 +208,12 @@ def _informative(taste: Taste, generator: np.random.Generator) -> Comparison:
     half = half * generator.choice(STRETCHES, size=(PAIRS, 1))
     first, second = (middle + half).clip(0, 1), (middle - half).clip(0, 1)
     probability = taste.answers(first, second)
-    if MODE == "bald":
-        m = probability.mean(0)
-        score = -(m * np.log(m)).sum(-1) + (probability * np.log(probability)).sum(-1).mean(0)
-    elif MODE == "eubo":
-        score = np.maximum(taste.utilities(first), taste.utilities(second)).mean(0)
-    else:
-        utilities = taste.utilities(np.concatenate([best, favourite[None]]))
-        joint = probability.reshape(len(best), -1).T @ utilities
-        score = joint.reshape(PAIRS, len(ANSWERS), -1).max(-1).sum(-1)
+    utilities = taste.utilities(np.concatenate([best, favourite[None]]))
+    # By pair and answer: utilities of all candidates, weighted by how well each bowl foresaw it.
+    weighted = (probability.reshape(len(best), -1).T @ utilities).reshape(PAIRS, len(ANSWERS), -1)
+    score = weighted.max(-1).sum(-1)
     chosen = score.argmax()
     return Comparison(tuple(first[chosen].tolist()), tuple(second[chosen].tolist()))
-
-
-MODE = "kg"
-STRETCHES = (1.0, 1.0, 1.5, 2.0)
 
 
 def _spread(course: Course) -> Comparison:

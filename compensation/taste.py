@@ -10,6 +10,7 @@ from the prior to the posterior while the answers are given weight.
 """
 
 import dataclasses
+import time
 
 import numpy as np
 from scipy.special import ndtr
@@ -41,6 +42,19 @@ WARMING, MIXING, LEAPS = 12, 10, 6
 """Steps of the chains while answers gain weight and after, and leaps in each."""
 
 ANSWERS = ("first", "same", "second")
+
+
+@dataclasses.dataclass(frozen=True)
+class Deadline:
+    """When chains have to end; all are equal, as it does not change what is drawn."""
+
+    at: float = dataclasses.field(default=np.inf, compare=False)
+    """By `time.monotonic` [s]."""
+
+    def check(self) -> None:
+        """Raise `TimeoutError` if it is over."""
+        if time.monotonic() >= self.at:
+            raise TimeoutError("the time for drawing bowls is over")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +130,7 @@ def posterior(
     second: np.ndarray,
     answers: np.ndarray,
     generator: np.random.Generator,
+    deadline: Deadline | None = None,
 ) -> Taste:
     """Draw bowls.
 
@@ -125,20 +140,29 @@ def posterior(
         second: `(n, P)`.
         answers: Indices into `ANSWERS`, `(n,)`.
         generator: Of the chains.
+        deadline: Of the drawing.
+
+    Raises:
+        TimeoutError: If the deadline passes.
     """
+    deadline = deadline or Deadline()
+    deadline.check()
     heard = _Heard(prior, first - second, first + second, answers)
     z = generator.standard_normal((CHAINS, prior.dimensions))
     if len(answers) == 0:
         return _taste(prior, z)
     with np.errstate(over="ignore", invalid="ignore"):  # of steps too long, which are not kept
-        return _taste(prior, _chains(z, heard, generator))
+        return _taste(prior, _chains(z, heard, generator, deadline))
 
 
-def _chains(z: np.ndarray, heard: "_Heard", generator: np.random.Generator) -> np.ndarray:
+def _chains(
+    z: np.ndarray, heard: "_Heard", generator: np.random.Generator, deadline: Deadline
+) -> np.ndarray:
     """Move chains from the prior to the posterior, `(K, dimensions)`."""
     likelihood, slope = heard(z)
     step = 0.6
     for turn in range(WARMING + MIXING):
+        deadline.check()
         weight = min(1.0, ((turn + 1) / WARMING) ** 2)
         spread = z.std(0)
         momentum = generator.standard_normal(z.shape)

@@ -1,0 +1,113 @@
+"""The benchmark of fitting by ear at the smallest size, and what its numbers mean."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from compensation.preference import Comparison
+from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
+from icsim.sound import calibrate
+from recipes import benchmark_listening as recipe
+from recipes.state import parse
+
+TINY = "recipes/configs/benchmark_listening/tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """The benchmark of size tiny, run once: its configuration, folder and summary."""
+    out = tmp_path_factory.mktemp("listening") / "tiny"
+    config = parse(recipe.Config, ["--config", TINY, "--out", str(out)])
+    return config, out, recipe.benchmark(config)
+
+
+def test_every_method_is_measured_and_shown(made):
+    config, out, summary = made
+    assert json.loads((out / "summary.json").read_text()) == summary
+    assert [row["method"] for row in summary["rows"]] == ["ours", "random", "botorch"]
+    assert "stand-in" in summary["utility"]
+    for row in summary["rows"]:
+        assert len(row["regret"]) == config.answers
+        assert all(missing >= 0 for missing in row["regret"])
+        assert row["interval"][0] <= row["answers"] <= row["interval"][1]
+    assert (out / "table.md").read_text().count("\n| 2 |") == 3
+    assert (out / "regret.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_listeners_that_were_finished_are_kept(made, monkeypatch):
+    config, out, summary = made
+    again = out / "listeners" / "ours-2-01.seconds"
+    again.unlink()
+    asked = []
+    real = recipe.listener_of
+    monkeypatch.setattr(recipe, "listener_of", lambda *a: asked.append(a[1:]) or real(*a))
+    assert recipe.benchmark(config) == summary
+    assert asked == [(2, 1)]
+
+
+@pytest.mark.parametrize("surface", ["bowl", "dome"])
+def test_nothing_is_worth_more_than_the_best(surface):
+    for index in range(3):
+        listener = recipe.listener_of(recipe.Config(surface=surface), 6, index)
+        assert listener.worth(listener.best) == pytest.approx(1)
+        worths = [listener.worth(theta) for theta in np.random.default_rng(0).uniform(size=(99, 6))]
+        assert max(worths) < 1
+        if surface == "bowl":
+            assert np.mean([listener.worth(one) for one in listener.known]) == pytest.approx(0.2)
+
+
+def test_a_listener_chooses_the_better_and_hears_no_small_difference():
+    config = recipe.Config(noise=0.0, lapses=0.0)
+    listener, draw = recipe.listener_of(config, 3, 0), np.random.default_rng(0)
+    best, far = (
+        tuple(listener.best),
+        tuple(listener.known[np.abs(listener.known - 0.5).argmax() // 3]),
+    )
+    assert recipe.listen(config, listener, Comparison(best, far), 0.0, draw) == "first"
+    assert recipe.listen(config, listener, Comparison(far, best), 0.0, draw) == "second"
+    assert recipe.listen(config, listener, Comparison(best, best), 0.0, draw) == "same"
+    assert recipe.listen(config, listener, Comparison(best, best), 0.1, draw) == "first"
+    lapsing = recipe.Config(noise=0.0, lapses=1.0)
+    answers = [recipe.listen(lapsing, listener, Comparison(best, far), 0, draw) for _ in range(30)]
+    assert set(answers) == {"first", "second", "same"}
+
+
+def test_an_aid_is_measured_on_a_true_animal_by_what_it_is_told():
+    anatomy = draw_anatomy(channels=8, seed=1)
+    animal = Animal(anatomy, draw_loss("HI", severity=1.2, seed=1))
+    sound = calibrate(torch.randn(1, 8192, generator=torch.Generator().manual_seed(0)), 65.0)
+
+    class Amplifier(torch.nn.Module):
+        def process(self, sound, listener, noise_reduction, gain):
+            return sound * 10 ** (gain * listener[:, :1])
+
+    found = recipe.restorations(Amplifier(), animal, sound, torch.tensor([[0.0], [0.5], [1.0]]))
+    assert found[0] == 0
+    assert max(found) > 0.05
+
+
+def test_measured_restoration_is_a_listener_of_its_own(tmp_path):
+    (tmp_path / "measured").mkdir()
+    points = np.random.default_rng(0).uniform(size=(30, 3))
+    restoration = 0.6 - ((points - 0.4) ** 2).sum(1)
+    content = {"known": points[:4], "points": points, "restoration": restoration}
+    plain = {name: value.tolist() for name, value in content.items()}
+    (tmp_path / "measured" / "new.json").write_text(json.dumps(plain))
+    config = recipe.Config(out=str(tmp_path), measured="somewhere", parameters=[3])
+    listener = recipe.listener_of(config, 3, 5)
+    assert listener.worth(listener.best) == pytest.approx(1)
+    assert listener.worth(points[0]) == pytest.approx(restoration[0] / restoration.max())
+    assert (
+        max(listener.worth(theta) for theta in np.random.default_rng(1).uniform(size=(50, 3))) < 1.1
+    )
+    with pytest.raises(ValueError, match=r"has 3 parameters, got 6; set parameters to \[3\]"):
+        recipe.listener_of(config, 6, 0)
+
+
+def test_unknown_methods_and_empty_sizes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"methods must be some of .*, got \['grid'\]"):
+        recipe.benchmark(recipe.Config(out=str(tmp_path), methods=["grid"]))
+    with pytest.raises(ValueError, match="must be 1 or more"):
+        recipe.benchmark(recipe.Config(out=str(tmp_path), answers=0))
