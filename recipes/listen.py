@@ -131,6 +131,11 @@ def listen(config: Config) -> None:
     app = application.application(session, theirs, mine, hosts)
     name = f"[{config.host}]" if ":" in config.host else config.host
     page = f"http://{name}:{config.port}/"
+    try:
+        listening = application.bind(config.host, config.port)
+    except ValueError:
+        session.close()
+        raise
     print(f"listener {config.listener}:  {page}" + (f"#token={theirs}" if theirs else ""))
     print(f"experimenter:  {page}experimenter" + (f"#token={mine}" if mine else ""))
     print(
@@ -138,8 +143,9 @@ def listen(config: Config) -> None:
     )
     print("kept, and the same command goes on.", flush=True)
     try:
-        application.serve(app, config.host, config.port)
+        application.serve(app, listening)
     finally:
+        listening.close()
         session.close()
 
 

@@ -168,28 +168,36 @@ def application(
     return app
 
 
-def serve(app: FastAPI, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve until interrupted; no request is logged.
+def bind(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
+    """A socket that waits for requests from now on.
 
     Raises:
-        ValueError: If the port is taken.
+        ValueError: If the address is none of this machine's, or the port is taken.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listening:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listening.bind((host, port))
-        except OSError as error:
-            raise ValueError(f"{host}:{port}: {error.strerror}; choose another --port") from error
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=2,
-            limit_concurrency=64,
-        )
-        uvicorn.Server(config).run([listening])
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(64)
+    except OSError as error:
+        listening.close()
+        raise ValueError(
+            f"{host}:{port}: {error.strerror}; choose another --port or --host"
+        ) from error
+    return listening
+
+
+def serve(app: FastAPI, listening: socket.socket) -> None:
+    """Serve what comes to a socket of `bind` until interrupted; no request is logged."""
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=2,
+        limit_concurrency=64,
+    )
+    uvicorn.Server(config).run([listening])
 
 
 def _serve_pages(app: FastAPI) -> None:
