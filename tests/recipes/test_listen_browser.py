@@ -80,6 +80,13 @@ def start(options: dict[str, str]) -> subprocess.Popen:
     raise AssertionError(f"the server ended with {server.wait()}")
 
 
+def kill(server: subprocess.Popen) -> None:
+    """At once, as a power cut would."""
+    server.send_signal(signal.SIGKILL)
+    server.wait()
+    server.stdout.close()
+
+
 def fetch(port: int, path: str):
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/{path}") as reply:
         return json.loads(reply.read())
@@ -147,8 +154,7 @@ def test_a_session_by_keyboard_survives_a_killed_server(page, tmp_path):
         # Killed in mid-trial: the page waits, and the answer given meanwhile is kept once.
         sync_api.expect(page.locator("#hear-a")).to_be_enabled(timeout=PATIENCE_MS)
         assert page.locator("#trial-title").text_content() == "Comparison 3 of at most 4"
-        server.send_signal(signal.SIGKILL)
-        server.wait()
+        kill(server)
         page.keyboard.press("1")
         page.wait_for_timeout(600)
         page.keyboard.press("2")
@@ -181,9 +187,7 @@ def test_a_session_by_keyboard_survives_a_killed_server(page, tmp_path):
         assert read_theta(str(tmp_path / "theta.json"), mark).shape == (2,)
         assert errors == []
     finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()
+        kill(server)
 
 
 def elsewhere(url: str, port: int) -> list[str]:
