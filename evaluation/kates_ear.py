@@ -194,7 +194,7 @@ def fire(
     some = envelope + TINY
     level_db = torch.add(offset_db, some.log(), alpha=20 / math.log(10)).relu()
     fired_db = section(level_db, *_adaptation()).relu()
-    return fired_db, None if motion is None else (fired_db + TINY) / some * motion
+    return fired_db, None if motion is None else fired_db / some * motion
 
 
 def even_delays(rows: Tensor, width: Tensor) -> Tensor:
@@ -223,7 +223,7 @@ def lags(sound: Tensor, reference: Tensor, longest_s: float = LONGEST_LAG_S) -> 
     """
     samples = sound.shape[-1]
     reach = min(round(longest_s * RATE_HZ), samples)
-    block = min(4 * reach, samples)
+    block = math.ceil(samples / math.ceil(samples / (4 * reach)))
     size = next_fast_len(block + 2 * reach, real=True)
     correlation = 0
     # Blocks of the sound against all of the reference that is in reach of them; in double
