@@ -194,7 +194,8 @@ def fire(
     some = envelope + TINY
     level_db = torch.add(offset_db, some.log(), alpha=20 / math.log(10)).relu()
     fired_db = section(level_db, *_adaptation()).relu()
-    return fired_db, None if motion is None else fired_db / some * motion
+    # Where alignment moved silence into the envelope alone, the motion stays as it is.
+    return fired_db, None if motion is None else (fired_db + TINY) / some * motion
 
 
 def even_delays(rows: Tensor, width: Tensor) -> Tensor:
@@ -255,9 +256,12 @@ class _Earlier(torch.autograd.Function):
     def forward(ctx, rows, lag):
         ctx.save_for_backward(lag)
         samples = rows.shape[-1]
-        moved, source = torch.zeros_like(rows).view(-1, samples), rows.reshape(-1, samples)
+        source = rows.reshape(-1, samples)
+        moved = torch.empty_like(source)
         for target, row, by in zip(moved, source, lag.flatten().tolist(), strict=True):
-            target[max(-by, 0) : samples - max(by, 0)] = row[max(by, 0) : samples - max(-by, 0)]
+            first, last = min(max(-by, 0), samples), max(samples - max(by, 0), 0)
+            target[:first], target[last:] = 0, 0
+            target[first:last] = row[max(by, 0) : max(samples - max(-by, 0), 0)]
         return moved.view_as(rows)
 
     @staticmethod
