@@ -4,10 +4,11 @@ import contextlib
 import dataclasses
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import torch
@@ -69,7 +70,21 @@ def timed_stage(out: Path, name: str) -> Iterator[None]:
     write_json(path, seconds)
 
 
+def end_with_parent() -> None:
+    """End this process when the one that started it ends, even if that one was killed.
+
+    A process of a pool would otherwise wait for work for ever, or finish what another one redoes.
+    """
+
+    def wait() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 def _begin_process(threads: int, log: str) -> None:
+    end_with_parent()
     torch.set_num_threads(threads)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)

@@ -2,12 +2,10 @@
 
 import collections
 import math
-import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context
 
 import torch
 
@@ -19,6 +17,7 @@ from icsim.audiogram import audiogram
 from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, level, resample
 from recipes.evaluate.config import RESTORATION, Config, wanted_scores
 from recipes.evaluate.files import Pair, Prepared, prepare
+from recipes.jobs import end_with_parent
 
 METRICS = {
     "stoi": stoi,
@@ -130,13 +129,7 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
 def _begin_process() -> None:
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A process whose parent was killed would wait for work for ever."""
-    parent_process().join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _score(name: str, config: Config, sounds: Prepared) -> Score:

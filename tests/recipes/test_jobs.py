@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,3 +45,44 @@ def test_jobs_are_done_once_and_what_was_done_before_a_failure_is_kept(tmp_path)
     assert json.loads((tmp_path / "two.json").read_text())["seconds"] >= 0
     assert json.loads((tmp_path / "stages.json").read_text())["sums"] > 0
     assert (tmp_path / "log.txt").read_text() == "adding\n"
+
+
+LINGER = """
+import os, sys, time
+from pathlib import Path
+from recipes.jobs import Job, side_by_side
+
+def linger(folder):
+    Path(folder, f"{os.getpid()}.pid").touch()
+    time.sleep(120)
+
+if __name__ == "__main__":
+    out = Path(sys.argv[1])
+    side_by_side("jobs", [Job(n, linger, str(out), out / f"{n}.json") for n in "ab"], 2, out)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    script = tmp_path / "linger.py"
+    script.write_text(LINGER)
+    root = str(Path(__file__).parents[2])
+    main = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": root},
+        stderr=subprocess.DEVNULL,
+    )
+    assert _until(lambda: len(list(tmp_path.glob("*.pid"))) == 2)
+    main.kill()
+    main.wait()
+    pids = [path.stem for path in tmp_path.glob("*.pid")]
+    assert _until(lambda: not any(Path("/proc", pid, "cmdline").is_file() for pid in pids))
+
+
+def _until(happened, most_s: float = 90.0) -> bool:
+    end = time.monotonic() + most_s
+    while not happened():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
