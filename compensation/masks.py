@@ -204,12 +204,8 @@ class Masks(nn.Module):
                 f"a block must be ({sounds}, n · {hop}) here, got {tuple(block.shape)}; "
                 "Stream takes blocks of any length"
             )
-        sound, hops, wait = (
-            torch.cat([state["sound"], block], -1),
-            samples // hop,
-            state["wait_hops"],
-        )
-        factors, hidden = state["factors"], state["hidden"]
+        sound, hops = torch.cat([state["sound"], block], -1), samples // hop
+        wait, factors, hidden = (state[key] for key in ("wait_hops", "factors", "hidden"))
         parts = [factors, factors[..., -1:].expand(-1, -1, min(wait, hops))]
         if wait < hops:
             x, hidden = self._advance(self._enter(sound[:, wait * hop :], state["heard"]), state)
