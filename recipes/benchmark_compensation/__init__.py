@@ -125,7 +125,9 @@ def _aids(config: Config, seed: int, out: Path, cohort: Cohort) -> None:
     jobs = [_training(config, seed, out, name, changes) for name, changes in EVERYONE.items()]
     side_by_side("aids", jobs, config.jobs, out)
     listeners, own = cohort.animals("unseen"), []
-    for animal in listeners:
+    # To those who hear normally there is nothing to be restored by an aid of their own.
+    impaired = [name for name in listeners if cohort.truth(name)["hearing"] != "NH"]
+    for animal in impaired:
         begun = {
             "only": str(out / "fits" / "model" / f"{animal}.json"),
             "begin_from": str(out / "aids" / "masks" / "aid.safetensors"),
@@ -140,7 +142,8 @@ def _aids(config: Config, seed: int, out: Path, cohort: Cohort) -> None:
     judgements = []
     for animal in listeners:
         paths = {name: _aid(out, name) for name in EVERYONE}
-        paths |= {kind: _aid(out, f"{kind}-{animal}") for kind in ("own", "ceiling")}
+        if animal in impaired:
+            paths |= {kind: _aid(out, f"{kind}-{animal}") for kind in ("own", "ceiling")}
         judgements.append(_judgement(config, seed, out, animal, paths, "judged", whole=True))
     streams = {name: _aid(out, name) for name in ("masks", "waveform")}
     streaming = tasks.Streaming(streams, str(out / "streaming.json"))

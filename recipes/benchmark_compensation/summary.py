@@ -66,7 +66,8 @@ def read(out: Path) -> list[Run]:
 
 def summarise(runs: list[Run]) -> dict:
     """Everything that the benchmark measured."""
-    first = next(iter(runs[0].judged.values()))
+    # Normal listeners have no aids of their own.
+    first = runs[0].judged[runs[0].impaired()[0]]
     devices = list(first["restoration"]["noise"])
     ablations = list(next(iter(runs[0].ablated.values()))["guards"]) if runs[0].ablated else []
     judged, ablated = (lambda run: run.judged), (lambda run: run.ablated)
@@ -86,6 +87,7 @@ def summarise(runs: list[Run]) -> dict:
                     found["artefacts"][device][name]
                     for run in runs
                     for found in run.judged.values()
+                    if device in found["artefacts"]
                 )
                 for name in ("spur_db", "silence_db")
             }
@@ -170,7 +172,11 @@ def _harm(runs: list[Run], device: str) -> float | None:
     found = []
     for run in runs:
         losses = _mean(_sums(run, n, device)[1] for n in run.impaired())
-        normal = [_sums(run, n, device)[0] for n, group in run.groups.items() if group == "normal"]
+        normal = [
+            _sums(run, name, device)[0]
+            for name, group in run.groups.items()
+            if group == "normal" and device in run.judged[name]["guards"]
+        ]
         found += [aided / losses for aided in normal]
     return _mean(found)
 
@@ -205,7 +211,12 @@ def _noise_reduction(runs: list[Run], devices: Mapping[str, dict]) -> dict:
 
 
 def _guards(runs: list[Run], judged: Judged, device: str) -> dict[str, float | None]:
-    found = [one["guards"][device] for run in runs for one in judged(run).values()]
+    found = [
+        one["guards"][device]
+        for run in runs
+        for one in judged(run).values()
+        if device in one["guards"]
+    ]
     return {name: _mean(one[name] for one in found) for name in found[0]}
 
 

@@ -93,15 +93,17 @@ def judge(job: Judgement) -> None:
     devices = aids(job.aids, theta, ear)
     middle = job.levels_db_spl[len(job.levels_db_spl) // 2]
     if job.whole:
-        heard = calibrate(excerpts(cohort, KINDS, job, 3, split="train"), middle)
-        devices = {
+        prescribed: dict[str, Device] = {
             "unprocessed": lambda sound, a, b: sound,
             "nal_r": lambda sound, a, b: nal_r(sound, ear),
             "nal_r_compressed": lambda sound, a, b: nal_r_compressed(sound, ear),
-            "linear": _linear(impaired, normal, heard),
-            "linear_truth": _linear(animal.expected_counts, healthy_twin.expected_counts, heard),
-            **devices,
         }
+        if cohort.truth(name)["hearing"] != "NH":
+            heard = calibrate(excerpts(cohort, KINDS, job, 3, split="train"), middle)
+            true_pair = animal.expected_counts, healthy_twin.expected_counts
+            prescribed["linear"] = _linear(impaired, normal, heard)
+            prescribed["linear_truth"] = _linear(*true_pair, heard)
+        devices = prescribed | devices
     speech = calibrate(excerpts(cohort, ("speech",), job, 2), middle)
     noise = noises(speech.shape, job.seed)
     noisy = mix(speech, noise, job.snr_db)
