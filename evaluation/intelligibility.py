@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
+from evaluation import kates
 from evaluation.table import Score, Sounds, score_each
 from icsim.audiogram import Audiogram
 from icsim.sound import REFERENCE_PA, level
@@ -16,17 +17,11 @@ from icsim.sound import REFERENCE_PA, level
 STOI_RATE_HZ = 10000
 """Source: Taal et al. 2011, IEEE TASLP 19:2125-2136."""
 
-EAR_RATE_HZ = 24000
+EAR_RATE_HZ = kates.RATE_HZ
 """Rate inside HASPI and HASQI [Hz]. Source: Kates & Arehart 2014, JAES 62:99-117.
 
 pyclarity resamples by whole kilohertz and would take 24 414 Hz for 24 000; so it gets this rate.
 """
-
-EAR_HZ = (250, 500, 1000, 2000, 4000, 6000)
-"""Audiometric frequencies of HASPI and HASQI [Hz]. Source: Kates & Arehart 2014."""
-
-EAR_SHORTEST_S = 1.0
-"""Shorter clips are refused by HASPI, which rises on them without reason, and HASQI [s]."""
 
 HEARD_LEAST_S, HEARD_RANGE_DB, HEARD_FLOOR_DB_SPL = 0.9, 40.0, 20.0
 """How much of the clean sound must be within a range of its loudest 10 ms, and above a floor.
@@ -74,7 +69,12 @@ def _stoi(clean: Sounds, processed: Sounds, sample_rate: float, extended: bool) 
 
 
 def haspi(
-    clean: Sounds, processed: Sounds, sample_rate: float, audiogram: Audiogram, seed: int = 0
+    clean: Sounds,
+    processed: Sounds,
+    sample_rate: float,
+    audiogram: Audiogram,
+    seed: int = 0,
+    pyclarity: bool = False,
 ) -> Score:
     """Hearing-aid speech perception index, version 2: 0 to 1.
 
@@ -88,40 +88,44 @@ def haspi(
         sample_rate: Of both [Hz].
         audiogram: The listener's thresholds.
         seed: Of the noise in the model's nerve.
+        pyclarity: Ask the reference program, which takes several times as long, in place of
+            `evaluation.kates`, which agrees with it.
 
     Returns:
         Score, `(B,)`; missing too where less than 0.9 s of the clean sound can be heard.
 
-    Source: Kates & Arehart 2021, Speech Commun. 131:35-46, by pyclarity.
+    Source: Kates & Arehart 2021, Speech Commun. 131:35-46.
     """
 
     def metric(clean: Tensor, processed: Tensor) -> float:
-        from clarity.evaluator.haspi import haspi_v2
-
         if (heard_s := _heard_s(clean)) < HEARD_LEAST_S:
             raise ValueError(f"only {heard_s:.2f} s of the clean sound are heard by a normal ear")
+        if not pyclarity:
+            return kates.haspi(clean[None], processed[None], EAR_RATE_HZ, audiogram, seed).item()
+        from clarity.evaluator.haspi import haspi_v2
+
         ear = clarity_ear(audiogram)
         return haspi_v2(clean.numpy(), EAR_RATE_HZ, processed.numpy(), EAR_RATE_HZ, **ear)[0]
 
-    return score_by_clarity(metric, clean, processed, sample_rate, seed)
+    return score_by_ear(metric, clean, processed, sample_rate, seed)
 
 
-def score_by_clarity(
+def score_by_ear(
     metric: Callable[[Tensor, Tensor], float],
     clean: Sounds,
     processed: Sounds,
     sample_rate: float,
     seed: int,
 ) -> Score:
-    """Score each pair by one of pyclarity's metrics, at the rate of its ear; as `score_each`."""
+    """Score each pair at the rate of the ear in HASPI and HASQI; as `score_each`."""
     return score_each(
         metric,
         clean,
         processed,
         sample_rate,
         EAR_RATE_HZ,
-        EAR_SHORTEST_S,
-        install=INSTALL_CLARITY,
+        kates.SHORTEST_S,
+        install="pip install --no-deps pyclarity",
         seed=seed,
     )
 
@@ -135,12 +139,12 @@ def _heard_s(clean: Tensor) -> float:
 
 
 def clarity_ear(audiogram: Audiogram) -> dict:
-    """The listener as HASPI and HASQI want it: an audiogram, and the level of RMS 1.
+    """The listener as pyclarity wants it: an audiogram, and the level of RMS 1.
 
     `level1` is the sound pressure level that an RMS of 1 stands for; in pascals 93.98 dB SPL.
     """
     from clarity.utils import audiogram as clarity_audiogram
 
-    thresholds = audiogram.at(EAR_HZ).double().numpy()
-    ear = clarity_audiogram.Audiogram(thresholds, EAR_HZ)
+    thresholds = audiogram.at(kates.AUDIOMETRIC_HZ).double().numpy()
+    ear = clarity_audiogram.Audiogram(thresholds, kates.AUDIOMETRIC_HZ)
     return {"audiogram": ear, "level1": 20 * math.log10(1 / REFERENCE_PA)}

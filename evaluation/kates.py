@@ -1,7 +1,8 @@
 """HASPI and HASQI, version 2, for batches and as training losses: gradients reach the sound.
 
-`evaluation.intelligibility.haspi` and `evaluation.quality.hasqi` are the same scores by pyclarity;
-these agree with them and are many times as fast. `1 - haspi(…).mean()` is a loss to descend:
+They agree with pyclarity and are several times as fast. `evaluation.intelligibility.haspi` and
+`evaluation.quality.hasqi` score files with them, each with its reason if it has no score.
+`1 - haspi(…).mean()` is a loss to descend:
 
 >>> from icsim.audiogram import Audiogram
 >>> clean = 0.02 * torch.randn(1, 24000)

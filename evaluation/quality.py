@@ -7,7 +7,8 @@ pascals, aligned in time.
 import torch
 from torch import Tensor
 
-from evaluation.intelligibility import EAR_RATE_HZ, clarity_ear, score_by_clarity
+from evaluation import kates
+from evaluation.intelligibility import EAR_RATE_HZ, clarity_ear, score_by_ear
 from evaluation.table import Score, Sounds, score_each
 from icsim.audiogram import Audiogram
 from icsim.sound import level
@@ -73,7 +74,12 @@ def _pesq(clean: Sounds, processed: Sounds, sample_rate: float, rate_hz: int, ba
 
 
 def hasqi(
-    clean: Sounds, processed: Sounds, sample_rate: float, audiogram: Audiogram, seed: int = 0
+    clean: Sounds,
+    processed: Sounds,
+    sample_rate: float,
+    audiogram: Audiogram,
+    seed: int = 0,
+    pyclarity: bool = False,
 ) -> Score:
     """Hearing-aid speech quality index, version 2: 0 to 1.
 
@@ -86,11 +92,14 @@ def hasqi(
         sample_rate: Of both [Hz].
         audiogram: The listener's thresholds.
         seed: Of the noise at the model's threshold.
+        pyclarity: Ask the reference program in place of `evaluation.kates`, as for HASPI.
 
-    Source: Kates & Arehart 2014, JAES 62:99-117, by pyclarity.
+    Source: Kates & Arehart 2014, JAES 62:99-117.
     """
 
     def metric(clean: Tensor, processed: Tensor) -> float:
+        if not pyclarity:
+            return kates.hasqi(clean[None], processed[None], EAR_RATE_HZ, audiogram, seed).item()
         from clarity.evaluator.hasqi import hasqi_v2
 
         ear = clarity_ear(audiogram)
@@ -101,7 +110,7 @@ def hasqi(
             raise ValueError("nothing of it is above the listener's threshold")
         return quality
 
-    return score_by_clarity(metric, clean, processed, sample_rate, seed)
+    return score_by_ear(metric, clean, processed, sample_rate, seed)
 
 
 def si_sdr(clean: Sounds, processed: Sounds, sample_rate: float) -> Score:

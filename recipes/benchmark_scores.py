@@ -115,7 +115,8 @@ def _both(
         found = ours(clean, processed, SAMPLE_RATE, ear)
     between = time.perf_counter()
     jobs = [
-        pool.submit(theirs, clean[[n]], processed[[n]], SAMPLE_RATE, ear) for n in range(len(clean))
+        pool.submit(theirs, clean[[n]], processed[[n]], SAMPLE_RATE, ear, pyclarity=True)
+        for n in range(len(clean))
     ]
     expected = torch.cat([job.result().values for job in jobs])
     ended = time.perf_counter()

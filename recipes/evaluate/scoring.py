@@ -141,7 +141,8 @@ def _score(name: str, config: Config, sounds: Prepared) -> Score:
             return _missing(sounds.without_noisy)
         return level_change(_unprocessed(sounds)[None], processed, rate)
     metric = {"haspi": haspi, "hasqi": hasqi}[name]
-    return metric(clean, processed, rate, audiogram(config.audiogram), config.seed)
+    ear = audiogram(config.audiogram)
+    return metric(clean, processed, rate, ear, config.seed, config.pyclarity)
 
 
 def _restoration(config: Config, sounds: Prepared) -> tuple[Score, dict[str, float]]:
