@@ -1,8 +1,6 @@
 """Through which ears an aid is trained: a learned midbrain, an auditory model, or a true one."""
 
 import dataclasses
-import json
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +14,7 @@ from icsim.simulation.animal import Animal, animal_from
 from icsim.store import Cohort
 from icsim.theta import sample_listeners
 from icsim.weights import load_network
+from recipes.fits import Fit
 
 LEAST_PROBABILITY = 1e-12
 """Of a count, so that its logarithm is finite."""
@@ -59,27 +58,26 @@ class Twins(nn.Module):
         return ear.count_probabilities(sound).clamp(min=LEAST_PROBABILITY).log()
 
 
-def learned(path: str, cohort: Cohort, fit: dict | None = None) -> tuple[Ears, list[str]]:
+def learned(path: str, fit: Fit | None = None) -> tuple[Ears, list[str]]:
     """A BetaICNet with its animals, or with one fitted listener; and the listeners' names.
 
     Args:
         path: The checkpoint.
-        cohort: Which says whose hearing is normal.
-        fit: Of `recipes.fit_theta`.
+        fit: Of that listener.
 
     Raises:
         ValueError: If no animal hears normally: an aid needs to know what to restore.
     """
     model, facts = load_network(path, BetaICNet)
     theta, deviation = model.listeners.at().detach(), model.listeners.deviation.detach()
-    healthy = [cohort.animal(name).status == "NH" for name in facts["animals"]]
+    healthy = [name in facts["normal"] for name in facts["animals"]]
     if not any(healthy):
         raise ValueError(f"{path}: knows no animal with normal hearing to restore others to")
     normal = theta[torch.tensor(healthy)]
     if fit:
-        theta = torch.tensor(fit["theta"])[None]
+        theta = fit.theta[None]
         deviation = torch.zeros_like(theta)
-    names = [fit["animal"]] if fit else facts["animals"]
+    names = [fit.name] if fit else facts["animals"]
     return Ears(ResponseLoss(model), theta, deviation, normal), names
 
 
@@ -115,20 +113,3 @@ def audiogram(cohort: Cohort, name: str) -> Audiogram:
         raise ValueError(f"{name}: thresholds of it and of seen normal animals are needed")
     mean = torch.stack(normal).mean(0)
     return Audiogram.from_thresholds(own.thresholds_db_spl, own.abr_frequencies_hz, mean)
-
-
-def read_fit(path: str | Path) -> dict:
-    """What `recipes.fit_theta` found of a listener.
-
-    Raises:
-        ValueError: If the file is missing or holds no fit.
-    """
-    try:
-        found = json.loads(Path(path).read_text())
-        if not (found["theta"] and found["animal"]):
-            raise KeyError("theta, animal")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: no fitted listener in it ({error!r}); run recipes.fit_theta"
-        ) from error
-    return found

@@ -29,7 +29,7 @@ from icsim.conditional import BetaICNet
 from icsim.sound import SAMPLE_RATE, calibrate, find_audio, read_mono
 from icsim.store import Cohort
 from icsim.weights import fingerprint, load_network
-from recipes.process import read_theta
+from recipes.fits import read_fit
 from recipes.state import run
 
 DEMO = Path("runs/demo")
@@ -193,7 +193,7 @@ def prepared(config: Config) -> tuple:
     if aid.config.listener != known.shape[1]:
         raise ValueError(f"{config.aid}: takes {aid.config.listener} numbers, not {known.shape[1]}")
     noise_reduction = config.noise_reduction if facts.get("noise_reduction", True) else 0.0
-    start = read_theta(config.start, mark) if config.start else known.mean(0)
+    start = read_fit(config.start, mark).theta if config.start else known.mean(0)
     if len(start) != known.shape[1]:
         raise ValueError(f"{config.start}: {len(start)} numbers, not {known.shape[1]}")
     names, sounds = excerpts(config)

@@ -13,7 +13,6 @@ samples beyond ±1 stay what they are.
 
 import dataclasses
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -34,6 +33,7 @@ from compensation.waveform import Waveform
 from icsim.audiogram import Audiogram
 from icsim.sound import REFERENCE_PA, SAMPLE_RATE, find_audio
 from icsim.weights import load_network
+from recipes.fits import read_fit
 from recipes.state import claim, run
 
 LOWEST_RATE_HZ = 8000
@@ -119,7 +119,7 @@ def equipped(config: Config) -> tuple[nn.Module, Tensor]:
             f"{config.aid}: was trained for compensation alone: add --noise_reduction 0"
         )
     if config.theta:
-        listener = read_theta(config.theta, facts.get("model"))
+        listener = read_fit(config.theta, facts.get("model")).theta
     else:
         listener = from_audiogram(Audiogram.read(config.audiogram))
     if len(listener) != aid.config.listener:
@@ -128,32 +128,6 @@ def equipped(config: Config) -> tuple[nn.Module, Tensor]:
             f"{aid.config.listener}; take the listener that belongs to it"
         )
     return aid, listener
-
-
-def read_theta(path: str, model: str | None) -> Tensor:
-    """θ of a fit, `(P,)`.
-
-    Args:
-        path: JSON from `recipes.fit_theta`.
-        model: Fingerprint of the BetaICNet whose θ is wanted, if it is known.
-
-    Raises:
-        ValueError: If the file holds no θ in [0, 1], or one of another model.
-    """
-    try:
-        fit = json.loads(Path(path).read_text(encoding="utf-8"))
-        theta = torch.tensor(fit["theta"], dtype=torch.get_default_dtype())
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: no θ in it ({error!r}); see recipes.fit_theta") from error
-    if theta.ndim != 1 or not bool(((theta >= 0) & (theta <= 1)).all()):
-        raise ValueError(f"{path}: θ must be a list of numbers within 0 and 1, got {fit['theta']}")
-    found = fit.get("model")
-    if model and found and found != model:
-        raise ValueError(
-            f"{path}: θ of model {found}, but the aid was trained through {model}; "
-            "fit the listener with that one"
-        )
-    return theta
 
 
 def targets(config: Config) -> dict[Path, Path]:

@@ -46,6 +46,7 @@ from icsim.theta import between_animals
 from icsim.weights import fingerprint, load_network, save_network
 from recipes import ears, figures
 from recipes.ears import Ears
+from recipes.fits import read_fit
 from recipes.state import claim, everywhere, load_state, run, save_state, seeded
 
 
@@ -269,25 +270,23 @@ def listeners(config: Config, cohort: Cohort) -> tuple[list[Ears], Tensor, Tenso
             f"excerpts of {config.excerpt_s} s are too short for HASPI: give --excerpt_s "
             f"{SHORTEST_S:g} or more, or --weights.intelligibility 0"
         )
-    fit = ears.read_fit(config.only) if config.only else None
-    if fit and fit.get("model") != fingerprint(config.model):
-        raise ValueError(f"{config.only}: was fitted to another model than {config.model}")
+    fit = read_fit(config.only, fingerprint(config.model)) if config.only else None
     if fit and config.more_models:
         raise ValueError(f"{config.only}: is no fit to the others of more_models; leave them out")
     if config.through == "animal" and not fit:
         raise ValueError("through: animal needs the fit of that animal in `only`")
-    first, names = ears.learned(config.model, cohort, fit)
+    first, names = ears.learned(config.model, fit)
     if config.through == "model":
         heard_by = [first]
         for path in config.more_models:
-            other, others = ears.learned(path, cohort)
+            other, others = ears.learned(path)
             if others != names:
                 raise ValueError(f"{path}: knows {others}, but {config.model} knows {names}")
             heard_by.append(other)
     elif config.through == "auditory":
         heard_by = [ears.modelled([ears.audiogram(cohort, name) for name in names])]
     else:
-        heard_by = [ears.true(cohort, fit["animal"])]
+        heard_by = [ears.true(cohort, fit.name)]
     if config.told == "theta" and not config.weights.intelligibility:
         return heard_by, first.listeners, first.normal, None
     audiograms = [ears.audiogram(cohort, name) for name in names]

@@ -102,6 +102,7 @@ def train(config: Config) -> Path:
         claim(out, config)
     cohort = Cohort.open(config.cohort)
     names = config.animals or cohort.animals("seen")
+    normal = [name for name in names if cohort.animal(name).status == "NH"]
     frames = {split: Frames(cohort, names, split) for split in ("train", "validation")}
     known = networks.brains(cohort, names, config.alignment, config.network)
     torch.manual_seed(config.seed)
@@ -173,8 +174,8 @@ def train(config: Config) -> Path:
         bar.set_postfix(nats=f"{record['validation']:.4f}")
         if writer:
             if record["validation"] < best:
-                facts = {"cohort": config.cohort} | networks.brain_facts(known)
-                save_network(out / "model.safetensors", plain, **facts)
+                facts = networks.brain_facts(known)
+                save_network(out / "model.safetensors", plain, normal=normal, **facts)
             save_state(out / "state.safetensors", {"model": plain}, optimiser, progress)
             saved = time.monotonic()
             _log(writer, plain, record, known, frames["validation"], epoch)

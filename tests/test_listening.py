@@ -668,7 +668,7 @@ def test_pages_load_nothing_from_elsewhere(begin):
 
 
 def test_what_is_exported_is_what_happened(begin, tmp_path):
-    process = pytest.importorskip("recipes.process")
+    fits = pytest.importorskip("recipes.fits")
     session = begin()
     page = browser(session)
     consent(page)
@@ -678,10 +678,10 @@ def test_what_is_exported_is_what_happened(begin, tmp_path):
     assert 'filename="L01-theta.json"' in reply.headers["content-disposition"]
     path = tmp_path / "theta.json"
     path.write_bytes(reply.content)
-    theta = process.read_theta(str(path), "feed")
+    theta = fits.read_fit(path, "feed").theta
     assert theta.tolist() == pytest.approx(list(session.trials[-1].first))
     with pytest.raises(ValueError, match="another"):
-        process.read_theta(str(path), "another")
+        fits.read_fit(path, "another")
     rows = list(csv.DictReader(io.StringIO(page.get("/api/experimenter/answers.csv").text)))
     assert len(rows) == 8
     assert {row["listener"] for row in rows} == {"L01"}

@@ -33,6 +33,7 @@ from icsim.store import Cohort
 from icsim.weights import load_network
 from recipes import ears, figures
 from recipes.benchmark_compensation.tables import LABELS
+from recipes.fits import read_fit
 from recipes.state import write_json
 from recipes.train_compensation import Gauge
 
@@ -83,12 +84,11 @@ class Streaming:
 
 def judge(job: Judgement) -> None:
     """Everything about one listener, whom no aid was trained for but those of its own."""
-    cohort, fit = Cohort.open(job.cohort), ears.read_fit(job.fit)
-    name = fit["animal"]
+    cohort, fit = Cohort.open(job.cohort), read_fit(job.fit)
+    name, theta = fit.name, fit.theta
     animal, ear = animal_from(cohort.truth(name)), ears.audiogram(cohort, name)
     healthy_twin = animal.healthy()
     quiet = excerpts(cohort, KINDS, job, 1)
-    theta = torch.tensor(fit["theta"])
     impaired, normal = midbrains(job, theta)
     devices = aids(job.aids, theta, ear)
     middle = job.levels_db_spl[len(job.levels_db_spl) // 2]
@@ -195,7 +195,7 @@ def aids(paths: dict[str, str], theta: Tensor, ear: Audiogram) -> dict[str, Devi
 
 def midbrains(job: Judgement, theta: Tensor) -> tuple[Midbrain, Midbrain]:
     """What the learned model says of the listener, and of normal animals on average."""
-    known, _ = ears.learned(job.model, Cohort.open(job.cohort))
+    known, _ = ears.learned(job.model)
     model, normal = known.loss.model, known.normal
 
     def respond(listeners: Tensor) -> Midbrain:

@@ -39,9 +39,6 @@ class Config:
     `model`."""
     model: str | None = None
     """The BetaICNet that θ belongs to."""
-    cohort: str | None = None
-    """The cohort that the model was trained on, which says who hears normally; by default where
-    the model remembers it."""
     out: str = "runs/evaluated"
     """Folder of `report.html`, `scores.csv`, `scores.json` and what a resumed run needs."""
     scores: list[str] | None = None

@@ -9,41 +9,28 @@ from evaluation.neural import Midbrain
 from icsim.conditional import BetaICNet
 from icsim.counts import expected_counts
 from icsim.sound import BIN_SAMPLES
-from icsim.store import Cohort
-from icsim.weights import fingerprint, load_tensors
-from recipes.ears import learned, read_fit
-from recipes.process import read_theta
+from icsim.weights import fingerprint
+from recipes.ears import learned
+from recipes.fits import read_fit
 
 CHUNK_BINS = 1024
 """So much of a response is in memory at a time [bins]."""
 
 
 @functools.cache
-def midbrains(model: str, theta: str, cohort: str | None) -> tuple[Midbrain, Midbrain]:
+def midbrains(model: str, theta: str) -> tuple[Midbrain, Midbrain]:
     """The listener's, and that of normal animals on average.
 
     Args:
         model: A BetaICNet.
-        theta: Of `recipes.fit_theta`.
-        cohort: That the model was trained on; None for where the model remembers it.
+        theta: Of `recipes.fit_theta` or `recipes.listen`.
 
     Raises:
         ValueError: If one is missing, or they do not belong together.
     """
-    _, metadata = load_tensors(model)
-    place = cohort or metadata["facts"].get("cohort")
-    try:
-        opened = Cohort.open(place or "nowhere")
-    except ValueError as error:
-        raise ValueError(
-            f"{model}: its cohort says who hears normally, and was not found; "
-            f"give --cohort ({error})"
-        ) from error
-    known, _ = learned(model, opened)
-    network, listener = known.loss.model, read_theta(theta, None)
-    fit = read_fit(theta)
-    if fit.get("model") not in (None, fingerprint(model)):
-        raise ValueError(f"{theta}: was fitted to another model than {model}; fit it to this one")
+    listener = read_fit(theta, fingerprint(model)).theta
+    known, _ = learned(model)
+    network = known.loss.model
     if len(listener) != network.config.parameters:
         raise ValueError(
             f"{theta}: {len(listener)} numbers, but {model} takes {network.config.parameters}"

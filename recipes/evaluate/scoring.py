@@ -152,7 +152,7 @@ def _restoration(config: Config, sounds: Prepared) -> tuple[Score, dict[str, flo
 
     if sounds.without_noisy:
         return _missing(sounds.without_noisy), {}
-    impaired, normal = midbrains(config.model, config.theta, config.cohort)
+    impaired, normal = midbrains(config.model, config.theta)
     before, after = (
         resample(sound, sounds.rate_hz)[None] for sound in (_unprocessed(sounds), sounds.processed)
     )

@@ -36,7 +36,7 @@ def evaluate(config: Config) -> dict:
     if config.theta:
         from recipes.evaluate.midbrain import midbrains
 
-        midbrains(config.model, config.theta, config.cohort)
+        midbrains(config.model, config.theta)
     out = Path(config.out)
     # How many processes share the work, and what is shown, is no part of what is scored.
     claim(out, dataclasses.replace(config, workers=Config.workers, examples=Config.examples))

@@ -231,7 +231,7 @@ def test_what_an_aid_cannot_be_trained_with_is_refused_before_anything_is_writte
     path, aid = (str(finished[0] / n) for n in ("fits/new.json", "aid/aid.safetensors"))
     for changes, message in (
         ({"only": str(strange)}, "fitted to another model"),
-        ({"only": str(broken)}, "no fitted listener in it"),
+        ({"only": str(broken)}, "no θ in it"),
         ({"through": "animal"}, "needs the fit of that animal"),
         ({"only": path, "more_models": [config.model]}, "no fit to the others"),
         ({"begin_from": config.model}, "holds a BetaICNet, not a Masks"),

@@ -15,12 +15,10 @@ import soundfile
 import torch
 
 from evaluation.quality import si_sdr
-from icsim import store
 from icsim.audiogram import Audiogram
 from icsim.conditional import BetaICNet, BetaICNetConfig
 from icsim.icnet import EncoderConfig
-from icsim.recording import Recording
-from icsim.sound import REFERENCE_PA, Sound
+from icsim.sound import REFERENCE_PA
 from icsim.weights import fingerprint, save_network
 from recipes.evaluate import Config, __main__, drawing, report, scoring, work
 from recipes.evaluate.config import wanted_scores
@@ -152,24 +150,17 @@ def test_hearing_aid_scores_are_those_of_pyclarity(tmp_path):
 
 @pytest.fixture(scope="module")
 def listener(tmp_path_factory) -> dict[str, str]:
-    """A tiny untrained model with its cohort, and θ of someone."""
+    """A tiny untrained model, and θ of someone."""
     folder = tmp_path_factory.mktemp("listener")
-    generator = torch.Generator().manual_seed(0)
-    heard = Sound("s", "speech", "x", "train", 0.02 * torch.randn(6400, generator=generator))
-    cohort = store.create(folder / "cohort", [heard], {})
-    counts = [np.zeros((200, 4), np.uint8)]
-    for name, status in (("h1", "NH"), ("i1", "HI"), ("h2", "NH")):
-        cohort.add_animal(name, Recording(status, "seen", None, None, 4, [(0, 0.0)], counts))
     torch.manual_seed(1)
     encoder = EncoderConfig(filters=4, kernels=6, size=8, bottleneck=5, input_scale=20.0)
     model = BetaICNet(BetaICNetConfig(3, 4, 2, encoder, fusion_size=4))
-    facts = {"cohort": str(cohort.path), "animals": ["h1", "i1", "h2"]}
+    facts = {"animals": ["h1", "i1", "h2"], "normal": ["h1", "h2"]}
     save_network(folder / "model.safetensors", model, **facts)
     fit = {"animal": "x", "theta": [0.9, 0.1]}
     fit["model"] = fingerprint(folder / "model.safetensors")
     (folder / "fit.json").write_text(json.dumps(fit))
-    paths = {"model": "model.safetensors", "theta": "fit.json", "cohort": "cohort"}
-    return {name: str(folder / path) for name, path in paths.items()}
+    return {"model": str(folder / "model.safetensors"), "theta": str(folder / "fit.json")}
 
 
 def test_restoration_is_none_for_what_went_in_and_pooled_over_files(config, listener):
@@ -194,7 +185,7 @@ def test_restoration_is_none_for_what_went_in_and_pooled_over_files(config, list
 
 def test_long_sounds_are_heard_piece_by_piece_as_in_one(listener, monkeypatch):
     sound = 0.02 * torch.randn(1, 9600, generator=torch.Generator().manual_seed(0))
-    impaired, normal = midbrains(listener["model"], listener["theta"], None)
+    impaired, normal = midbrains(listener["model"], listener["theta"])
     whole = impaired(sound), normal(sound)
     monkeypatch.setattr("recipes.evaluate.midbrain.CHUNK_BINS", 64)
     for one, pieces in zip(whole, (impaired(sound), normal(sound)), strict=True):
@@ -555,8 +546,6 @@ def test_a_listener_of_another_model_is_refused(config, listener, tmp_path):
         with pytest.raises(ValueError, match=message):
             work.evaluate(asked)
         midbrains.cache_clear()
-    with pytest.raises(ValueError, match="give --cohort"):
-        work.evaluate(dataclasses.replace(asked, cohort=str(tmp_path / "nowhere")))
 
 
 def test_scores_follow_from_who_listens(config):

@@ -20,7 +20,7 @@ from icsim.conditional import BetaICNet, BetaICNetConfig
 from icsim.icnet import EncoderConfig
 from icsim.weights import fingerprint, save_network
 from recipes import listen
-from recipes.process import read_theta
+from recipes.fits import read_fit
 from recipes.state import run
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -184,7 +184,7 @@ def test_a_session_by_keyboard_survives_a_killed_server(page, tmp_path):
         assert choices == ["a", "same", "b", "a", "a", "b"]
         (tmp_path / "theta.json").write_text(json.dumps(fetch(port, "experimenter/theta.json")))
         mark = fingerprint(options["model"])
-        assert read_theta(str(tmp_path / "theta.json"), mark).shape == (2,)
+        assert read_fit(tmp_path / "theta.json", mark).theta.shape == (2,)
         assert errors == []
     finally:
         kill(server)

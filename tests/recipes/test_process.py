@@ -219,7 +219,7 @@ def test_processes_side_by_side_make_what_one_makes(config, tmp_path):
         ({"theta": [THETA]}, "must be a list of numbers"),
         ({"theta": "much"}, "no θ in it"),
         ({"animal": "a"}, "no θ in it"),
-        ({"theta": THETA, "model": "beef"}, "of model beef, but the aid was trained through feed"),
+        ({"theta": THETA, "model": "beef"}, "fitted to another model"),
     ],
 )
 def test_a_theta_that_is_not_the_aids_is_refused(config, tmp_path, fit, message):

@@ -1,0 +1,48 @@
+"""Listeners whose θ was found, by `recipes.fit_theta` or by ear with `recipes.listen`."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """One listener."""
+
+    name: str
+    """Of the animal or person, or of the file if it says none."""
+    theta: Tensor
+    """`(P,)`, within 0 and 1."""
+    model: str | None
+    """Fingerprint of the BetaICNet that θ belongs to, if it is known."""
+
+
+def read_fit(path: str | Path, model: str | None = None) -> Fit:
+    """Read the JSON of a fit.
+
+    Args:
+        path: Its file.
+        model: Fingerprint of the BetaICNet whose θ is wanted, if it is known.
+
+    Raises:
+        ValueError: If the file holds no θ in [0, 1], or one of another model.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+        theta = torch.tensor(found["theta"], dtype=torch.get_default_dtype())
+        fit = Fit(found.get("animal", Path(path).stem), theta, found.get("model"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path}: no θ in it ({error!r}); see recipes.fit_theta") from error
+    if theta.ndim != 1 or not len(theta) or not bool(((theta >= 0) & (theta <= 1)).all()):
+        raise ValueError(
+            f"{path}: θ must be a list of numbers within 0 and 1, got {found['theta']}"
+        )
+    if model and fit.model and fit.model != model:
+        raise ValueError(
+            f"{path}: was fitted to another model ({fit.model}) than the one here ({model}); "
+            "fit the listener to this one"
+        )
+    return fit
