@@ -58,6 +58,9 @@ class Course:
     """Of everything random."""
     start: tuple[float, ...] | None = None
     """A guess of this listener's θ, for instance from an audiogram, `(P,)`."""
+    shape: tuple[tuple[float, ...], ...] | None = None
+    """In which directions of θ errors are heard: a matrix as `compensation.sensitivity` gives it,
+    `(P, P)`; its size does not matter."""
     comparisons: tuple[Comparison, ...] = ()
     """All answered ones, in order."""
 
@@ -71,6 +74,8 @@ class Course:
             _check(theta, parameters, "known")
         if self.start is not None:
             _check(self.start, parameters, "start")
+        if self.shape is not None:
+            _check_shape(np.array(self.shape, dtype=float), parameters)
         for comparison in self.comparisons:
             _check(comparison.first, parameters, "first")
             _check(comparison.second, parameters, "second")
@@ -162,10 +167,12 @@ def from_dict(content: dict) -> Course:
             for one in content["comparisons"]
         )
         start = content["start"]
+        shape = content["shape"]
         return Course(
             tuple(_theta(theta) for theta in content["known"]),
             content["seed"],
             None if start is None else _theta(start),
+            None if shape is None else tuple(_theta(row) for row in shape),
             comparisons,
         )
     except (KeyError, TypeError) as error:
@@ -186,6 +193,16 @@ def _check(theta: tuple[float, ...], parameters: int, name: str) -> None:
         )
     if not all(0 <= value <= 1 for value in theta):
         raise ValueError(f"{name} must lie in the unit box, got {theta}; clip it to 0…1")
+
+
+def _check_shape(shape: np.ndarray, parameters: int) -> None:
+    if shape.shape != (parameters, parameters) or not np.isfinite(shape).all():
+        raise ValueError(
+            f"shape must be a matrix ({parameters}, {parameters}) of finite numbers, got {shape}"
+        )
+    lowest, highest = np.linalg.eigvalsh(shape)[[0, -1]]
+    if not np.allclose(shape, shape.T, rtol=1e-3) or highest <= 0 or lowest < -1e-3 * highest:
+        raise ValueError(f"shape must be symmetric, without negative eigenvalues, got {shape}")
 
 
 @functools.lru_cache(maxsize=4)  # a proposal and the estimate beside it ask for the same
@@ -232,7 +249,8 @@ def _spread(course: Course) -> Comparison:
 
 def _prior(course: Course) -> Prior:
     start = None if course.start is None else np.array(course.start)
-    return Prior.around(np.array(course.known), start)
+    shape = None if course.shape is None else np.array(course.shape)
+    return Prior.around(np.array(course.known), start, shape)
 
 
 def _catch(course: Course) -> Comparison | None:

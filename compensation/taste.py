@@ -37,9 +37,16 @@ THRESHOLD, THRESHOLD_SPREAD = 0.6, 0.7
 BIAS = 0.3
 """Standard deviation of a preference for the first of two (chosen here)."""
 
+UNSURE = 0.1
+"""Share of a steepness that is the same in all directions, where a model says which are steep
+(chosen here)."""
+
 CHAINS = 128
-WARMING, MIXING, LEAPS = 12, 10, 6
+WARMING, MIXING, LEAPS = 12, 20, 6
 """Steps of the chains while answers gain weight and after, and leaps in each."""
+
+SHRUNK = 0.3
+"""Of covariances of the chains, towards none (chosen here)."""
 
 ANSWERS = ("first", "same", "second")
 
@@ -65,20 +72,35 @@ class Prior:
     """`(P,)`."""
     root: np.ndarray
     """Lower root of the covariance, `(P, P)`."""
+    steepness: np.ndarray
+    """Lower root of the expected bowl, `(P, P)`, of which one known listener loses 1 at the best of
+    another on average."""
 
     @classmethod
-    def around(cls, known: np.ndarray, start: np.ndarray | None = None) -> "Prior":
-        """Near and between listeners `(A, P)`, or closer about a guess `(P,)` of this one."""
+    def around(
+        cls,
+        known: np.ndarray,
+        start: np.ndarray | None = None,
+        shape: np.ndarray | None = None,
+    ) -> "Prior":
+        """Near and between listeners.
+
+        Args:
+            known: Those listeners, `(A, P)`.
+            start: A guess of this one, `(P,)`: the prior is closer about it.
+            shape: Of the bowl, `(P, P)`, of any size; None if no direction is known to be steep.
+        """
         spread = known - known.mean(0)
         covariance = spread.T @ spread / len(known) + WIDENING**2 * np.eye(known.shape[1])
+        root = np.linalg.cholesky(covariance)
+        flat = np.eye(len(root))
+        bowl = flat / np.trace(covariance)
+        if shape is not None:
+            bowl = UNSURE * bowl + (1 - UNSURE) * shape / np.trace(shape @ covariance)
+        steepness = np.linalg.cholesky(bowl)
         if start is None:
-            return cls(known.mean(0), np.linalg.cholesky(covariance))
-        return cls(start, GUESSED * np.linalg.cholesky(covariance))
-
-    @property
-    def span(self) -> float:
-        """Typical distance of the best θ from the centre."""
-        return float(np.sqrt((self.root**2).sum()))
+            return cls(known.mean(0), root, steepness)
+        return cls(start, GUESSED * root, steepness)
 
     @property
     def dimensions(self) -> int:
@@ -164,16 +186,19 @@ def _chains(
     for turn in range(WARMING + MIXING):
         deadline.check()
         weight = min(1.0, ((turn + 1) / WARMING) ** 2)
-        spread = z.std(0)
+        covariance = np.cov(z.T)
+        # Few chains know it badly.
+        covariance += SHRUNK * (np.diag(np.diag(covariance)) - covariance)
+        spread = np.linalg.cholesky(covariance)
         momentum = generator.standard_normal(z.shape)
         moved, speed, found = z, momentum, (likelihood, slope)
         before = weight * likelihood - 0.5 * (z**2).sum(1) - 0.5 * (momentum**2).sum(1)
-        length = step * spread * generator.uniform(0.5, 1.2, (len(z), 1))
+        length = step * generator.uniform(0.5, 1.2, (len(z), 1))
         for _ in range(LEAPS):
-            speed = speed + 0.5 * length * (weight * found[1] - moved)
-            moved = moved + length * speed
+            speed = speed + 0.5 * length * ((weight * found[1] - moved) @ spread)
+            moved = moved + length * (speed @ spread.T)
             found = heard(moved)
-            speed = speed + 0.5 * length * (weight * found[1] - moved)
+            speed = speed + 0.5 * length * ((weight * found[1] - moved) @ spread)
         after = weight * found[0] - 0.5 * (moved**2).sum(1) - 0.5 * (speed**2).sum(1)
         kept = np.log(generator.uniform(size=len(z))) < after - before
         z = np.where(kept[:, None], moved, z)
@@ -206,15 +231,14 @@ class _Heard:
         in_root -= self.together.T @ in_across - 2 * taste.centre[:, :, None] * sums
         in_centre = 2 * (root * sums).sum(-1)
         i, j = _triangle(parameters)
-        diagonal = i == j
-        in_shape = in_root[:, i, j]
-        scaled = root[:, i, j]
-        size = np.exp(0.5 * SCALE_SPREAD * z[:, parameters]) * np.sqrt(SCALE) / prior.span
+        size = _size(z[:, parameters])
+        in_shape = size[:, None] * (prior.steepness.T @ in_root)[:, i, j]
+        stretched = np.exp(STRETCH * z[:, parameters + 1 : -2])
         slope = np.concatenate(
             [
                 in_centre @ prior.root,
-                0.5 * SCALE_SPREAD * (in_shape * scaled).sum(1, keepdims=True),
-                np.where(diagonal, STRETCH * in_shape * scaled, SHEAR * in_shape * size[:, None]),
+                0.5 * SCALE_SPREAD * (in_root * root).sum((1, 2))[:, None],
+                in_shape * np.where(i == j, STRETCH * stretched, SHEAR),
                 (by_threshold.sum(1) * THRESHOLD_SPREAD * taste.threshold)[:, None],
                 BIAS * by_difference.sum(1, keepdims=True),
             ],
@@ -227,13 +251,18 @@ def _taste(prior: Prior, z: np.ndarray) -> Taste:
     """From independent normal numbers, `(K, dimensions)`."""
     parameters = len(prior.centre)
     centre = prior.centre + z[:, :parameters] @ prior.root.T
-    size = np.exp(0.5 * SCALE_SPREAD * z[:, parameters]) * np.sqrt(SCALE) / prior.span
     i, j = _triangle(parameters)
     shape = z[:, parameters + 1 : -2]
-    root = np.zeros((len(z), parameters, parameters))
-    root[:, i, j] = size[:, None] * np.where(i == j, np.exp(STRETCH * shape), SHEAR * shape)
+    change = np.zeros((len(z), parameters, parameters))
+    change[:, i, j] = np.where(i == j, np.exp(STRETCH * shape), SHEAR * shape)
+    root = _size(z[:, parameters])[:, None, None] * (prior.steepness @ change)
     threshold = THRESHOLD * np.exp(THRESHOLD_SPREAD * z[:, -2])
     return Taste(centre.clip(0, 1), centre, root, threshold, BIAS * z[:, -1])
+
+
+def _size(z: np.ndarray) -> np.ndarray:
+    """Square root of the loss of utility at a typical distance, from its normal number, `(K,)`."""
+    return np.exp(0.5 * SCALE_SPREAD * z) * np.sqrt(SCALE)
 
 
 def _triangle(parameters: int) -> tuple[np.ndarray, np.ndarray]:

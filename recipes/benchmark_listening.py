@@ -2,8 +2,9 @@
 
 Simulated listeners compare two θ by what each is worth to them, with choice noise, lapses, a
 drifting criterion, and "same" where they hear no difference. Pairs are proposed by
-`compensation.preference`, drawn at random, or found by BoTorch as it comes (PairwiseGP, expected
-utility of the best option). Random pairs are judged by our estimate, so that pairs alone differ.
+`compensation.preference`, with what a model says of which errors are heard or without (shapeless),
+drawn at random, or found by BoTorch as it comes (PairwiseGP, expected utility of the best option).
+Random pairs are judged by our estimate, so that pairs alone differ.
 
 What a θ is worth is the restoration that the aid told this θ gives on a true simulated animal:
 `measured` names a finished seed of `recipes.benchmark_compensation`, whose aid is measured at many
@@ -35,6 +36,7 @@ from torch import Tensor, nn
 
 from compensation.masks import Masks
 from compensation.preference import Comparison, Course, answered, estimate, propose
+from compensation.sensitivity import sensitivity
 from compensation.waveform import Waveform
 from evaluation.neural import discrepancy
 from icsim.conditional import BetaICNet
@@ -133,6 +135,8 @@ class Listener:
     """`(P,)`."""
     worth: Callable[[Sequence[float]], float]
     """Of a θ; 1 at the best."""
+    shape: tuple[Theta, ...] | None = None
+    """In which directions of θ errors are heard, in the opinion of a model."""
 
 
 def benchmark(config: Config) -> dict:
@@ -169,7 +173,8 @@ def fit(job: Fitting) -> None:
     config, listener = job.config, listener_of(job.config, job.parameters, job.index)
     generator = np.random.default_rng([config.seed, job.parameters, job.index, 1])
     known = tuple(map(tuple, listener.known.tolist()))
-    course = Course(known, config.seed + job.index)
+    shape = None if job.method == "shapeless" else listener.shape
+    course = Course(known, config.seed + job.index, shape=shape)
     proposed, estimated = METHODS[job.method]
     regret, finished, bias = [], None, config.drift * generator.standard_normal()
     for count in range(1, config.answers + 1):
@@ -222,7 +227,14 @@ def measure(job: Measuring) -> None:
     points = torch.cat([known, near, far])
     sound = calibrate(excerpts(cohort, KINDS, config, 1), 65.0)
     found = restorations(aid, animal_from(cohort.truth(job.animal)), sound, points)
-    content = {"known": known.tolist(), "points": points.tolist(), "restoration": found}
+    # What the model says is heard; the animal itself is not asked.
+    shape = sum(sensitivity(aid, model, sound, theta) for theta in known)
+    content = {
+        "known": known.tolist(),
+        "points": points.tolist(),
+        "restoration": found,
+        "shape": (shape / shape.trace()).tolist(),
+    }
     write_json(Path(job.out), content)
 
 
@@ -262,7 +274,8 @@ def _measured(config: Config, parameters: int, index: int) -> Listener:
     def worth(theta: Sequence[float]) -> float:
         return float(between(np.asarray(theta)[None])[0])
 
-    return Listener(np.array(found["known"]), points[best], worth)
+    shape = tuple(map(tuple, found["shape"]))
+    return Listener(np.array(found["known"]), points[best], worth, shape)
 
 
 def _stand_in(config: Config, parameters: int, index: int) -> Listener:
@@ -364,6 +377,7 @@ def _pair(points: torch.Tensor) -> Comparison:
 
 METHODS = {
     "ours": (propose, _estimated),
+    "shapeless": (propose, _estimated),
     "random": (_random_pair, _estimated),
     "botorch": (_botorch_pair, _botorch_estimate),
 }

@@ -10,19 +10,22 @@ A research tool on simulated gerbils. It is no medical device.
 import dataclasses
 import hashlib
 import ipaddress
+import json
 import math
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from tqdm import tqdm
 
 from compensation import preference
 from compensation.masks import Masks
 from compensation.prescriptions import nal_r
+from compensation.sensitivity import sensitivity
 from compensation.waveform import Waveform
 from icsim.audiogram import audiogram
 from icsim.conditional import BetaICNet
@@ -30,13 +33,16 @@ from icsim.sound import SAMPLE_RATE, calibrate, find_audio, read_mono
 from icsim.store import Cohort
 from icsim.weights import fingerprint, load_network
 from recipes.fits import read_fit
-from recipes.state import run
+from recipes.state import run, write_json
 
 DEMO = Path("runs/demo")
 """Where `make demo` leaves what it made."""
 
 KINDS = ("speech", "noisy", "music")
 """Classes of sounds that are taken from a cohort."""
+
+SHAPE_LISTENERS, SHAPE_SOUNDS, SHAPE_S = 6, 3, 2.0
+"""Listeners and sounds that tell what is heard of θ, and how much of each sound [s]."""
 
 HIGHEST_DB_SPL = 120.0
 """A maximum above it is refused [dB SPL] (chosen here)."""
@@ -208,9 +214,15 @@ def prepared(config: Config) -> tuple:
             return reference(sounds[place])
         return through_aid(aid, theta, sounds[place], noise_reduction, config.gain)
 
-    digest = hashlib.sha256()
+    hashed = hashlib.sha256()
     for sound in sounds:
-        digest.update(sound.contiguous().numpy().tobytes())
+        hashed.update(sound.contiguous().numpy().tobytes())
+    digest, masks = hashed.hexdigest()[:16], (noise_reduction, config.gain)
+    about = "-".join([fingerprint(config.aid), digest, *(f"{exponent:g}" for exponent in masks)])
+    kept = Path(config.study) / f"shape-{about}.json"
+    if not kept.is_file():
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_json(kept, heard_shape(aid, model, sounds, known, *masks))
     consent = {}
     if config.consent:
         consent["consent"] = Path(config.consent).read_text(encoding="utf-8").strip()
@@ -219,9 +231,11 @@ def prepared(config: Config) -> tuple:
         aid=fingerprint(config.aid),
         model=mark,
         sounds=tuple(names),
-        sounds_digest=digest.hexdigest()[:16],
+        sounds_digest=digest,
         known=tuple(map(tuple, known.tolist())),
         start=tuple(start.tolist()),
+        guessed=config.start is not None,
+        shape=tuple(map(tuple, json.loads(kept.read_text(encoding="utf-8")))),
         reference=f"NAL-R ({config.audiogram})" if ear else "unaided",
         mode=config.mode or "loudness",
         full_scale_db_spl=calibration.full_scale_db_spl if calibration else 100.0,
@@ -237,6 +251,18 @@ def prepared(config: Config) -> tuple:
         seed=config.seed,
     )
     return settings, process
+
+
+def heard_shape(
+    aid: nn.Module, model: BetaICNet, sounds: list[Tensor], known: Tensor, *masks: float
+) -> list[list[float]]:
+    """In which directions of θ errors are heard, on average over listeners, `(P, P)`."""
+    samples = round(SHAPE_S * SAMPLE_RATE)
+    some = torch.stack([sound[:samples] for sound in _evenly(sounds, SHAPE_SOUNDS)])
+    listeners = tqdm(_evenly(known, SHAPE_LISTENERS), desc="what is heard of θ", unit="listener")
+    shape = sum(sensitivity(aid, model, some, theta, *masks) for theta in listeners)
+    # A model that hears nothing of θ says nothing about it.
+    return (shape / shape.trace() if shape.trace() > 0 else torch.eye(len(shape))).tolist()
 
 
 def is_demo(config: Config) -> bool:
@@ -267,7 +293,10 @@ def excerpts(config: Config) -> tuple[list[str], list[Tensor]]:
         ValueError: If no sound is long enough.
     """
     samples = round(config.seconds * SAMPLE_RATE)
-    found = [(n, s) for n, s in _evenly(_sounds(config), config.most_sounds) if len(s) >= samples]
+    if config.most_sounds < 1:
+        raise ValueError(f"most_sounds must be at least 1, got {config.most_sounds}")
+    read = [(name, sound()) for name, sound in _evenly(_sounds(config), config.most_sounds)]
+    found = [(name, sound) for name, sound in read if len(sound) >= samples]
     if not found:
         raise ValueError(f"{config.sounds}: no sound of {config.seconds:g} s; lower --seconds")
     names = [name for name, _ in found]
@@ -297,13 +326,10 @@ def _sounds(config: Config) -> list[tuple[str, Callable[[], Tensor]]]:
     ]
 
 
-def _evenly(sounds: list, most: int) -> list[tuple[str, Tensor]]:
+def _evenly(things: Sequence, most: int) -> list:
     """At most so many, from the whole list."""
-    if most < 1:
-        raise ValueError(f"most_sounds must be at least 1, got {most}")
-    count = min(most, len(sounds))
-    chosen = [sounds[place * len(sounds) // count] for place in range(count)]
-    return [(name, read()) for name, read in chosen]
+    count = min(most, len(things))
+    return [things[place * len(things) // count] for place in range(count)]
 
 
 def _there(config: Config) -> None:

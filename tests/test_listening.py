@@ -55,6 +55,7 @@ class Course:
     known: tuple
     seed: int
     start: tuple | None = None
+    shape: tuple | None = None
     comparisons: tuple = ()
 
 
@@ -102,6 +103,8 @@ def settings(**changes) -> Settings:
         "sounds_digest": "5",
         "known": ((0.2, 0.2), (0.8, 0.8)),
         "start": (0.5, 0.5),
+        "guessed": False,
+        "shape": ((1.0, 0.0), (0.0, 1.0)),
         "reference": "NAL-R (N3)",
         "mode": "gain",
         "full_scale_db_spl": FULL_SCALE,

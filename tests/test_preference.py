@@ -117,6 +117,30 @@ def test_a_guess_is_where_a_course_starts():
     assert max(found.deviation) < max(open_to_all.deviation)
 
 
+def test_where_errors_are_not_heard_nobody_asks():
+    deaf_to_second = ((1.0, 0.0), (0.0, 0.01))
+    asked = np.array(
+        [
+            np.abs(np.subtract(pair.first, pair.second))
+            for seed in range(8)
+            for pair in [propose(course(seed, shape=deaf_to_second))]
+        ]
+    )
+    prior = taste.Prior.around(np.array(KNOWN), shape=np.array(deaf_to_second))
+    bowl = prior.steepness @ prior.steepness.T
+    assert bowl[0, 0] > 5 * bowl[1, 1]
+    assert np.median(asked[:, 0]) > np.median(asked[:, 1])
+
+
+def test_the_expected_bowl_is_of_one_size_whatever_its_shape():
+    known = np.array(KNOWN)
+    spread = known - known.mean(0)
+    covariance = spread.T @ spread / len(known) + taste.WIDENING**2 * np.eye(2)
+    for shape in (None, np.diag([1.0, 3.0]), 1e4 * np.array([[1.0, 0.5], [0.5, 2.0]])):
+        root = taste.Prior.around(known, shape=shape).steepness
+        assert np.trace(root @ root.T @ covariance) == pytest.approx(1.0)
+
+
 def test_the_same_course_gives_the_same_pair_and_another_seed_another():
     first = [propose(course(7)) for _ in range(2)]
     taste_again = answered(course(7), first[0], "first")
@@ -172,13 +196,15 @@ def test_consistency_is_the_share_of_repeats_answered_alike(answer, consistency)
 
 
 def test_a_course_survives_json(courses):
-    for found in (course(), course(start=(0.1, 0.2)), courses[0]):
+    informed = course(start=(0.1, 0.2), shape=((2.0, 0.5), (0.5, 1.0)))
+    for found in (course(), informed, courses[0]):
         assert from_dict(json.loads(json.dumps(to_dict(found)))) == found
 
 
 def test_slopes_of_the_likelihood_are_those_of_its_values():
     draw = np.random.default_rng(0)
-    prior = taste.Prior.around(draw.uniform(size=(5, 3)))
+    shape = np.array([[4.0, 1.0, 0.0], [1.0, 1.0, 0.2], [0.0, 0.2, 0.1]])
+    prior = taste.Prior.around(draw.uniform(size=(5, 3)), shape=shape)
     first, second = draw.uniform(size=(2, 8, 3))
     heard = taste._Heard(prior, first - second, first + second, draw.integers(3, size=8))
     z = draw.standard_normal((2, prior.dimensions))
@@ -197,6 +223,10 @@ def test_bad_input_is_refused_by_name():
         answered(course(), Comparison((0.5, 0.1), (0.1, 0.1, 0.1)), "first")
     with pytest.raises(ValueError, match="start must lie in the unit box"):
         course(start=(float("nan"), 0.5))
+    with pytest.raises(ValueError, match=r"shape must be a matrix \(2, 2\)"):
+        course(shape=((1.0, float("nan")), (0.0, 1.0)))
+    with pytest.raises(ValueError, match="without negative eigenvalues"):
+        course(shape=((1.0, 2.0), (2.0, 1.0)))
     with pytest.raises(ValueError, match="known is empty"):
         Course((), 0)
     with pytest.raises(ValueError, match="known has 1 numbers"):
@@ -214,6 +244,8 @@ def test_bad_input_is_refused_by_name():
         {"known": "0.5"},
         {"seed": "7"},
         {"start": [0.1, "left"]},
+        {"shape": [[1.0, 0.0], [0.0]]},
+        {"shape": [[1.0, 2.0], [2.0, 1.0]]},
         {"comparisons": [{"first": [0.1, 0.2]}]},
         {"comparisons": 3},
     ],

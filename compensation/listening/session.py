@@ -50,7 +50,11 @@ class Settings:
     known: tuple[Theta, ...]
     """θ of the listeners that the aid was trained for."""
     start: Theta
-    """Where the search begins."""
+    """Where the search begins, and what its result meets in the confirmation."""
+    guessed: bool
+    """Whether the start is a guess of this listener, or the mean of those known."""
+    shape: tuple[Theta, ...]
+    """In which directions of θ errors are heard, of `compensation.sensitivity`."""
     reference: str
     """What the confirmation compares with beside the start: NAL-R, or unaided."""
     mode: Mode
@@ -498,7 +502,8 @@ class Session:
 
     def _course(self, trials: Sequence[Trial]) -> Any:
         settings, algorithm = self.settings, self.algorithm
-        course = algorithm.Course(settings.known, settings.seed, settings.start)
+        guess = settings.start if settings.guessed else None
+        course = algorithm.Course(settings.known, settings.seed, guess, settings.shape)
         for trial in trials:
             if trial.part == "comparison" and trial.answer is not None:
                 comparison = algorithm.Comparison(trial.first, trial.second, catch=trial.catch)

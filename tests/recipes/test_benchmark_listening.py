@@ -92,12 +92,14 @@ def test_measured_restoration_is_a_listener_of_its_own(tmp_path):
     (tmp_path / "measured").mkdir()
     points = np.random.default_rng(0).uniform(size=(30, 3))
     restoration = 0.6 - ((points - 0.4) ** 2).sum(1)
-    content = {"known": points[:4], "points": points, "restoration": restoration}
+    shape = np.diag([0.5, 0.3, 0.2])
+    content = {"known": points[:4], "points": points, "restoration": restoration, "shape": shape}
     plain = {name: value.tolist() for name, value in content.items()}
     (tmp_path / "measured" / "new.json").write_text(json.dumps(plain))
     config = recipe.Config(out=str(tmp_path), measured="somewhere", parameters=[3])
     listener = recipe.listener_of(config, 3, 5)
     assert listener.worth(listener.best) == pytest.approx(1)
+    assert listener.shape[1] == (0.0, 0.3, 0.0)
     assert listener.worth(points[0]) == pytest.approx(restoration[0] / restoration.max())
     assert (
         max(listener.worth(theta) for theta in np.random.default_rng(1).uniform(size=(50, 3))) < 1.1
