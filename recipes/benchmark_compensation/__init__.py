@@ -32,6 +32,8 @@ class Config:
     """Configuration of `recipes.train_compensation` of all aids."""
     own_steps: int
     """Steps for a network of one listener's own, which begins from the one for all."""
+    ablation_steps: int
+    """Steps for an ablation, which begins from it too."""
     seeds: list[int] = dataclasses.field(default_factory=lambda: [0, 1, 2])
     """Each is another cohort, other sounds and other networks."""
     ablation_seeds: list[int] = dataclasses.field(default_factory=lambda: [0])
@@ -61,6 +63,7 @@ EVERYONE: dict[str, dict] = {
 """Aids for every listener, and what is changed in the training of each."""
 
 ABLATIONS: dict[str, dict] = {
+    "nothing-changed": {},
     "no-roughness": {"weights": {"roughness": 0.0}},
     "no-flutter": {"weights": {"flutter": 0.0}},
     "no-effort": {"weights": {"effort": 0.0}},
@@ -72,7 +75,8 @@ ABLATIONS: dict[str, dict] = {
     "exact-fit": {"misfit": 0.0},
     "two-models": {},
 }
-"""What is changed in the aid for all listeners; `two-models` is trained through one more."""
+"""What is changed while the aid for all listeners is trained on: what a term held drifts away once
+it is gone. `two-models` goes on through one model more."""
 
 
 def benchmark(config: Config) -> dict:
@@ -154,11 +158,12 @@ def _aids(config: Config, seed: int, out: Path, cohort: Cohort) -> None:
 
 
 def _ablations(config: Config, seed: int, out: Path, cohort: Cohort) -> None:
-    """The aid for everyone with one thing changed, and how far it restores."""
+    """The aid for everyone, trained on with one thing changed, and how far it restores."""
     jobs = []
+    begun = {"begin_from": _aid(out, "masks"), "steps": config.ablation_steps}
     for name, changes in ABLATIONS.items():
         more = {"more_models": [_checkpoint(out / "model-2")]} if name == "two-models" else {}
-        jobs.append(_training(config, seed, out, name, changes | more))
+        jobs.append(_training(config, seed, out, name, begun | changes | more))
     side_by_side("ablations", jobs, config.jobs, out)
     paths = {name: _aid(out, name) for name in ("masks", *ABLATIONS)}
     judgements = [

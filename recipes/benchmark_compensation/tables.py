@@ -14,6 +14,7 @@ LABELS = {
     "masks_auditory": "Masks, through the auditory model",
     "own": "Masks, for this animal alone",
     "ceiling": "Masks, through the true animal",
+    "nothing-changed": "nothing changed",
     "no-roughness": "roughness over bands not held",
     "no-flutter": "flutter in time not held",
     "no-effort": "gain not held",
@@ -141,8 +142,9 @@ def ablations(summary: dict) -> Table:
         for device, found in summary["ablations"].items()
     ]
     about = (
-        "Restoration on true midbrains, how much better the model thinks it is in quiet, and the "
-        "terms that guard, measured on test sounds. Few seeds: leads, not results."
+        "Masks, told θ, trained on with one thing changed: restoration on true midbrains, how much "
+        "better the model thinks it is in quiet, and the terms that guard, measured on test "
+        "sounds. Few seeds: leads, not results."
     )
     header = ["aid", "quiet", "in noise", "gap to the model", *guards]
     return Table("With one thing changed", about, header, rows)
