@@ -59,6 +59,12 @@ def side_by_side(stage: str, jobs: Sequence[Job], count: int, out: Path) -> None
             bar.update()
 
 
+def finished(out: Path, stage: str) -> bool:
+    """Whether a stage was done to its end."""
+    path = out / "stages.json"
+    return path.is_file() and stage in json.loads(path.read_text())
+
+
 @contextlib.contextmanager
 def timed_stage(out: Path, name: str) -> Iterator[None]:
     """Add the seconds of a stage to those in `stages.json`."""

@@ -4,6 +4,8 @@
 recipes/configs/benchmark_compensation/small.yaml`
 
 Run the same command again to go on: every network, fit and judgement that was finished is kept.
+Seeds may be run on several machines and their folders brought together: of a seed that is complete
+only `judged`, `ablations`, `streaming.json` and `stages.json` are read.
 """
 
 import dataclasses
@@ -12,7 +14,7 @@ from pathlib import Path
 from icsim.store import Cohort
 from recipes import cohorts, fit_theta, train_compensation, train_ic
 from recipes.benchmark_compensation import report, tasks
-from recipes.jobs import Job, side_by_side
+from recipes.jobs import Job, finished, side_by_side
 from recipes.state import claim, parse
 
 
@@ -85,12 +87,16 @@ def benchmark(config: Config) -> dict:
     claim(out, config)
     for seed in config.seeds:
         folder = out / f"seed-{seed}"
+        if finished(folder, "streaming"):
+            continue
         cohort = cohorts.aligned(config.cohort, seed, folder, ("template",))
         _model(config, seed, folder, cohort, "model")
         _aids(config, seed, folder, cohort)
         report.write(out)
     for seed in config.ablation_seeds:
         folder = out / f"seed-{seed}"
+        if finished(folder, "judgements of ablations"):
+            continue
         cohort = Cohort.open(folder / "cohort" / "cohort.zarr")
         _model(config, seed + 100, folder, cohort, "model-2")
         _ablations(config, seed, folder, cohort)

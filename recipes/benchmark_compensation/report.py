@@ -51,16 +51,18 @@ def write(out: Path) -> dict:
     write_json(out / "summary.json", summary)
     made = tables(summary)
     write_whole(out / "tables.md", markdown(summary, made))
-    listeners = _listeners(runs[0])
-    images = {name: png(figure) for name, figure in draw(summary, runs[0], listeners).items()}
+    # Folders that came from elsewhere may have come without sounds.
+    heard = [run for run in runs if any(run.folder.glob("judged/*/*.flac"))]
+    shown = [*heard, runs[0]][0]
+    listeners = _listeners(shown)
+    images = {name: png(figure) for name, figure in draw(summary, shown, listeners).items()}
     for name in listeners:
-        kept = runs[0].folder / "judged" / name
-        for kind in ("responses", "spectrograms"):
-            images[f"{name}-{kind}"] = (kept / f"{kind}.png").read_bytes()
+        for path in sorted((shown.folder / "judged" / name).glob("*.png")):
+            images[f"{name}-{path.stem}"] = path.read_bytes()
     (out / "figures").mkdir(exist_ok=True)
     for name, image in images.items():
         write_whole(out / "figures" / f"{name}.png", image)
-    write_whole(out / "report.html", page(out, summary, made, images, runs[0], listeners))
+    write_whole(out / "report.html", page(out, summary, made, images, shown, listeners))
     return summary
 
 

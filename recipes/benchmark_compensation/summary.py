@@ -11,8 +11,6 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from icsim.store import Cohort
-
 GROUPS = ("mild", "severe", "hidden")
 """Of impaired listeners; severe is a loss of at least the typical one."""
 
@@ -48,13 +46,13 @@ def read(out: Path) -> list[Run]:
     for folder in sorted(out.glob("seed-*"), key=lambda path: int(path.name[5:])):
         if not (folder / "streaming.json").is_file():
             continue
-        cohort = Cohort.open(folder / "cohort" / "cohort.zarr")
+        judged = _by_name(folder / "judged")
         runs.append(
             Run(
                 int(folder.name[5:]),
                 folder,
-                {name: _group(cohort, name) for name in cohort.animals("unseen")},
-                _by_name(folder / "judged"),
+                {name: found["group"] for name, found in judged.items()},
+                judged,
                 _by_name(folder / "ablations"),
                 json.loads((folder / "streaming.json").read_text()),
             )
@@ -223,13 +221,6 @@ def _guards(runs: list[Run], judged: Judged, device: str) -> dict[str, float | N
 def _mean(values: Iterable[float | None]) -> float | None:
     present = [value for value in values if value is not None]
     return statistics.fmean(present) if present else None
-
-
-def _group(cohort: Cohort, name: str) -> str:
-    truth = cohort.truth(name)
-    if truth["hearing"] != "HI":
-        return {"NH": "normal", "hidden": "hidden"}[truth["hearing"]]
-    return "severe" if truth["severity"] >= 1 else "mild"
 
 
 def _by_name(folder: Path) -> dict[str, dict]:

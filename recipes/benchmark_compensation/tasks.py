@@ -98,7 +98,7 @@ def judge(job: Judgement) -> None:
             "nal_r": lambda sound, a, b: nal_r(sound, ear),
             "nal_r_compressed": lambda sound, a, b: nal_r_compressed(sound, ear),
         }
-        if cohort.truth(name)["hearing"] != "NH":
+        if group(cohort.truth(name)) != "normal":
             heard = calibrate(excerpts(cohort, KINDS, job, 3, split="train"), middle)
             true_pair = animal.expected_counts, healthy_twin.expected_counts
             prescribed["linear"] = _linear(impaired, normal, heard)
@@ -109,7 +109,7 @@ def judge(job: Judgement) -> None:
     noisy = mix(speech, noise, job.snr_db)
     conditions = {f"quiet, {db:g} dB SPL": calibrate(quiet, db) for db in job.levels_db_spl}
     conditions["noise"] = noisy
-    found: dict = {"animal": name, "hearing": cohort.truth(name)["hearing"], "restoration": {}}
+    found: dict = {"animal": name, "group": group(cohort.truth(name)), "restoration": {}}
     gauge = Gauge()
     gains_of: dict[str, list[Tensor]] = {device: [] for device in devices}
     pairs = {
@@ -144,6 +144,13 @@ def judge(job: Judgement) -> None:
     path = Path(job.out)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, found)
+
+
+def group(truth: dict) -> str:
+    """Of a simulated animal: normal, hidden, mild or severe; severe is the typical loss or more."""
+    if truth["hearing"] != "HI":
+        return {"NH": "normal", "hidden": "hidden"}[truth["hearing"]]
+    return "severe" if truth["severity"] >= 1 else "mild"
 
 
 def stream(job: Streaming) -> None:

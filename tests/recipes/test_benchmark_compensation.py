@@ -1,5 +1,6 @@
 """The benchmark of aids at the smallest size: every path, every figure, and what it keeps."""
 
+import dataclasses
 import json
 
 import pytest
@@ -84,6 +85,22 @@ def test_nothing_is_done_again(made, monkeypatch):
     before = judged.stat().st_mtime_ns
     assert benchmark_compensation.benchmark(config) == summary
     assert judged.stat().st_mtime_ns == before
+
+
+def test_a_finished_seed_may_come_from_elsewhere(made, tmp_path, monkeypatch):
+    config, out, summary = made
+    kept = [out / "seed-0" / name for name in ("judged", "ablations")]
+    kept += (out / "seed-0").glob("st*.json")
+    for path in [*(file for folder in kept[:2] for file in folder.glob("*.json")), *kept[2:]]:
+        copy = tmp_path / path.relative_to(out)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(path.read_bytes())
+    monkeypatch.setattr(
+        benchmark_compensation.cohorts, "aligned", lambda *_: pytest.fail("simulated again")
+    )
+    again = dataclasses.replace(config, out=str(tmp_path))
+    assert benchmark_compensation.benchmark(again) == summary
+    assert "data:audio" not in (tmp_path / "report.html").read_text()
 
 
 def test_an_incomplete_seed_is_no_result(made, tmp_path):
