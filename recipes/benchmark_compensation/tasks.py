@@ -99,7 +99,8 @@ def judge(job: Judgement) -> None:
             "nal_r_compressed": lambda sound, a, b: nal_r_compressed(sound, ear),
         }
         if group(cohort.truth(name)) != "normal":
-            heard = calibrate(excerpts(cohort, KINDS, job, 3, split="train"), middle)
+            training = dataclasses.replace(job, excerpt_s=job.excerpt_s / 2)
+            heard = calibrate(excerpts(cohort, KINDS, training, 3, split="train"), middle)
             true_pair = animal.expected_counts, healthy_twin.expected_counts
             prescribed["linear"] = _linear(impaired, normal, heard)
             prescribed["linear_truth"] = _linear(*true_pair, heard)
