@@ -24,6 +24,7 @@ from recipes.fits import read_fit
 from recipes.state import run
 
 sync_api = pytest.importorskip("playwright.sync_api")
+axe_core = pytest.importorskip("axe_playwright_python.base")
 pytest.importorskip("fastapi")
 
 ROOT = Path(__file__).parents[2]
@@ -110,6 +111,13 @@ def page():
         browser.close()
 
 
+def check_accessible(page) -> None:
+    """No finding of axe-core."""
+    page.evaluate(axe_core.AXE_SCRIPT)
+    findings = page.evaluate("axe.run()")["violations"]
+    assert not findings, [(found["id"], found["nodes"][0]["html"]) for found in findings]
+
+
 def answer_by_keys(page, key: str) -> None:
     """Hear A, then B, then say which."""
     sync_api.expect(page.locator("#hear-a")).to_be_enabled(timeout=PATIENCE_MS)
@@ -138,18 +146,21 @@ def test_a_session_by_keyboard_survives_a_killed_server(page, tmp_path):
     try:
         page.goto(f"http://127.0.0.1:{port}/")
         page.wait_for_selector("#consent:not([hidden])")
+        check_accessible(page)
         page.keyboard.press("Tab")
         page.keyboard.press("Space")
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         page.wait_for_selector("#level:not([hidden])")
         sync_api.expect(page.locator("#sample")).to_be_enabled(timeout=PATIENCE_MS)
+        check_accessible(page)
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         answer_by_keys(page, "a")
         answer_by_keys(page, "n")
+        check_accessible(page)
 
         # Killed in mid-trial: the page waits, and the answer given meanwhile is kept once.
         sync_api.expect(page.locator("#hear-a")).to_be_enabled(timeout=PATIENCE_MS)
@@ -169,6 +180,7 @@ def test_a_session_by_keyboard_survives_a_killed_server(page, tmp_path):
         # The browser is closed, too, and another one goes on.
         page.reload()
         page.wait_for_selector("#rest:not([hidden])")
+        check_accessible(page)
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
         answer_by_keys(page, "a")
@@ -176,6 +188,7 @@ def test_a_session_by_keyboard_survives_a_killed_server(page, tmp_path):
         answer_by_keys(page, "a")
         answer_by_keys(page, "b")
         page.wait_for_selector("#end:not([hidden])")
+        check_accessible(page)
 
         whole = fetch(port, "experimenter/session.json")
         kinds = [event["kind"] for event in whole["events"]]
@@ -185,6 +198,9 @@ def test_a_session_by_keyboard_survives_a_killed_server(page, tmp_path):
         (tmp_path / "theta.json").write_text(json.dumps(fetch(port, "experimenter/theta.json")))
         mark = fingerprint(options["model"])
         assert read_fit(tmp_path / "theta.json", mark).theta.shape == (2,)
+        page.goto(f"http://127.0.0.1:{port}/experimenter")
+        page.wait_for_load_state("networkidle")
+        check_accessible(page)
         assert errors == []
     finally:
         kill(server)
