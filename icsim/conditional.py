@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from .convolution import causal_convolution
 from .counts import Prediction
 from .icnet import CONTEXT_BINS, Decoder, Encoder, EncoderConfig
 from .layers import CausalConv
@@ -103,8 +103,7 @@ class Fusion(nn.Module):
         on_latent, on_listener = first.conv.weight.split(
             [self.latent, first.conv.weight.shape[1] - self.latent], dim=1
         )
-        padded = functional.pad(latent, (first.padding, 0))
-        from_latent = functional.conv1d(padded, on_latent, first.conv.bias)
+        from_latent = causal_convolution(latent, on_latent, first.conv.bias, stride=1)
         embedded = self.embed(listener.transpose(1, 2))
         from_listener = torch.einsum("ze,bea->baz", on_listener.sum(-1), embedded)
         x = from_latent.unsqueeze(1) + from_listener.unsqueeze(-1)

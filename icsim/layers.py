@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .convolution import causal_convolution
 from .sound import SAMPLE_RATE
 
 MINIMUM_EDGE_HZ = 50.0
@@ -104,13 +105,13 @@ class CausalConv(nn.Module):
         nn.init.xavier_uniform_(self.conv.weight)
         nn.init.zeros_(self.conv.bias)
         self.activation = nn.PReLU(outputs, init=0.25) if activate else nn.Identity()
-        self.padding = size - stride
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, inputs, L)` to `(B, outputs, L // stride)`."""
         if torch.is_autocast_enabled(x.device.type):  # before padding: half the memory to move
             x = x.to(torch.get_autocast_dtype(x.device.type))
-        return self.activation(self.conv(functional.pad(x, (self.padding, 0))))
+        (stride,) = self.conv.stride
+        return self.activation(causal_convolution(x, self.conv.weight, self.conv.bias, stride))
 
 
 def _mel(hz: float) -> float:

@@ -115,7 +115,7 @@ def test_a_sound_shorter_than_a_bin_is_refused_in_chunks_too(model):
 def concatenated(fusion: Fusion, latent: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     """The fusion of one listener as it is described: `[latent; θ]`, θ constant in the past too."""
     first = fusion.layers[0]
-    padded = functional.pad(latent, (first.padding, 0))
+    padded = functional.pad(latent, (first.conv.kernel_size[0] - 1, 0))
     constant = fusion.embed(theta.unsqueeze(-1)).expand(len(latent), -1, padded.shape[-1])
     x = first.activation(first.conv(torch.cat([padded, constant], dim=1)))
     for layer in fusion.layers[1:]:

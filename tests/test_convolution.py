@@ -1,0 +1,65 @@
+"""Convolutions by blocks in the frequency domain are those tap by tap."""
+
+import pytest
+import torch
+from torch.nn.functional import conv1d, pad
+
+from icsim import convolution
+from icsim.convolution import causal_convolution, overlap_save
+
+
+def made(batch, inputs, outputs, size, samples, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(size + samples)
+    shapes = (batch, inputs, samples), (outputs, inputs, size), (outputs,)
+    return [torch.randn(s, generator=generator, dtype=dtype).requires_grad_() for s in shapes]
+
+
+def tap_by_tap(x, weight, bias, stride):
+    return conv1d(pad(x, (weight.shape[-1] - stride, 0)), weight, bias, stride)
+
+
+@pytest.mark.parametrize(
+    ("batch", "inputs", "outputs", "size", "samples", "stride"),
+    [
+        (1, 1, 1, 2, 5, 1),
+        (2, 3, 4, 6, 47, 2),
+        (1, 2, 3, 60, 1001, 2),
+        (3, 2, 2, 60, 200, 1),
+        (1, 2, 2, 60, 30, 2),
+        (1, 1, 2, 12, 333, 3),
+    ],
+)
+def test_both_ways_give_the_same_outputs_and_gradients(
+    batch, inputs, outputs, size, samples, stride
+):
+    given = made(batch, inputs, outputs, size, samples)
+    expected, found = (way(*given, stride) for way in (tap_by_tap, overlap_save))
+    assert found.shape == (batch, outputs, samples // stride)
+    torch.testing.assert_close(found, expected)
+    upstream = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1)).double()
+    for one, other in zip(
+        torch.autograd.grad(found, given, upstream),
+        torch.autograd.grad(expected, given, upstream),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_large_filters_go_by_blocks_and_small_ones_do_not(monkeypatch):
+    asked = []
+
+    def noted(*given):
+        asked.append(given[1].shape)
+        return overlap_save(*given)
+
+    monkeypatch.setattr(convolution, "overlap_save", noted)
+    x, weight, bias = made(1, 96, 96, 60, 400, torch.float32)
+    with torch.no_grad():
+        found = causal_convolution(x, weight, bias, 2)
+        assert len(asked) == 1
+        assert (found - tap_by_tap(x, weight, bias, 2)).abs().max() < 1e-4 * found.abs().max()
+        for fewer, samples, size in ((8, 400, 60), (96, 100, 60), (96, 400, 59)):
+            part = x[:, :fewer, :samples], weight[:fewer, :fewer, :size], bias[:fewer]
+            torch.testing.assert_close(causal_convolution(*part, 2), tap_by_tap(*part, 2))
+        causal_convolution(x.bfloat16(), weight.bfloat16(), bias.bfloat16(), 2)
+    assert len(asked) == 1
