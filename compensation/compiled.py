@@ -17,15 +17,13 @@ def gather(layers: nn.ModuleList) -> Arrays:
     """The weights of all layers as `hop` takes them, without gradients."""
     weights = []
     for layer in layers:
-        time, bands = layer.over_time, layer.over_bands
-        (time_into, time_again, *time_biases), *_ = time.all_weights
-        into, again, bias_into, bias_again = zip(*bands.all_weights, strict=True)
+        time = layer.over_time.own
+        into, again, bias_into, bias_again = zip(*layer.over_bands.all_weights, strict=True)
         weights.append(
             (
                 torch.stack([torch.stack([norm.weight, norm.bias]) for norm in layer.norms]),
-                time_into.t(),
-                time_again.t(),
-                torch.stack(time_biases),
+                time.weight.t(),
+                time.bias,
                 torch.cat(into).t(),
                 torch.stack(again).transpose(1, 2),
                 torch.stack([torch.cat(bias_into), torch.cat(bias_again)]),
@@ -40,7 +38,7 @@ def hop(x: Tensor, modulations: Tensor, hidden: Tensor, weights: Arrays) -> tupl
     Args:
         x: `(B, bands, width)`.
         modulations: Factor and shift of each layer, `(layers, 2, B, bands, 1, width)`.
-        hidden: State of the recurrences over time, `(layers, B · bands, width)`.
+        hidden: Averages over time, `(layers, B · bands, width)`.
         weights: From `gather`.
 
     Returns:
@@ -89,6 +87,14 @@ def _cell(own: np.ndarray, again: np.ndarray, hidden: np.ndarray) -> None:
 
 
 @fast
+def _average(own: np.ndarray, average: np.ndarray) -> None:
+    """One step of running averages: rates and candidates `(2H,)`; averages `(H,)` are changed."""
+    size = len(average)
+    for i in range(size):
+        average[i] += _sigmoid(own[i]) * (_tanh(own[size + i]) - average[i])
+
+
+@fast
 def _normalise(rows: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
     """Layer norm of each row, `(R, width)`; weight and bias `(2, width)`."""
     width = rows.shape[1]
@@ -123,13 +129,13 @@ def _times(rows: np.ndarray, weight: np.ndarray, bias: np.ndarray, out: np.ndarr
 
 
 @fast
-def _layers(x, modulations, hidden, norms, time_into, time_again, time_bias, into, again, bias):
+def _layers(x, modulations, hidden, norms, time_into, time_bias, into, again, bias):
     sounds, bands, width = x.shape
     half = width // 2
     rows = x.reshape(sounds * bands, width)
     normed = np.empty((len(rows), width), np.float32)
     gates = np.empty((len(rows), 3 * width), np.float32)
-    recurrent = np.empty((len(rows), 3 * width), np.float32)
+    own = np.empty((len(rows), 2 * width), np.float32)
     state, step = np.empty((1, half), np.float32), np.empty((1, 3 * half), np.float32)
     for layer in range(len(hidden)):
         _normalise(rows, norms[layer, 0], normed)
@@ -138,10 +144,9 @@ def _layers(x, modulations, hidden, norms, time_into, time_again, time_bias, int
             shift = modulations[layer, 1, row // bands, row % bands, 0]
             for i in range(width):
                 normed[row, i] = normed[row, i] * factor[i] + shift[i]
-        _times(normed, time_into[layer], time_bias[layer, 0], gates)
-        _times(hidden[layer], time_again[layer], time_bias[layer, 1], recurrent)
+        _times(normed, time_into[layer], time_bias[layer], own)
         for row in range(len(rows)):
-            _cell(gates[row], recurrent[row], hidden[layer, row])
+            _average(own[row], hidden[layer, row])
             for i in range(width):
                 rows[row, i] += hidden[layer, row, i]
         _normalise(rows, norms[layer, 1], normed)

@@ -1,4 +1,4 @@
-"""Masks: a causal network, recurrent over time and over bands, that sets two gains in every band.
+"""Masks: a causal network, with memory in time and over bands, that sets two gains in every band.
 
 One gain takes noise away, the other makes up for a hearing loss. Both are real, both are bounded,
 and a listener can turn each up or down while listening.
@@ -6,6 +6,7 @@ and a listener can turn each up or down while listening.
 
 import dataclasses
 import functools
+import math
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +18,10 @@ from .gains import Gains, bounded
 
 FEW_HOPS = 8
 """Up to so many hops at a time, of all sounds, compiled layers are faster than torch's."""
+
+HOPS_AVERAGED = 1.5, 200.0
+"""Decisions that averages reach back at the start, from the fastest to the slowest: with the
+published hop 8 ms to 1 s (chosen here)."""
 
 State = dict[str, Any]
 """What an aid keeps from one block to the next: tensors, by name."""
@@ -33,7 +38,7 @@ class MasksConfig:
     width: int = 64
     """Channels in each band."""
     layers: int = 6
-    """Recurrent layers, each over time and over bands."""
+    """Layers, each over time and over bands."""
     window: int = 1024
     """What the network hears at once [samples]."""
     hop: int = 64
@@ -54,15 +59,46 @@ class MasksConfig:
             raise ValueError(f"gains must be able to go both ways, and noise to be cut: {self}")
 
 
+class Averages(nn.Module):
+    """Running averages of what is found in a sound, as fast or slow as the sound itself says.
+
+    Whatever the weights, they settle where the input stands still, without ever swinging: a steady
+    tone gets a steady gain. Other recurrences may go on for ever, and are heard as hum. They are
+    also computed for all hops at once.
+
+    Source: Feng et al. 2024, arXiv 2410.01201 (minGRU), with a bounded candidate.
+    """
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.own = nn.Linear(width, 2 * width)
+        hops = torch.exp(torch.empty(width).uniform_(*(math.log(n) for n in HOPS_AVERAGED)))
+        with torch.no_grad():
+            self.own.bias[:width] = -(hops - 1).log()
+
+    def forward(self, x: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """`(R, L, width)` and the averages before, `(R, width)`, to the same after each hop."""
+        rate, new = self.own(x).chunk(2, -1)
+        rate = rate.sigmoid()
+        average, kept, step = rate * new.tanh(), 1 - rate, 1
+        while step < x.shape[1]:  # each sum takes in twice as many hops as the one before
+            further = average[:, step:] + kept[:, step:] * average[:, :-step]
+            average = torch.cat([average[:, :step], further], 1)
+            kept = torch.cat([kept[:, :step], kept[:, step:] * kept[:, :-step]], 1)
+            step *= 2
+        average = average + kept * before.unsqueeze(1)
+        return average, average[:, -1]
+
+
 class Layer(nn.Module):
-    """The listener's modulation, a recurrence over time, a recurrence over bands."""
+    """The listener's modulation, averages over time, a recurrence over bands."""
 
     def __init__(self, config: MasksConfig, embedding: int):
         super().__init__()
         self.width = width = config.width
         self.modulate = nn.Linear(embedding, config.bands * 2 * width)
         self.norms = nn.ModuleList([nn.LayerNorm(width), nn.LayerNorm(width)])
-        self.over_time = nn.GRU(width, width, batch_first=True)
+        self.over_time = Averages(width)
         self.over_bands = nn.GRU(width, width // 2, batch_first=True, bidirectional=True)
 
     def modulation(self, listener: Tensor) -> Tensor:
@@ -70,15 +106,13 @@ class Layer(nn.Module):
         scale, shift = self.modulate(listener).unflatten(-1, (-1, 1, 2 * self.width)).chunk(2, -1)
         return torch.stack([1 + scale, shift])
 
-    def forward(
-        self, x: Tensor, modulation: Tensor, hidden: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """`(B, bands, L, width)` to the same, and the state of the recurrence over time.
+    def forward(self, x: Tensor, modulation: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """`(B, bands, L, width)` to the same, and the averages over time.
 
         Args:
             x: What the layer before found.
             modulation: Of the listeners.
-            hidden: That state after the hop before, `(1, B · bands, width)`; None at the start.
+            hidden: Averages after the hop before, `(B · bands, width)`.
         """
         batch, bands, frames, width = x.shape
         factor, shift = modulation
@@ -132,8 +166,9 @@ class Masks(nn.Module):
         """
         self._check(listener, len(sound))
         x = self._enter(self.filters.around(sound), self.filters.shapes()[0])
+        start = x.new_zeros(x.shape[0] * x.shape[1], x.shape[3])
         for layer, modulation in zip(self.layers, self._modulations(listener), strict=True):
-            x, _ = layer(x, modulation)
+            x, _ = layer(x, modulation, start)
         return self._leave(x)
 
     def render(
@@ -230,11 +265,10 @@ class Masks(nn.Module):
                 hops.append(hop)
             return torch.stack(hops, 2), hidden
         after = []
-        parts = zip(self.layers, modulations, hidden.split(1), strict=True)
-        for layer, modulation, before in parts:
+        for layer, modulation, before in zip(self.layers, modulations, hidden, strict=True):
             x, latest = layer(x, modulation, before)
             after.append(latest)
-        return x, torch.cat(after)
+        return x, torch.stack(after)
 
     def _check(self, listener: Tensor, sounds: int) -> None:
         if listener.shape != (sounds, self.config.listener):

@@ -28,6 +28,7 @@ from compensation.objective import (
     compensation,
     contrast,
     denoising,
+    distortion,
     effort,
     flutter,
     hiss,
@@ -64,6 +65,8 @@ class Weights:
     """Of gain for what nobody hears."""
     contrast: float = 0.2
     """Of compression beyond 3:1, and of expansion."""
+    distortion: float = 0.5
+    """Of what noise reduction leaves or makes that is not the clean sound."""
     intelligibility: float = 0.0
     """Of 1 − HASPI with both masks on; needs excerpts of 1 s, and time."""
 
@@ -352,8 +355,10 @@ def training_terms(
             terms["denoising"].append(denoising(loss, denoised, *in_and_without, *known))
     levels = gauge(noisy)
     gains = gauge(compensated) - levels
+    distorted = {"distortion": distortion(denoised, *in_and_without)} if noise_reduction else {}
     return {
         **{name: torch.stack(values).mean() for name, values in terms.items()},
+        **distorted,
         "roughness": roughness(gains),
         "flutter": flutter(gains),
         "effort": effort(gains),

@@ -10,6 +10,7 @@ from compensation.objective import (
     compensation,
     contrast,
     denoising,
+    distortion,
     effort,
     flutter,
     hiss,
@@ -35,6 +36,15 @@ def sounds(count: int, samples: int, seed: int) -> list[torch.Tensor]:
 @pytest.fixture
 def mixtures() -> Mixtures:
     return Mixtures(sounds(3, 6000, 0), sounds(2, 5000, 1), samples=2000, count=60, seed=4)
+
+
+def test_distortion_is_one_for_nothing_done_and_counts_speech_that_is_lost():
+    clean, noise = torch.randn(2, 4, 500, generator=torch.Generator().manual_seed(0))
+    assert distortion(clean + noise, clean + noise, clean).item() == pytest.approx(1)
+    assert distortion(clean, clean + noise, clean).item() == 0
+    muted = distortion(0 * clean, clean + noise, clean)
+    assert muted.item() == pytest.approx(1, abs=0.2)  # as much speech is lost as noise is gone
+    assert distortion(clean[:0], clean[:0], clean[:0]).item() == 0
 
 
 # --- excerpts -----------------------------------------------------------------------------------

@@ -36,6 +36,22 @@ def listener() -> torch.Tensor:
     return torch.tensor([[0.1, 0.5, 0.9], [0.8, 0.2, 0.4]])
 
 
+def test_whatever_the_weights_a_steady_tone_gets_a_steady_gain():
+    for seed in range(3):
+        torch.manual_seed(seed)
+        masks = Masks(CONFIG)
+        with torch.no_grad():
+            for name, weights in masks.named_parameters():
+                if "layers" in name and weights.ndim == 2:
+                    weights.mul_(6)
+            masks.leave.weight.mul_(200)
+            gains = masks(tone(997.0, 80.0, 60_000), torch.rand(1, 3))
+        for gain_db in (gains.noise_db, gains.loss_db):
+            change_db = gain_db.diff(dim=-1).abs()
+            assert change_db[..., :50].max() > 1
+            assert change_db[..., -220:-20].max() < 0.1
+
+
 # --- spectra ------------------------------------------------------------------------------------
 
 

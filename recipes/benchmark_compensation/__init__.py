@@ -71,8 +71,11 @@ ABLATIONS: dict[str, dict] = {
     "no-effort": {"weights": {"effort": 0.0}},
     "no-hiss": {"weights": {"hiss": 0.0}},
     "no-contrast": {"weights": {"contrast": 0.0}},
+    "no-distortion": {"weights": {"distortion": 0.0}},
     "no-guards": {
-        "weights": dict.fromkeys(("roughness", "flutter", "effort", "hiss", "contrast"), 0.0)
+        "weights": dict.fromkeys(
+            ("roughness", "flutter", "effort", "hiss", "contrast", "distortion"), 0.0
+        )
     },
     "exact-fit": {"misfit": 0.0},
     "two-models": {},

@@ -104,6 +104,9 @@ def summarise(runs: list[Run]) -> dict:
                 "truth": _restorations(runs, ablated, d, "truth"),
                 "model": _restorations(runs, ablated, d, "model"),
                 "guards": _guards(runs, ablated, d),
+                "si_sdr_db": _mean(
+                    found["si_sdr_db"][d] for run in runs for found in run.ablated.values()
+                ),
             }
             for d in ablations
         },

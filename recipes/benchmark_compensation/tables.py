@@ -20,6 +20,7 @@ LABELS = {
     "no-effort": "gain not held",
     "no-hiss": "gain of the inaudible not held",
     "no-contrast": "contrast not held",
+    "no-distortion": "distortion not held",
     "no-guards": "nothing held",
     "exact-fit": "told θ exactly",
     "two-models": "through two models",
@@ -138,13 +139,15 @@ def ablations(summary: dict) -> Table:
             number(found["truth"]["noise"], 2),
             number(found["model"]["quiet"] - found["truth"]["quiet"], 2),
             *(number(found["guards"][name], 3) for name in guards),
+            number(found["si_sdr_db"], 1),
         ]
         for device, found in summary["ablations"].items()
     ]
     about = (
         "Masks, told θ, trained on with one thing changed: restoration on true midbrains, how much "
         "better the model thinks it is in quiet, and the terms that guard, measured on test "
-        "sounds. Few seeds: leads, not results."
+        "sounds; and SI-SDR of noisy speech with noise reduction alone. Few seeds: leads, not "
+        "results."
     )
-    header = ["aid", "quiet", "in noise", "gap to the model", *guards]
+    header = ["aid", "quiet", "in noise", "gap to the model", *guards, "SI-SDR dB"]
     return Table("With one thing changed", about, header, rows)

@@ -131,6 +131,11 @@ def judge(job: Judgement) -> None:
     found["guards"] = {
         device: guards(torch.cat(gains[:-1]), quiet_levels) for device, gains in gains_of.items()
     }
+    found["si_sdr_db"] = {}
+    for device in job.aids:
+        with torch.no_grad():
+            denoised = devices[device](noisy, 1.0, 0.0)
+        found["si_sdr_db"][device] = _mean(si_sdr(speech, denoised, SAMPLE_RATE))
     if job.whole:
         found["scores"] = scores(devices, speech, noisy, ear)
         found["noise_reduction"] = noise_reduction(devices, job.for_all, speech, noisy)
