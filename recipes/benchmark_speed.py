@@ -1,0 +1,378 @@
+"""What training, inference, fitting and streams cost: `python -m recipes.benchmark_speed`.
+
+Everything that is compared is timed in turns, in one run, on the machine at hand; seconds alone say
+little. At the published sizes, without a cohort: sounds and counts are noise.
+
+- A training step of BetaICNet for one animal and for more, forward and backward on the same sounds.
+- Inference of the encoder by `icsim.convolution`, against torch's convolutions.
+- Candidates of a fit with cached latents, against a plain forward pass for each.
+- How long a training step waits for its data, read from a store ahead of time.
+- Both aids as streams on one core.
+- Memory of a training step, in a process of its own for each number of animals.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+import multiprocessing
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+
+from compensation.masks import Masks, MasksConfig
+from compensation.waveform import Waveform, WaveformConfig
+from icsim import convolution, store
+from icsim.conditional import BetaICNet, BetaICNetConfig, listener_cost
+from icsim.frames import Frames
+from icsim.icnet import CONTEXT_BINS, Encoder, EncoderConfig
+from icsim.objective import cross_entropy
+from icsim.recording import Recording
+from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, Sound
+from recipes.benchmark_compensation.tasks import pace
+from recipes.cells import Table, number
+from recipes.state import autocast, run, write_json, write_whole
+
+FRAME_BINS = 256
+"""Bins of a training frame beside its context."""
+
+PREDICTED = (9, 20, 100, 1000)
+"""Numbers of animals that the cost model is asked about."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is timed; the sizes are the published ones."""
+
+    out: str = "runs/benchmark_speed"
+    """Folder of `summary.json` and `table.md`."""
+    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    """Sizes of the encoder."""
+    channels: int = 512
+    """Response channels."""
+    animals: list[int] = dataclasses.field(default_factory=lambda: [1, 9, 20])
+    """Numbers of animals; the first is what the others are compared with."""
+    batch: int = 4
+    """Frames a step."""
+    rounds: int = 5
+    """Turns, of which the median counts."""
+    precision: str = "auto"
+    """auto, no or bf16."""
+    seconds: list[float] = dataclasses.field(default_factory=lambda: [1.0, 2.0, 4.0, 16.0])
+    """Lengths of sounds whose inference is timed [s]."""
+    fit_seconds: float = 10.0
+    """Sound that a candidate is judged on [s]."""
+    masks: MasksConfig = dataclasses.field(default_factory=MasksConfig)
+    """Sizes of one stream."""
+    waveform: WaveformConfig = dataclasses.field(default_factory=WaveformConfig)
+    """Sizes of the other."""
+    stream_seconds: float = 8.0
+    """Sound that streams process [s]."""
+
+
+def benchmark(config: Config) -> dict:
+    """All figures; also written to `out`."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rate = matrix_rate(device, config.precision)
+    parts = {
+        "step": lambda: steps(config, device, rate),
+        "inference": lambda: inference(config, device, rate),
+        "fit": lambda: fitting(config, device),
+        "loader_wait_fraction": lambda: waiting(config, device),
+        "stream": lambda: streams(config),
+        "memory": lambda: memory(config),
+    }
+    found: dict = {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
+        "threads": torch.get_num_threads(),
+        "matrix_gflops": rate / 1e9,
+    }
+    for name in (bar := tqdm(parts, desc="benchmark", unit="part")):
+        bar.set_postfix_str(name)
+        found[name] = parts[name]()
+    found["cost_model"] = cost_model(found["step"]["seconds"], found["memory"])
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "summary.json", found)
+    write_whole(out / "table.md", table(found).markdown())
+    return found
+
+
+def matrix_rate(device: torch.device, precision: str, size: int = 2048) -> float:
+    """Operations a second of a product of large matrices, at the precision of training."""
+    with autocast(precision, device) as mixed:
+        low = torch.is_autocast_enabled(device.type)
+    del mixed
+    kind = torch.bfloat16 if low else torch.float32
+    a, b = torch.randn(2, size, size, device=device).to(kind)
+    best = min(timed(lambda: a @ b, device) for _ in range(8))
+    return 2 * size**3 / best
+
+
+def steps(config: Config, device: torch.device, rate: float) -> dict:
+    """Seconds of a training step by number of animals, ratios, and the share of the matrix rate."""
+    made = {count: step(config, count, device) for count in config.animals}
+    seconds = in_turns(made, config.rounds, device)
+    most = config.animals[-1]
+    nominal = operations(made[most])
+    return {
+        "seconds": medians(seconds),
+        "ratio": ratios(seconds, config.animals[0]),
+        "nominal_fraction_of_matrix_rate": nominal / statistics.median(seconds[most]) / rate,
+    }
+
+
+def step(config: Config, animals: int, device: torch.device) -> Callable[[], None]:
+    """One training step on sounds of noise, forward and backward."""
+    torch.manual_seed(0)
+    sizes = {"animals": animals, "channels": config.channels, "encoder": config.encoder}
+    model = BetaICNet(BetaICNetConfig(**sizes)).to(device)
+    sound = torch.randn(config.batch, (CONTEXT_BINS + FRAME_BINS) * BIN_SAMPLES, device=device)
+    hours = torch.zeros(config.batch, animals, device=device)
+    shape = (config.batch, animals, config.channels)
+    counts = torch.randint(0, 5, (*shape, FRAME_BINS), dtype=torch.uint8, device=device)
+    weight = torch.ones(shape, device=device)
+
+    def work() -> None:
+        with autocast(config.precision, device):
+            predicted = model(sound, hours)
+        cross_entropy(predicted, counts, weight).backward()
+        model.zero_grad()
+
+    return work
+
+
+def inference(config: Config, device: torch.device, rate: float) -> dict:
+    """The encoder by length of sound: as it is, and with torch's convolutions."""
+    torch.manual_seed(0)
+    encoder = Encoder(config.encoder).to(device).eval()
+    found: dict = {"seconds": {}, "direct_seconds": {}, "speedup": {}}
+    for length_s in config.seconds:
+        samples = round(length_s * SAMPLE_RATE) // BIN_SAMPLES * BIN_SAMPLES
+        sound = 0.02 * torch.randn(1, samples, device=device)
+
+        @torch.no_grad()
+        def ours(sound: Tensor = sound) -> Tensor:
+            return encoder(sound)
+
+        def direct(ours: Callable = ours) -> Tensor:
+            with tap_by_tap():
+                return ours()
+
+        seconds = in_turns({"ours": ours, "direct": direct}, config.rounds, device)
+        name = f"{length_s:g}"
+        found["seconds"][name] = statistics.median(seconds["ours"])
+        found["direct_seconds"][name] = statistics.median(seconds["direct"])
+        found["speedup"][name] = ratios(seconds, "ours")["direct"]
+    spent = found["seconds"][f"{config.seconds[-1]:g}"]
+    found["nominal_fraction_of_matrix_rate"] = operations(ours) / spent / rate
+    exact = direct()
+    found["largest_difference"] = ((ours() - exact).abs().max() / exact.abs().max()).item()
+    return found
+
+
+def fitting(config: Config, device: torch.device) -> dict:
+    """Seconds a candidate of θ, from cached latents and by a plain pass."""
+    torch.manual_seed(0)
+    sizes = {"animals": 2, "channels": config.channels, "encoder": config.encoder}
+    model = BetaICNet(BetaICNetConfig(**sizes)).to(device).eval()
+    frames = max(1, round(config.fit_seconds * SAMPLE_RATE / BIN_SAMPLES / FRAME_BINS))
+    sound = 0.02 * torch.randn(frames, (CONTEXT_BINS + FRAME_BINS) * BIN_SAMPLES, device=device)
+    shape = (frames, config.channels, FRAME_BINS)
+    counts = torch.randint(0, 5, shape, dtype=torch.uint8, device=device)
+    candidates = torch.rand(8, model.config.parameters, device=device)
+    cost = listener_cost(model, sound, counts, CONTEXT_BINS)
+
+    @torch.no_grad()
+    def cached() -> None:
+        cost(candidates)
+
+    @torch.no_grad()
+    def plain() -> None:
+        listener_cost(model, sound, counts, CONTEXT_BINS)(candidates[:1])
+
+    seconds = in_turns({"cached": cached, "plain": plain}, config.rounds, device)
+    each = {"cached": statistics.median(seconds["cached"]) / len(candidates)}
+    each["plain"] = statistics.median(seconds["plain"])
+    return {"seconds_a_candidate": each, "speedup": each["plain"] / each["cached"]}
+
+
+def waiting(config: Config, device: torch.device) -> float:
+    """Share of the time of training steps that is spent waiting for the store."""
+    animals = config.animals[-1]
+    work = step(config, animals, device)
+    with tempfile.TemporaryDirectory() as folder:
+        frames = noise_cohort(Path(folder) / "cohort", animals, config)
+        order = itertools.islice(itertools.cycle(range(len(frames))), config.batch * config.rounds)
+        loader = DataLoader(
+            list(order), batch_size=config.batch, collate_fn=frames.read, num_workers=1
+        )
+        waited, batches, started = 0.0, iter(loader), time.perf_counter()
+        while True:
+            before = time.perf_counter()
+            if next(batches, None) is None:
+                return waited / (time.perf_counter() - started)
+            waited += time.perf_counter() - before
+            timed(work, device)
+
+
+def noise_cohort(path: Path, animals: int, config: Config) -> Frames:
+    """A store of noise that all animals heard, as training reads it."""
+    draw = np.random.default_rng(0)
+    bins = FRAME_BINS * config.batch * 2
+    pressure = torch.from_numpy(0.02 * draw.standard_normal(bins * BIN_SAMPLES, dtype=np.float32))
+    cohort = store.create(path, [Sound("noise", "speech", "", "train", pressure)], {})
+    for animal in range(animals):
+        counts = draw.poisson(0.3, (bins, config.channels)).clip(max=4).astype(np.uint8)
+        recording = Recording("NH", "seen", None, None, config.channels, [(0, 0.0)], [counts])
+        cohort.add_animal(f"animal-{animal}", recording)
+    return Frames(cohort, cohort.animals(), "train", samples=FRAME_BINS * BIN_SAMPLES)
+
+
+def streams(config: Config) -> dict:
+    """Both aids, untrained, block by block on one core."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        made = {"masks": Masks(config.masks), "waveform": Waveform(config.waveform)}
+        return {
+            name: pace(aid.eval(), torch.full((aid.config.listener,), 0.5), config.stream_seconds)
+            for name, aid in made.items()
+        }
+    finally:
+        torch.set_num_threads(threads)
+
+
+def memory(config: Config) -> dict[int, float]:
+    """Most memory that a training step takes by number of animals [GB], each in a new process."""
+    found = {}
+    spawn = multiprocessing.get_context("spawn")
+    for count in config.animals:
+        with spawn.Pool(1) as pool:
+            found[count] = pool.apply(_memory, (config, count))
+    return found
+
+
+def _memory(config: Config, animals: int) -> float:
+    if torch.cuda.is_available():
+        step(config, animals, torch.device("cuda"))()
+        return torch.cuda.max_memory_allocated() / 1e9
+    step(config, animals, torch.device("cpu"))()
+    # Kilobytes, but on macOS bytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def cost_model(seconds: dict[int, float], memory_gb: dict[int, float]) -> dict:
+    """Straight lines through what was measured: a part for the sounds, and one for each animal."""
+    model: dict = {}
+    for name, measured in (("seconds", seconds), ("memory_gb", memory_gb)):
+        counts, values = np.array(list(measured)), np.array(list(measured.values()))
+        slope, start = np.polyfit(counts, values, 1) if len(counts) > 1 else (0.0, values[0])
+        model[name] = {
+            "of_the_sounds": float(start),
+            "an_animal": float(slope),
+            "predicted": {count: float(start + slope * count) for count in PREDICTED},
+        }
+    return model
+
+
+@contextlib.contextmanager
+def tap_by_tap() -> Iterator[None]:
+    """Torch's own convolutions, whatever the size."""
+    large = convolution.LARGE
+    convolution.LARGE = sys.maxsize
+    try:
+        yield
+    finally:
+        convolution.LARGE = large
+
+
+def operations(work: Callable) -> float:
+    """Floating-point operations of some work, convolved tap by tap."""
+    with tap_by_tap(), FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def in_turns(works: dict, rounds: int, device: torch.device) -> dict[int | str, list[float]]:
+    """Seconds of each work in every round, after one that warms up."""
+    seconds: dict = {name: [] for name in works}
+    for turn in range(rounds + 1):
+        for name, work in works.items():
+            found = timed(work, device)
+            if turn > 0:
+                seconds[name].append(found)
+    return seconds
+
+
+def timed(work: Callable, device: torch.device) -> float:
+    """Seconds that it takes."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    work()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def medians(seconds: dict[int | str, list[float]]) -> dict:
+    """Of each."""
+    return {name: statistics.median(found) for name, found in seconds.items()}
+
+
+def ratios(seconds: dict[int | str, list[float]], least: int | str) -> dict:
+    """Median over rounds of each relative to one of them in the same round."""
+    return {
+        name: statistics.median(more / one for more, one in zip(found, seconds[least], strict=True))
+        for name, found in seconds.items()
+    }
+
+
+def table(found: dict) -> Table:
+    """The ratios that matter, one a line."""
+    rows = [
+        [f"training step, {count} animals over {next(iter(found['step']['ratio']))}",
+         number(ratio, 2)]
+        for count, ratio in found["step"]["ratio"].items()
+    ]  # fmt: skip
+    rows += [
+        [f"inference of {length} s, torch's convolutions over ours", number(ratio, 1)]
+        for length, ratio in found["inference"]["speedup"].items()
+    ]
+    rows += [
+        ["candidate of a fit, plain over cached", number(found["fit"]["speedup"], 1)],
+        [
+            "training, share of the matrix rate (nominal operations)",
+            number(found["step"]["nominal_fraction_of_matrix_rate"], 2),
+        ],
+        [
+            "inference, the same",
+            number(found["inference"]["nominal_fraction_of_matrix_rate"], 2),
+        ],
+        ["waiting for data, share of training", number(found["loader_wait_fraction"], 3)],
+    ]
+    for name, measured in found["stream"].items():
+        rows.append([f"{name}, real-time factor", number(measured["real_time_factor"], 2)])
+        rows.append([f"{name}, longest block [ms]", number(measured["worst_block_ms"], 1)])
+    about = (
+        f"On {found['device']} with {found['threads']} threads, {found['matrix_gflops']:.0f} "
+        "GFLOP/s in products of matrices. Nominal operations are those of convolutions tap by "
+        "tap: blocks in the frequency domain need fewer, so that shares may exceed 1."
+    )
+    return Table("Speed", about, ["what", "value"], rows)
+
+
+if __name__ == "__main__":
+    print(table(run(benchmark, Config)).markdown())
