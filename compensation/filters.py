@@ -66,7 +66,7 @@ class Filters(nn.Module):
         inner, outer = 1 - 6 * distance**2 * (1 - distance), 2 * (1 - distance) ** 3
         taps = taps * torch.where(distance < 0.5, inner, outer)
         filters = functional.pad(taps, (0, self.hop - 1)).roll(-self.reach, -1)
-        return torch.fft.rfft(filters).real
+        return torch.fft.rfft(filters).real.contiguous()
 
     def shapes(self) -> tuple[Tensor, Tensor]:
         """Responses of the bands when hearing and when filtering, each `(bands, bins)`."""
