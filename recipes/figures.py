@@ -251,13 +251,19 @@ def courses(rates: Mapping[str, Tensor], step_s: float, label: str) -> Figure:
 
 
 def spectrograms(sounds: dict[str, Tensor]) -> Figure:
-    """Short-time levels of sounds, one below the other, on one scale.
+    """Short-time levels of sounds on one scale, below each other; many in two columns.
 
     Args:
         sounds: Pressure [Pa], `(T,)` each.
     """
-    figure = Figure(figsize=(WHOLE, 1.5 * len(sounds) + 1), layout="constrained")
-    axes = figure.subplots(len(sounds), 1, sharex=True, squeeze=False)[:, 0]
+    columns = 1 if len(sounds) < 5 else 2
+    rows = -(-len(sounds) // columns)
+    figure = Figure(figsize=(WHOLE, 1.5 * rows + 1), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    axes = grid.flatten()
+    for axis in axes[len(sounds) :]:
+        axis.set_axis_off()
+    axes = axes[: len(sounds)]
     window = torch.hann_window(512)
     for axis, (name, sound) in zip(axes, sounds.items(), strict=True):
         spectrum = torch.stft(sound, 512, 128, window=window, return_complex=True)
@@ -273,9 +279,12 @@ def spectrograms(sounds: dict[str, Tensor]) -> Figure:
             extent=(0, len(sound) / SAMPLE_RATE, 0, SAMPLE_RATE / 2000),
         )
         axis.set_title(name, fontsize=10, loc="left")
+    for axis in grid[:, 0]:
         axis.set_ylabel("kHz")
-    axes[-1].set_xlabel("time [s]")
-    figure.colorbar(drawn, ax=axes, label="dB SPL in a bin", **BAR_BELOW)
+    for axis in axes[-columns:]:
+        axis.set_xlabel("time [s]")
+        axis.tick_params(labelbottom=True)
+    figure.colorbar(drawn, ax=grid, label="dB SPL in a bin", **BAR_BELOW)
     return figure
 
 
@@ -362,7 +371,8 @@ def grouped_bars(
         limits: Of the axis of values.
     """
     names = list(next(iter(groups.values())))
-    figure = Figure(figsize=(HALF, 1.5 + 0.24 * len(names) * len(groups)), layout="constrained")
+    size = HALF, 1.2 + (0.12 + 0.1 * len(groups)) * len(names)
+    figure = Figure(figsize=size, layout="constrained")
     axis = figure.subplots()
     height = 0.8 / len(groups)
     for index, (group, values) in enumerate(groups.items()):
@@ -384,7 +394,9 @@ def grouped_bars(
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(names)), labels=names)
     axis.invert_yaxis()
-    axis.set(xlabel=label, title=title)
+    axis.set_title(title)
+    # The axis is short beside long names: the label may reach below these.
+    axis.set_xlabel(label, loc="right")
     if limits:
         axis.set_xlim(*limits)
     axis.grid(alpha=0.3, axis="x")

@@ -19,7 +19,7 @@ from recipes.pages import inline, png, template
 from recipes.state import run, write_json, write_whole
 from recipes.train_compensation import Gauge
 
-REACH = (-0.5, 1.05)
+REACH = (-0.2, 1.02)
 """Of restoration as it is drawn; bars beyond are cut off."""
 
 SHOWN_HZ = (500, 1000, 2000, 4000, 8000)
