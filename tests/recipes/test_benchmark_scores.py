@@ -1,4 +1,4 @@
-"""The benchmark of HASPI and HASQI, on two synthesised sentences."""
+"""The benchmark of HASPI and HASQI, on a synthesised sentence."""
 
 import json
 
@@ -9,10 +9,10 @@ from recipes import benchmark_scores as recipe
 
 def test_both_programs_score_alike_and_are_timed(tmp_path):
     pytest.importorskip("clarity.evaluator.haspi")
-    config = recipe.Config(str(tmp_path), files=2, longest_s=1.0, batch=2, processes=1)
+    config = recipe.Config(str(tmp_path), files=1, longest_s=1.0, batch=2, processes=1)
     summary = recipe.benchmark(config)
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
-    assert summary["files"] == 2
+    assert summary["files"] == 1
     assert summary["largest_difference"] < 1e-6
     scored = {(row["score"], row["listener"]) for row in summary["rows"]}
     assert scored == {(s, who) for s in ("haspi", "hasqi") for who in recipe.LISTENERS}
