@@ -274,6 +274,8 @@ def listeners(config: Config, cohort: Cohort) -> tuple[list[Ears], Tensor, Tenso
             f"{SHORTEST_S:g} or more, or --weights.intelligibility 0"
         )
     fit = read_fit(config.only, fingerprint(config.model)) if config.only else None
+    if fit and fit.model is None:
+        raise ValueError(f"{config.only}: does not say to which model it was fitted; fit it again")
     if fit and config.more_models:
         raise ValueError(f"{config.only}: is no fit to the others of more_models; leave them out")
     if config.through == "animal" and not fit:

@@ -228,10 +228,13 @@ def test_what_an_aid_cannot_be_trained_with_is_refused_before_anything_is_writte
     strange, broken = tmp_path / "strange.json", tmp_path / "broken.json"
     strange.write_text(json.dumps(fit | {"model": "another"}))
     broken.write_text('{"theta": [0.5')
+    homeless = tmp_path / "homeless.json"
+    homeless.write_text(json.dumps({k: v for k, v in fit.items() if k != "model"}))
     path, aid = (str(finished[0] / n) for n in ("fits/new.json", "aid/aid.safetensors"))
     for changes, message in (
         ({"only": str(strange)}, "fitted to another model"),
         ({"only": str(broken)}, "no θ in it"),
+        ({"only": str(homeless)}, "does not say to which model"),
         ({"through": "animal"}, "needs the fit of that animal"),
         ({"only": path, "more_models": [config.model]}, "no fit to the others"),
         ({"begin_from": config.model}, "holds a BetaICNet, not a Masks"),
