@@ -91,9 +91,8 @@ def _steady_block(aid: nn.Module, state: dict) -> int:
     def shapes(state: dict) -> list:
         return [leaf.shape if isinstance(leaf, Tensor) else leaf for leaf in tree_flatten(state)[0]]
 
-    first = next(leaf for leaf in tree_flatten(state)[0] if isinstance(leaf, Tensor))
     for hops in range(1, MOST_HOPS + 1):
         samples = hops * aid.block_samples
-        if shapes(aid.step(first.new_zeros(1, samples), state)[1]) == shapes(state):
+        if shapes(aid.step(torch.zeros(1, samples), state)[1]) == shapes(state):
             return samples
     raise ValueError(f"no block of up to {MOST_HOPS} hops leaves the aid's state in its shape")

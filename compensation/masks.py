@@ -166,9 +166,7 @@ class Masks(nn.Module):
         """
         self._check(listener, len(sound))
         x = self._enter(self.filters.around(sound), self.filters.shapes()[0])
-        start = x.new_zeros(x.shape[0] * x.shape[1], x.shape[3])
-        for layer, modulation in zip(self.layers, self._modulations(listener), strict=True):
-            x, _ = layer(x, modulation, start)
+        x, _ = self._through(x, self._modulations(listener), self._start(listener))
         return self._leave(x)
 
     def render(
@@ -211,7 +209,7 @@ class Masks(nn.Module):
             "factors": listener.new_ones(batch, config.bands, FADE_HOPS - 1),
             "wait_hops": 0,
             "modulations": self._modulations(listener),
-            "hidden": listener.new_zeros(config.layers, batch * config.bands, config.width),
+            "hidden": self._start(listener),
             "weights": self._weights(listener),
         }
 
@@ -264,11 +262,20 @@ class Masks(nn.Module):
                 hop, hidden = _compiled().hop(hop, modulations, hidden, weights)
                 hops.append(hop)
             return torch.stack(hops, 2), hidden
+        return self._through(x, modulations, hidden)
+
+    def _through(self, x: Tensor, modulations: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """The same in torch, for any number of hops."""
         after = []
         for layer, modulation, before in zip(self.layers, modulations, hidden, strict=True):
             x, latest = layer(x, modulation, before)
             after.append(latest)
         return x, torch.stack(after)
+
+    def _start(self, listener: Tensor) -> Tensor:
+        """Averages over time before any sound, `(layers, B · bands, width)`."""
+        config = self.config
+        return listener.new_zeros(config.layers, len(listener) * config.bands, config.width)
 
     def _check(self, listener: Tensor, sounds: int) -> None:
         if listener.shape != (sounds, self.config.listener):

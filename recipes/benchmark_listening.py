@@ -233,7 +233,7 @@ def measure(job: Measuring) -> None:
         "known": known.tolist(),
         "points": points.tolist(),
         "restoration": found,
-        "shape": (shape / shape.trace()).tolist(),
+        "shape": shape.tolist(),
     }
     write_json(Path(job.out), content)
 

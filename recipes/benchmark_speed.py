@@ -110,9 +110,8 @@ def benchmark(config: Config) -> dict:
 
 def matrix_rate(device: torch.device, precision: str, size: int = 2048) -> float:
     """Operations a second of a product of large matrices, at the precision of training."""
-    with autocast(precision, device) as mixed:
+    with autocast(precision, device):
         low = torch.is_autocast_enabled(device.type)
-    del mixed
     kind = torch.bfloat16 if low else torch.float32
     a, b = torch.randn(2, size, size, device=device).to(kind)
     best = min(timed(lambda: a @ b, device) for _ in range(8))

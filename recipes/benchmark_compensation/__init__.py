@@ -64,19 +64,13 @@ EVERYONE: dict[str, dict] = {
 }
 """Aids for every listener, and what is changed in the training of each."""
 
+GUARDS = ("roughness", "flutter", "effort", "hiss", "contrast", "distortion")
+"""Terms that are switched off, each by itself and all together."""
+
 ABLATIONS: dict[str, dict] = {
     "nothing-changed": {},
-    "no-roughness": {"weights": {"roughness": 0.0}},
-    "no-flutter": {"weights": {"flutter": 0.0}},
-    "no-effort": {"weights": {"effort": 0.0}},
-    "no-hiss": {"weights": {"hiss": 0.0}},
-    "no-contrast": {"weights": {"contrast": 0.0}},
-    "no-distortion": {"weights": {"distortion": 0.0}},
-    "no-guards": {
-        "weights": dict.fromkeys(
-            ("roughness", "flutter", "effort", "hiss", "contrast", "distortion"), 0.0
-        )
-    },
+    **{f"no-{name}": {"weights": {name: 0.0}} for name in GUARDS},
+    "no-guards": {"weights": dict.fromkeys(GUARDS, 0.0)},
     "exact-fit": {"misfit": 0.0},
     "two-models": {},
 }
@@ -139,7 +133,7 @@ def _aids(config: Config, seed: int, out: Path, cohort: Cohort) -> None:
     side_by_side("aids", jobs, config.jobs, out)
     listeners, own = cohort.animals("unseen"), []
     # To those who hear normally there is nothing to be restored by an aid of their own.
-    impaired = [name for name in listeners if cohort.truth(name)["hearing"] != "NH"]
+    impaired = [name for name in listeners if tasks.group(cohort.truth(name)) != "normal"]
     for animal in impaired:
         begun = {
             "only": str(out / "fits" / "model" / f"{animal}.json"),

@@ -23,13 +23,16 @@ class Run:
 
     seed: int
     folder: Path
-    groups: dict[str, str]
-    """Of every listener: normal, or one of `GROUPS`."""
     judged: dict[str, dict]
     """By listener."""
     ablated: dict[str, dict]
     """By listener; empty if the ablations were not run."""
     streaming: dict[str, dict]
+
+    @property
+    def groups(self) -> dict[str, str]:
+        """Of every listener: normal, or one of `GROUPS`."""
+        return {name: found["group"] for name, found in self.judged.items()}
 
     def impaired(self, group: str | None = None) -> list[str]:
         """Listeners with a loss, of all groups or of one."""
@@ -46,13 +49,11 @@ def read(out: Path) -> list[Run]:
     for folder in sorted(out.glob("seed-*"), key=lambda path: int(path.name[5:])):
         if not (folder / "streaming.json").is_file():
             continue
-        judged = _by_name(folder / "judged")
         runs.append(
             Run(
                 int(folder.name[5:]),
                 folder,
-                {name: found["group"] for name, found in judged.items()},
-                judged,
+                _by_name(folder / "judged"),
                 _by_name(folder / "ablations"),
                 json.loads((folder / "streaming.json").read_text()),
             )

@@ -1,6 +1,5 @@
 """The pieces of the benchmark of aids: each reads files and writes others."""
 
-import contextlib
 import dataclasses
 import time
 from collections.abc import Callable
@@ -19,10 +18,9 @@ from compensation.prescriptions import nal_r, nal_r_compressed
 from compensation.streaming import Stream
 from compensation.waveform import Waveform
 from evaluation.artefacts import artefacts
-from evaluation.intelligibility import estoi
-from evaluation.kates import haspi, hasqi
+from evaluation.intelligibility import estoi, haspi
 from evaluation.neural import discrepancy
-from evaluation.quality import pesq, si_sdr
+from evaluation.quality import hasqi, pesq, si_sdr
 from evaluation.table import Score
 from icsim.audiogram import Audiogram
 from icsim.counts import expected_counts
@@ -131,12 +129,13 @@ def judge(job: Judgement) -> None:
     found["guards"] = {
         device: guards(torch.cat(gains[:-1]), quiet_levels) for device, gains in gains_of.items()
     }
-    found["si_sdr_db"] = {}
-    for device in job.aids:
-        with torch.no_grad():
-            denoised = devices[device](noisy, 1.0, 0.0)
-        found["si_sdr_db"][device] = _mean(si_sdr(speech, denoised, SAMPLE_RATE))
-    if job.whole:
+    if not job.whole:
+        found["si_sdr_db"] = {}
+        for device in job.aids:
+            with torch.no_grad():
+                denoised = devices[device](noisy, 1.0, 0.0)
+            found["si_sdr_db"][device] = _mean(si_sdr(speech, denoised, SAMPLE_RATE))
+    else:
         found["scores"] = scores(devices, speech, noisy, ear)
         found["noise_reduction"] = noise_reduction(devices, job.for_all, speech, noisy)
         found["artefacts"] = {}
@@ -295,23 +294,11 @@ def scores(
         with torch.no_grad():
             in_noise, in_quiet = process(noisy, 1.0, 1.0), process(speech, 1.0, 1.0)
         found[device] = {
-            "haspi": _heard(haspi, speech, in_noise, ear),
-            "haspi_quiet": _heard(haspi, speech, in_quiet, ear),
-            "hasqi": _heard(hasqi, speech, in_quiet, ear),
+            "haspi": _mean(haspi(speech, in_noise, SAMPLE_RATE, ear)),
+            "haspi_quiet": _mean(haspi(speech, in_quiet, SAMPLE_RATE, ear)),
+            "hasqi": _mean(hasqi(speech, in_quiet, SAMPLE_RATE, ear)),
         }
     return found
-
-
-def _heard(
-    metric: Callable[..., Tensor], clean: Tensor, processed: Tensor, ear: Audiogram
-) -> float | None:
-    """Mean over the sounds of which anything is heard."""
-    found = []
-    for pair in zip(clean.split(1), processed.split(1), strict=True):
-        # Of what lies below a threshold there is no score.
-        with contextlib.suppress(ValueError), torch.no_grad():
-            found.append(metric(*pair, SAMPLE_RATE, ear).item())
-    return sum(found) / len(found) if found else None
 
 
 def noise_reduction(
