@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icsim.files import whole_file
 from icsim.sound import resample
 
 Sounds = Tensor | Sequence[Tensor]
@@ -290,18 +291,14 @@ def _cell(row: Row) -> str:
 def write_csv(path: str | Path, table: Sequence[Row]) -> None:
     """Write rows as CSV; a column for every key of any row, empty where missing."""
     columns = list(dict.fromkeys(key for row in table for key in row))
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.partial")
-    with beside.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(table)
-    beside.replace(path)
 
 
 def write_json(path: str | Path, table: Sequence[Row]) -> None:
     """Write rows as JSON, null where missing."""
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_text(json.dumps(list(table), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    beside.replace(path)
+    content = json.dumps(list(table), indent=1, allow_nan=False) + "\n"
+    with whole_file(path) as beside:
+        beside.write_text(content, encoding="utf-8")

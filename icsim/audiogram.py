@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from icsim.files import whole_file
+
 LOWEST_DB_HL, HIGHEST_DB_HL = -20.0, 130.0
 """Thresholds beyond these are refused. Source: chosen here; audiometers reach -10 to 120 dB HL."""
 
@@ -140,15 +142,16 @@ class Audiogram:
         """Write `.json` or `.csv`; the file appears whole or not at all."""
         path = Path(path)
         suffix = _known_suffix(path)
-        beside = path.with_name(f".{path.name}.partial")
-        with beside.open("w", encoding="utf-8", newline="") as file:
+        with (
+            whole_file(path) as beside,
+            beside.open("w", encoding="utf-8", newline="") as file,
+        ):
             if suffix == ".json":
                 json.dump(dataclasses.asdict(self), file, indent=1)
             else:
                 table = csv.writer(file)
                 table.writerow(CSV_COLUMNS)
                 table.writerows(zip(self.frequencies_hz, self.thresholds_db_hl, strict=True))
-        beside.replace(path)
 
     @classmethod
     def read(cls, path: str | Path) -> "Audiogram":

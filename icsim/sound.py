@@ -12,6 +12,8 @@ import soxr
 import torch
 from torch import Tensor
 
+from icsim.files import whole_file
+
 SAMPLE_RATE = 24414.0625
 """Audio sample rate [Hz]. Source: arXiv 2506.03088."""
 
@@ -208,11 +210,9 @@ def write(path: str | Path, sound: Tensor, rate_hz: float) -> None:
     """
     if rate_hz != int(rate_hz):
         raise ValueError(f"WAV stores whole sample rates, not {rate_hz} Hz; resample first")
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.partial")
     samples = torch.atleast_2d(sound.detach().cpu().float()).T.numpy()
-    soundfile.write(beside, samples, int(rate_hz), format="WAV", subtype="FLOAT")
-    beside.replace(path)
+    with whole_file(path) as beside:
+        soundfile.write(beside, samples, int(rate_hz), format="WAV", subtype="FLOAT")
 
 
 def find_audio(folder: str | Path) -> list[Path]:

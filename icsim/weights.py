@@ -11,15 +11,21 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
+from icsim.files import whole_file
+
 
 def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict) -> None:
-    """Write tensors and JSON metadata as one file that appears whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.partial")
+    """Write tensors and JSON metadata as one file that appears whole or not at all.
+
+    Raises:
+        OSError: If it cannot be written; what was there before stays.
+    """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    safetensors.torch.save_file(contiguous, beside, {"json": json.dumps(metadata)})
-    beside.replace(path)
+    with whole_file(path) as beside:
+        try:
+            safetensors.torch.save_file(contiguous, beside, {"json": json.dumps(metadata)})
+        except safetensors.SafetensorError as error:
+            raise OSError(f"{path}: cannot be written ({error})") from error
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
@@ -54,7 +55,13 @@ def side_by_side(stage: str, jobs: Sequence[Job], count: int, out: Path) -> None
     ):
         running = {pool.submit(_timed, job): job.name for job in missing}
         for future in as_completed(running):
-            future.result()
+            try:
+                future.result()
+            except BrokenProcessPool as error:
+                raise ChildProcessError(
+                    f"a process of {stage!r} was killed, by want of memory perhaps: fewer --jobs "
+                    "need less"
+                ) from error
             bar.set_postfix_str(f"{running[future]} done")
             bar.update()
 

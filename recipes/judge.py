@@ -29,6 +29,7 @@ from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, calibrate, level, mix
 from icsim.store import Cohort
 from icsim.weights import load_network
 from recipes.ears import audiogram
+from recipes.jobs import end_with_parent
 from recipes.state import run, write_json
 
 
@@ -81,7 +82,7 @@ def judge(config: Config) -> dict:
     noisy, clean = noisy_speech(cohort, config)
     judged, table = {"kinds": kinds, "listeners": {}}, []
     # One pool for all listeners: a new process imports and compiles before it scores.
-    with ProcessPoolExecutor(config.workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(config.workers, get_context("spawn"), end_with_parent) as pool:
         for path in tqdm(fits, desc="judging on true midbrains", unit="listener"):
             name, theta = path.stem, torch.tensor(json.loads(path.read_text())["theta"])
             animal = animal_from(cohort.truth(name))

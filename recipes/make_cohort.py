@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from icsim.files import whole_file
 from icsim.folder import folder_sounds
 from icsim.recording import Recording
 from icsim.simulation.abr import ABR_FREQUENCIES_HZ, abr_thresholds
@@ -174,10 +175,8 @@ def _part(scratch: Path, number: int, sound: int) -> Path:
 
 
 def _write_part(path: Path, counts: np.ndarray) -> None:
-    beside = path.with_suffix(".partial")
-    with beside.open("wb") as file:
+    with whole_file(path) as beside, beside.open("wb") as file:
         np.save(file, counts)
-    beside.replace(path)
 
 
 def _parts(scratch: Path, number: int, presentations: list) -> Iterator[np.ndarray]:

@@ -16,6 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -31,9 +32,11 @@ from compensation.masks import Masks
 from compensation.streaming import LOUDEST_DB_SPL, Stream
 from compensation.waveform import Waveform
 from icsim.audiogram import Audiogram
+from icsim.files import whole_file
 from icsim.sound import REFERENCE_PA, SAMPLE_RATE, find_audio
 from icsim.weights import load_network
 from recipes.fits import read_fit
+from recipes.jobs import end_with_parent
 from recipes.state import claim, run
 
 LOWEST_RATE_HZ = 8000
@@ -176,19 +179,16 @@ def process_file(
     rate, channels, left = checked(sound, config)
     stream = _stream(config, aid, listener.expand(channels, -1))
     highest = 10 ** ((config.maximum_db_spl - config.full_scale_db_spl) / 20)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.partial")
-    try:
-        with soundfile.SoundFile(beside, "w", rate, channels, "FLOAT", format="WAV") as file:
-            for block in aided(blocks(sound), rate, channels, stream, config.full_scale_db_spl):
-                # Between two samples that the limiter let pass, a peak may be higher.
-                part = block[:left].clip(-highest, highest)
-                file.write(part)
-                progress(len(part))
-                left -= len(part)
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
+    with (
+        whole_file(target) as beside,
+        soundfile.SoundFile(beside, "w", rate, channels, "FLOAT", format="WAV") as file,
+    ):
+        for block in aided(blocks(sound), rate, channels, stream, config.full_scale_db_spl):
+            # Between two samples that the limiter let pass, a peak may be higher.
+            part = block[:left].clip(-highest, highest)
+            file.write(part)
+            progress(len(part))
+            left -= len(part)
 
 
 def aided(
@@ -278,12 +278,16 @@ def _side_by_side(
     if workers < 2:
         found = [_attempt(config, *each, aid, listener, progress) for each in files.items()]
         return [reason for reason in found if reason]
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
         jobs = {pool.submit(_alone, config, *each): each[0] for each in files.items()}
         try:
             for job in as_completed(jobs):
                 job.result()
                 progress(_samples(jobs[job]))
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                "a process was killed, by want of memory perhaps: fewer --workers need less"
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

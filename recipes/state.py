@@ -4,14 +4,16 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from jsonargparse import auto_cli, set_parsing_settings
 from torch import nn
+from torch.utils.data import DataLoader
 
+from icsim.files import whole_file
 from icsim.weights import load_tensors, save_tensors
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -26,17 +28,38 @@ def parse(config_class: type, arguments: list[str] | None = None):
 
 
 def run(work: Callable, config_class: type):
-    """Do a recipe's work as the command line asks; bad input ends in one message.
+    """Do a recipe's work as the command line asks; what can go wrong ends in one message.
 
-    The environment variable `ICSIM_TRACEBACK` shows where it came from.
+    That is bad input, a disk that is full or must not be written, a process that was killed, and a
+    loss that is no number. The environment variable `ICSIM_TRACEBACK` shows where it came from.
     """
     config = parse(config_class)
     try:
         return work(config)
-    except ValueError as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("ICSIM_TRACEBACK"):
             raise
-        sys.exit(f"error: {error}\n(ICSIM_TRACEBACK=1 shows where)")
+        remedy = ""
+        if isinstance(error, OSError):
+            remedy = "what was finished is kept: mend that and run the same command again\n"
+        sys.exit(f"error: {error}\n{remedy}(ICSIM_TRACEBACK=1 shows where)")
+
+
+def read_ahead(loader: DataLoader) -> Iterator:
+    """Its batches.
+
+    Raises:
+        ChildProcessError: If a process that reads ahead was killed.
+    """
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise ChildProcessError(
+            "a process that reads ahead was killed, by want of memory perhaps: fewer --workers "
+            "need less"
+        ) from error
 
 
 def claim(out: Path, config) -> None:
@@ -67,9 +90,8 @@ def write_json(path: Path, content) -> None:
 
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file that appears whole or not at all; text in UTF-8."""
-    beside = path.with_name(f".{path.name}.partial")
-    beside.write_bytes(content.encode() if isinstance(content, str) else content)
-    beside.replace(path)
+    with whole_file(path) as beside:
+        beside.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def save_state(

@@ -48,7 +48,7 @@ from icsim.weights import fingerprint, load_network, save_network
 from recipes import ears, figures
 from recipes.ears import Ears
 from recipes.fits import read_fit
-from recipes.state import claim, everywhere, load_state, run, save_state, seeded
+from recipes.state import claim, everywhere, load_state, read_ahead, run, save_state, seeded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +164,7 @@ def train(config: Config) -> Path:
     )
     saved = time.monotonic()
     loader = _loader(sounds, config, progress["step"], accelerator)
-    for step, batch in enumerate(loader, progress["step"]):
+    for step, batch in enumerate(read_ahead(loader), progress["step"]):
         rank = slice(accelerator.process_index, None, accelerator.num_processes)
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
         mixture, known, drawn = draw(config, heard_by, told, seeded(config.seed, step))
@@ -184,7 +184,7 @@ def train(config: Config) -> Path:
             if name in terms
         )
         if not bool(total.isfinite()):
-            raise RuntimeError(
+            raise FloatingPointError(
                 f"the loss became {total.item()} at step {step}; the last state is in {out}"
             )
         decay = _rate_decay(config, step)

@@ -31,7 +31,16 @@ from icsim.store import Cohort
 from icsim.theta import separation
 from icsim.weights import save_network
 from recipes import figures, networks
-from recipes.state import autocast, claim, everywhere, load_state, run, save_state, seeded
+from recipes.state import (
+    autocast,
+    claim,
+    everywhere,
+    load_state,
+    read_ahead,
+    run,
+    save_state,
+    seeded,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,7 +153,7 @@ def train(config: Config) -> Path:
             losses = training_losses(model, plain, batch, known, config, epoch, step)
             total = sum(losses.values())
             if not bool(total.isfinite()):
-                raise RuntimeError(
+                raise FloatingPointError(
                     f"the loss became {total.item()} at step {progress['step']}; the state before "
                     f"it is in {out}; lower --learning_rate and start in another folder"
                 )
@@ -266,7 +275,7 @@ def _batches(
         num_workers=config.workers,
         pin_memory=accelerator.device.type == "cuda",
     )
-    for index, batch in enumerate(loader):
+    for index, batch in enumerate(read_ahead(loader)):
         sent = {k: v.to(accelerator.device, non_blocking=True) for k, v in batch.items()}
         sent |= {"frames": max(len(whole[index]), world), "rows": rows[index]}
         yield first + index, sent | {"animals": torch.tensor(answering[index])}

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from icsim.alignment import smooth
+from icsim.files import whole_file
 from icsim.simulation.abr import ABR_FREQUENCIES_HZ
 from icsim.simulation.hearing import NORMAL_THRESHOLDS_DB_SPL, SHIFT_DB
 from icsim.sound import RESPONSE_RATE
@@ -258,13 +259,12 @@ def drift(
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG that appears whole or not at all, small enough for a page."""
-    beside = path.with_name(f".{path.name}.partial")
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=130)
     # A palette takes a third of the bytes.
     palette = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    palette.save(beside, format="png", optimize=True)
-    beside.replace(path)
+    with whole_file(path) as beside:
+        palette.save(beside, format="png", optimize=True)
 
 
 def _image(axis: Axes, image: Tensor, cf_hz: Tensor, colours: str, **scale):

@@ -1,0 +1,38 @@
+"""Files that appear whole or not at all."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """A place beside to write a file; it becomes `path` once it is written and on the disk.
+
+    If writing fails, what was at `path` before stays, and nothing is left beside it.
+
+    Args:
+        path: Where the file is to appear; folders are made where they are missing.
+
+    Raises:
+        OSError: If it cannot be written.
+
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with whole_file(folder / "notes.txt") as beside:
+    ...     _ = beside.write_text("all of it")
+    >>> [file.name for file in folder.iterdir()]
+    ['notes.txt']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.partial")
+    try:
+        yield beside
+        # Or a machine that loses power may keep the name and lose what it names.
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
