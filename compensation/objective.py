@@ -1,4 +1,10 @@
-"""What an aid is trained on: terms by name, each a scalar, none hidden in another."""
+"""What an aid is trained on: terms by name, each a scalar, none hidden in another.
+
+Terms of which not every sound of a batch has its share take `mean`, by which several processes
+average over all of theirs.
+"""
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +18,16 @@ STRONGEST_RATIO = 3.0
 """Compression that leaves contrast enough (chosen here; clinics seldom go beyond 3:1)."""
 
 
-def relative(discrepancy: Tensor, unaided: Tensor) -> Tensor:
+Mean = Callable[[Tensor], Tensor]
+"""Of one number a sound, `(n,)`, over the whole batch; 0 if nobody has any."""
+
+
+def batch_mean(values: Tensor) -> Tensor:
+    """`Mean` where the batch is in one process."""
+    return values.sum() / max(1, len(values))
+
+
+def relative(discrepancy: Tensor, unaided: Tensor, mean: Mean = batch_mean) -> Tensor:
     """Mean of discrepancies relative to doing nothing, so that every listener counts.
 
     A tenth of the batch's mean is added below: where nothing is lost, nothing is to be gained.
@@ -20,8 +35,9 @@ def relative(discrepancy: Tensor, unaided: Tensor) -> Tensor:
     Args:
         discrepancy: With the aid, `(B,)`.
         unaided: Without, `(B,)`; no gradient.
+        mean: Over the batch.
     """
-    return (discrepancy / (unaided + 0.1 * unaided.mean() + 1e-6)).mean()
+    return mean(discrepancy / (unaided + 0.1 * mean(unaided) + 1e-6))
 
 
 def compensation(
@@ -32,6 +48,7 @@ def compensation(
     normal: Tensor,
     skip_bins: int,
     target: Tensor | None = None,
+    mean: Mean = batch_mean,
 ) -> Tensor:
     """How far the impaired midbrain hearing the aid is from the normal one hearing the sound.
 
@@ -43,6 +60,7 @@ def compensation(
         normal: θ of normal hearing, `(B, P)` or `(1, P)`.
         skip_bins: Bins at the start that are context.
         target: What the normal midbrain answers to the sound, if that is known already.
+        mean: Over the batch.
 
     Returns:
         Near 1 for an aid that does nothing (1 / 1.1 if all lose alike, less otherwise), 0 for one
@@ -51,7 +69,7 @@ def compensation(
     with torch.no_grad():
         target = loss.respond(sound, normal) if target is None else target
         unaided = loss(sound, listener, target, skip_bins)
-    return relative(loss(compensated, listener, target, skip_bins), unaided)
+    return relative(loss(compensated, listener, target, skip_bins), unaided, mean)
 
 
 def denoising(
@@ -62,6 +80,7 @@ def denoising(
     normal: Tensor,
     skip_bins: int,
     heard: Tensor | None = None,
+    mean: Mean = batch_mean,
 ) -> Tensor:
     """How far the normal midbrain hearing the denoised sound is from hearing the clean one.
 
@@ -73,21 +92,23 @@ def denoising(
         normal: θ of normal hearing, `(B, P)` or `(1, P)`.
         skip_bins: Bins at the start that are context.
         heard: What the normal midbrain answers to the noisy sound, if that is known already.
+        mean: Over the batch.
 
     Returns:
         Near 1 for no noise reduction, as in `compensation`, 0 for all noise gone; zero for an
         empty batch.
     """
     if len(noisy) == 0:
-        return denoised.sum()
+        nothing = denoised.sum(1)
+        return relative(nothing, nothing.detach(), mean)
     with torch.no_grad():
         target = loss.respond(clean, normal)
         heard = loss.respond(noisy, normal) if heard is None else heard
         unprocessed = loss.between(heard, target, skip_bins)
-    return relative(loss(denoised, normal, target, skip_bins), unprocessed)
+    return relative(loss(denoised, normal, target, skip_bins), unprocessed, mean)
 
 
-def distortion(denoised: Tensor, noisy: Tensor, clean: Tensor) -> Tensor:
+def distortion(denoised: Tensor, noisy: Tensor, clean: Tensor, mean: Mean = batch_mean) -> Tensor:
     """Mean energy of what is not the clean sound, relative to that of the noise.
 
     A midbrain forgives a voice that is thinned out together with its noise; ears do not.
@@ -96,13 +117,12 @@ def distortion(denoised: Tensor, noisy: Tensor, clean: Tensor) -> Tensor:
         denoised: `noisy` after noise reduction [Pa], `(B, T)`.
         noisy: With noise [Pa], `(B, T)`.
         clean: Without [Pa], `(B, T)`.
+        mean: Over the batch.
 
     Returns:
         1 for no noise reduction, 0 for all noise gone and nothing else; zero for an empty batch.
     """
-    if len(noisy) == 0:
-        return denoised.sum()
-    return ((denoised - clean).square().sum(1) / (noisy - clean).square().sum(1)).mean()
+    return mean((denoised - clean).square().sum(1) / (noisy - clean).square().sum(1))
 
 
 def roughness(gains_db: Tensor) -> Tensor:

@@ -9,14 +9,18 @@ little. At the published sizes, without a cohort: sounds and counts are noise.
 - How long a training step waits for its data, read from a store ahead of time.
 - Both aids as streams on one core.
 - Memory of a training step, in a process of its own for each number of animals.
+- How far losses of two processes are from those of one, for the model and for the aid.
 """
 
 import contextlib
 import dataclasses
 import itertools
+import json
 import multiprocessing
+import os
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,6 +43,8 @@ from icsim.icnet import CONTEXT_BINS, Encoder, EncoderConfig
 from icsim.objective import cross_entropy
 from icsim.recording import Recording
 from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, Sound
+from icsim.weights import load_tensors
+from recipes import demo
 from recipes.benchmark_compensation.tasks import pace
 from recipes.cells import Table, number
 from recipes.state import autocast, run, write_json, write_whole
@@ -50,12 +56,26 @@ PREDICTED = (9, 20, 100, 1000)
 """Numbers of animals that the cost model is asked about."""
 
 
+PARTS = (
+    "step",
+    "inference",
+    "fit",
+    "loader_wait_fraction",
+    "stream",
+    "memory",
+    "two_process_difference",
+)
+"""What can be measured."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Config:
     """What is timed; the sizes are the published ones."""
 
     out: str = "runs/benchmark_speed"
     """Folder of `summary.json` and `table.md`."""
+    parts: list[str] = dataclasses.field(default_factory=lambda: list(PARTS))
+    """What is measured."""
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     """Sizes of the encoder."""
     channels: int = 512
@@ -84,23 +104,28 @@ def benchmark(config: Config) -> dict:
     """All figures; also written to `out`."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rate = matrix_rate(device, config.precision)
-    parts = {
+    unknown = sorted(set(config.parts) - set(PARTS))
+    if unknown:
+        raise ValueError(f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown)}")
+    works = {
         "step": lambda: steps(config, device, rate),
         "inference": lambda: inference(config, device, rate),
         "fit": lambda: fitting(config, device),
         "loader_wait_fraction": lambda: waiting(config, device),
         "stream": lambda: streams(config),
         "memory": lambda: memory(config),
+        "two_process_difference": two_processes_of_a_new_demo,
     }
     found: dict = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
         "threads": torch.get_num_threads(),
         "matrix_gflops": rate / 1e9,
     }
-    for name in (bar := tqdm(parts, desc="benchmark", unit="part")):
+    for name in (bar := tqdm(config.parts, desc="benchmark", unit="part")):
         bar.set_postfix_str(name)
-        found[name] = parts[name]()
-    found["cost_model"] = cost_model(found["step"]["seconds"], found["memory"])
+        found[name] = works[name]()
+    if {"step", "memory"} <= set(found):
+        found["cost_model"] = cost_model(found["step"]["seconds"], found["memory"])
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "summary.json", found)
@@ -276,6 +301,45 @@ def _memory(config: Config, animals: int) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
+def two_processes_of_a_new_demo() -> dict[str, float]:
+    """The same for a demo of the smallest size, made for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "demo"
+        demo.demo(demo.Config(str(made), size="tiny"))
+        return two_processes(made, Path(folder))
+
+
+def two_processes(made: Path, out: Path) -> dict[str, float]:
+    """Largest difference of a loss between one process and two, of its size, by recipe.
+
+    Args:
+        made: Folder of a demo that one process made; two repeat its trainings.
+        out: Folder for that, one in it for each recipe.
+    """
+    found = {}
+    for recipe, folder in (("train_ic", "ic"), ("train_compensation", "aid")):
+        settings = json.loads((made / folder / "config.json").read_text())
+        file = out / f"{recipe}.json"
+        write_json(file, settings | {"out": str(out / recipe)})
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        subprocess.run(
+            [sys.executable, *launch, "-m", f"recipes.{recipe}", "--config", str(file)],
+            check=True,
+            cwd=Path(__file__).parents[1],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+        one, two = (
+            load_tensors(path / "state.safetensors")[1]["history"]
+            for path in (made / folder, out / recipe)
+        )
+        found[recipe] = max(
+            abs(second[name] - first[name]) / max(abs(first[name]), 1e-3)
+            for first, second in zip(one, two, strict=True)
+            for name in first
+        )
+    return found
+
+
 def cost_model(seconds: dict[int, float], memory_gb: dict[int, float]) -> dict:
     """Straight lines through what was measured: a part for the sounds, and one for each animal."""
     model: dict = {}
@@ -345,30 +409,32 @@ def ratios(seconds: dict[int | str, list[float]], least: int | str) -> dict:
 
 def table(found: dict) -> Table:
     """The ratios that matter, one a line."""
-    rows = [
-        [f"training step, {count} animals over {next(iter(found['step']['ratio']))}",
-         number(ratio, 2)]
-        for count, ratio in found["step"]["ratio"].items()
-    ]  # fmt: skip
-    rows += [
-        [f"inference of {length} s, torch's convolutions over ours", number(ratio, 1)]
-        for length, ratio in found["inference"]["speedup"].items()
-    ]
-    rows += [
-        ["candidate of a fit, plain over cached", number(found["fit"]["speedup"], 1)],
-        [
-            "training, share of the matrix rate (nominal operations)",
-            number(found["step"]["nominal_fraction_of_matrix_rate"], 2),
-        ],
-        [
-            "inference, the same",
-            number(found["inference"]["nominal_fraction_of_matrix_rate"], 2),
-        ],
-        ["waiting for data, share of training", number(found["loader_wait_fraction"], 3)],
-    ]
-    for name, measured in found["stream"].items():
+    rows: list[list[str]] = []
+    if "step" in found:
+        first, *others = found["step"]["ratio"]
+        for count in others:
+            ratio = number(found["step"]["ratio"][count], 2)
+            rows.append([f"training step, {count} animals over {first}", ratio])
+        share = number(found["step"]["nominal_fraction_of_matrix_rate"], 2)
+        rows.append(["training, share of the matrix rate (nominal operations)", share])
+    if "inference" in found:
+        for length, ratio in found["inference"]["speedup"].items():
+            name = f"inference of {length} s, torch's convolutions over ours"
+            rows.append([name, number(ratio, 1)])
+        share = number(found["inference"]["nominal_fraction_of_matrix_rate"], 2)
+        rows.append(["inference, share of the matrix rate (nominal operations)", share])
+    if "fit" in found:
+        rows.append(["candidate of a fit, plain over cached", number(found["fit"]["speedup"], 1)])
+    if "loader_wait_fraction" in found:
+        waited = number(found["loader_wait_fraction"], 3)
+        rows.append(["waiting for data, share of training", waited])
+    for name, measured in found.get("stream", {}).items():
         rows.append([f"{name}, real-time factor", number(measured["real_time_factor"], 2)])
         rows.append([f"{name}, longest block [ms]", number(measured["worst_block_ms"], 1)])
+    for count, gigabytes in found.get("memory", {}).items():
+        rows.append([f"memory of a step of {count} animals [GB]", number(gigabytes, 2)])
+    for name, difference in found.get("two_process_difference", {}).items():
+        rows.append([f"{name}, losses of two processes against one", f"{difference:.0e}"])
     about = (
         f"On {found['device']} with {found['threads']} threads, {found['matrix_gflops']:.0f} "
         "GFLOP/s in products of matrices. Nominal operations are those of convolutions tap by "

@@ -151,6 +151,22 @@ def everywhere(terms: dict[str, torch.Tensor], accelerator: Accelerator) -> dict
     return dict(zip(terms, accelerator.reduce(values, "mean").tolist(), strict=True))
 
 
+def mean_everywhere(accelerator: Accelerator) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A mean over the batches of all processes, of which each may have another share, or none.
+
+    Its value is the same everywhere; gradients, averaged over processes as they are, are those of
+    one process with the whole batch.
+    """
+
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        mine = values.new_tensor([values.detach().sum(), len(values)])
+        total, count = accelerator.reduce(mine, "sum")
+        share = values.sum() * accelerator.num_processes / count.clamp(min=1)
+        return share + (total / count.clamp(min=1) - share).detach()
+
+    return mean
+
+
 def seeded(*numbers: int) -> torch.Generator:
     """A generator that depends on nothing but these numbers: a seed, an epoch, a step."""
     mixed = 0

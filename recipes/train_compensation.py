@@ -24,7 +24,9 @@ from compensation.data import Mixtures, read_folder
 from compensation.listener import AUDIOGRAM_HZ, from_audiogram
 from compensation.masks import Masks, MasksConfig
 from compensation.objective import (
+    Mean,
     TaskWeights,
+    batch_mean,
     compensation,
     contrast,
     denoising,
@@ -48,7 +50,16 @@ from icsim.weights import fingerprint, load_network, save_network
 from recipes import ears, figures
 from recipes.ears import Ears
 from recipes.fits import read_fit
-from recipes.state import claim, everywhere, load_state, read_ahead, run, save_state, seeded
+from recipes.state import (
+    claim,
+    everywhere,
+    load_state,
+    mean_everywhere,
+    read_ahead,
+    run,
+    save_state,
+    seeded,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +147,11 @@ class Config:
 def train(config: Config) -> Path:
     """Train, or go on training; returns the path of the aid."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    if config.batch % accelerator.num_processes:
+        raise ValueError(
+            f"batch {config.batch} cannot be shared evenly by {accelerator.num_processes} "
+            "processes; choose a multiple"
+        )
     out = Path(config.out)
     cohort = Cohort.open(config.cohort)
     heard_by, told, healthy, thresholds = listeners(config, cohort)
@@ -151,7 +167,7 @@ def train(config: Config) -> Path:
     optimiser = Muon([matrices, vectors])
     aid, weights, optimiser = accelerator.prepare(aid, weights, optimiser)
     modules = {"aid": accelerator.unwrap_model(aid), "weights": accelerator.unwrap_model(weights)}
-    gauge = Gauge().to(accelerator.device)
+    gauge, mean = Gauge().to(accelerator.device), mean_everywhere(accelerator)
     state = out / "state.safetensors"
     progress = load_state(state, modules, optimiser) or {"step": 0, "history": []}
     writer = SummaryWriter(out) if accelerator.is_main_process else None
@@ -172,12 +188,12 @@ def train(config: Config) -> Path:
         drawn = [tuple(part[rank].to(accelerator.device) for part in pair) for pair in drawn]
         parts = aid(batch["noisy"], known)
         terms = training_terms(
-            losses, modules["aid"], parts, batch, drawn, gauge, config.noise_reduction
+            losses, modules["aid"], parts, batch, drawn, gauge, config.noise_reduction, mean
         )
         if config.weights.intelligibility:
             ears_db_hl = [Audiogram(AUDIOGRAM_HZ, row) for row in (mixture @ thresholds)[rank]]
             heard = modules["aid"].render(batch["noisy"], parts)
-            terms["intelligibility"] = unintelligible(batch["clean"], heard, ears_db_hl)
+            terms["intelligibility"] = unintelligible(batch["clean"], heard, ears_db_hl, mean)
         total = weights(torch.stack([terms[name] for name in tasks])) + sum(
             weight * terms[name]
             for name, weight in dataclasses.asdict(config.weights).items()
@@ -328,6 +344,7 @@ def training_terms(
     drawn: list[tuple[Tensor, Tensor]],
     gauge: Gauge,
     noise_reduction: bool = True,
+    mean: Mean = batch_mean,
 ) -> dict[str, Tensor]:
     """Every term of the objective on one batch.
 
@@ -338,6 +355,7 @@ def training_terms(
         drawn: For each of the ears its listeners and their references, as `draw` gives them.
         gauge: Measures levels.
         noise_reduction: With the term of it.
+        mean: Over the batch.
     """
     noisy, in_noise = batch["noisy"], batch["in_noise"]
     compensated = aid.render(noisy, parts, noise_reduction=0)
@@ -350,17 +368,17 @@ def training_terms(
         with torch.no_grad():
             heard = loss.respond(noisy, normal)
         terms["compensation"].append(
-            compensation(loss, compensated, noisy, listener, normal, CONTEXT_BINS, heard)
+            compensation(loss, compensated, noisy, listener, normal, CONTEXT_BINS, heard, mean)
         )
         if noise_reduction:
-            known = normal[in_noise], CONTEXT_BINS, heard[in_noise]
+            known = normal[in_noise], CONTEXT_BINS, heard[in_noise], mean
             terms["denoising"].append(denoising(loss, denoised, *in_and_without, *known))
+    if noise_reduction:
+        terms["distortion"] = [distortion(denoised, *in_and_without, mean)]
     levels = gauge(noisy)
     gains = gauge(compensated) - levels
-    distorted = {"distortion": distortion(denoised, *in_and_without)} if noise_reduction else {}
     return {
         **{name: torch.stack(values).mean() for name, values in terms.items()},
-        **distorted,
         "roughness": roughness(gains),
         "flutter": flutter(gains),
         "effort": effort(gains),
@@ -369,14 +387,16 @@ def training_terms(
     }
 
 
-def unintelligible(clean: Tensor, heard: Tensor, audiograms: list[Audiogram]) -> Tensor:
+def unintelligible(
+    clean: Tensor, heard: Tensor, audiograms: list[Audiogram], mean: Mean = batch_mean
+) -> Tensor:
     """1 − HASPI, averaged over the sounds that have one, `(B, T)` [Pa] each; 0 if none has."""
-    found = []
+    found = [heard.flatten()[:0]]
     for first, second, audiogram in zip(clean.split(1), heard.split(1), audiograms, strict=True):
         # Where nothing of the clean sound is heard there is nothing to understand.
         with contextlib.suppress(ValueError):
             found.append(1 - haspi(first, second, SAMPLE_RATE, audiogram, noise=None))
-    return torch.cat(found).mean() if found else 0 * heard.sum()
+    return mean(torch.cat(found))
 
 
 def mixtures(config: Config, cohort: Cohort) -> Mixtures:

@@ -2,10 +2,6 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +12,7 @@ from icsim.icnet import EncoderConfig
 from icsim.store import Cohort
 from icsim.weights import load_network, load_tensors, save_network
 from recipes import (
+    benchmark_speed,
     cross_validate_ic,
     demo,
     fit_theta,
@@ -135,25 +132,16 @@ def test_interrupted_simulation_ends_as_an_uninterrupted_one(finished, tmp_path,
 
 
 def test_two_processes_train_what_one_trains(finished, tmp_path):
-    config = configured(finished, train_ic, "ic", tmp_path / "one")
-    config = dataclasses.replace(config, precision="no")
-    train_ic.train(config)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    file = tmp_path / "config.json"
-    file.write_text(json.dumps(dataclasses.asdict(config) | {"out": str(tmp_path / "two")}))
-    subprocess.run(
-        [*launch, "--nproc_per_node", "2", "-m", "recipes.train_ic", "--config", str(file)],
-        check=True,
-        cwd=Path(__file__).parents[2],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        timeout=300,
-    )
-    one, two = (load_tensors(tmp_path / name / "state.safetensors") for name in ("one", "two"))
-    for first, second in zip(one[1]["history"], two[1]["history"], strict=True):
-        for name in ("cross_entropy", "validation"):
-            assert second[name] == pytest.approx(first[name], rel=1e-5)
-    for name, tensor in one[0].items():
-        assert torch.allclose(two[0][name], tensor, atol=1e-3), name
+    found = benchmark_speed.two_processes(finished[0], tmp_path)
+    assert found.keys() == {"train_ic", "train_compensation"}
+    assert all(difference < 1e-5 for difference in found.values()), found
+    for recipe, folder in (("train_ic", "ic"), ("train_compensation", "aid")):
+        one, two = (
+            load_tensors(path / "state.safetensors")[0]
+            for path in (finished[0] / folder, tmp_path / recipe)
+        )
+        for name, tensor in one.items():
+            assert torch.allclose(two[name], tensor, atol=1e-3), name
 
 
 def test_a_loss_that_is_not_a_number_stops_training_and_keeps_the_state(
