@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from icsim.icnet import EncoderConfig
 from icsim.store import Cohort
 from icsim.weights import load_network, load_tensors, save_network
 from recipes import (
+    benchmark_faults,
     benchmark_speed,
     cross_validate_ic,
     demo,
@@ -347,3 +349,55 @@ def test_a_block_is_predicted_without_its_answers():
         assert not torch.equal(changed["decoder.bias"], states[0]["decoder.bias"])
         tested += test.tolist()
     assert sorted(tested) == list(range(600))
+
+
+COUNTING = """
+import pathlib, sys, time
+path = pathlib.Path(sys.argv[1], "numbers.csv")
+path.parent.mkdir(parents=True, exist_ok=True)
+while (done := len(path.read_text()) if path.exists() else 0) < 5:
+    time.sleep(0.1)
+    path.write_text("12345"[: done + 1])
+"""
+
+
+def test_a_command_is_killed_until_it_is_done_and_compared(tmp_path, monkeypatch):
+    def arguments(name, to, out):
+        return ["-c", COUNTING, str(to)]
+
+    monkeypatch.setattr(benchmark_faults, "arguments", arguments)
+    config = benchmark_faults.Config(str(tmp_path), kills=3, most_s=0.2)
+    found = benchmark_faults.killed("counting", config, tmp_path)
+    assert found["kills"] >= 3
+    assert found["equal"] == found["runs"]
+    (tmp_path / "whole" / "counting" / "numbers.csv").write_text("54321")
+    assert benchmark_faults.killed("counting", config, tmp_path)["equal"] == 0
+
+
+def test_a_damaged_state_is_named_and_mended_training_goes_on(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "whole" / "demo")
+    (case,) = (c for c in benchmark_faults.cases(tmp_path) if c.fault == "state cut in half")
+    found = benchmark_faults.harmed(case)
+    assert "damaged" in found["message"]
+    assert found["ended"]
+    assert found["went_on"]
+    assert not found["traceback"]
+    assert not found["half_written"]
+
+
+def test_folders_are_compared_by_what_was_made(tmp_path):
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        (folder / "counts" / "c").mkdir(parents=True)
+        (folder / "counts" / "c" / "0").write_bytes(b"spikes")
+        (folder / "result.json").write_text(json.dumps({"out": str(folder), "seconds": id(folder)}))
+        (folder / "log.txt").write_text(folder.name)
+    assert benchmark_faults.differences(one, other) == []
+    (one / "counts" / "c" / "0").write_bytes(b"spike")
+    (other / "result.json").write_text(json.dumps({"out": "elsewhere"}))
+    (other / ".scores.csv.partial").touch()
+    assert benchmark_faults.differences(one, other) == [
+        ".scores.csv.partial",
+        "counts/c/0",
+        "result.json",
+    ]
