@@ -225,7 +225,7 @@ def contents(folder: Path) -> dict[str, object]:
         elif path.suffix == ".json":
             text = path.read_text().replace(str(folder), "").replace(str(folder.resolve()), "")
             found[name] = _timeless(json.loads(text))
-        elif path.suffix in (".wav", ".csv") or ("/c/" in name and path.is_file()):
+        elif path.suffix in (".wav", ".csv") or path.name.startswith("c."):
             found[name] = path.read_bytes()
     return found
 
@@ -265,7 +265,7 @@ def cases(out: Path) -> list[Case]:
     shut = work / "shut"
     shut.mkdir()
     fit = ["--animal", "new", "--out", str(work / "fit")]
-    (chunk, *_) = sorted((cohort / "animals" / "mild" / "counts").rglob("c/*/*"))
+    (chunk, *_) = sorted((cohort / "animals" / "mild" / "counts").glob("c.*"))
     weights, state = work / "demo" / "ic" / "model.safetensors", work / "halved"
     shutil.copytree(work / "demo" / "aid", state)
     (state / "config.json").unlink()

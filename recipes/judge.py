@@ -30,7 +30,7 @@ from icsim.store import Cohort
 from icsim.weights import load_network
 from recipes.ears import audiogram
 from recipes.jobs import end_with_parent
-from recipes.state import run, write_json
+from recipes.state import run, write_json, write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +70,10 @@ KINDS = ("speech", "noisy", "music", "instrument")
 
 
 def judge(config: Config) -> dict:
-    """Restoration and scores of every device for every listener; also written to `out`."""
+    """Restoration and scores of every device for every listener; also written to `out`.
+
+    Mean restorations are those of listeners with a loss.
+    """
     cohort = Cohort.open(config.cohort)
     model, _ = load_network(config.model, BetaICNet)
     aid, facts = load_network(config.aid, Masks)
@@ -96,7 +99,9 @@ def judge(config: Config) -> dict:
             devices = processed(aid, theta, ear, noisy, noise_reduction=1)
             table += score(pool, devices, clean, noisy, ear, name, config)
     devices = list(heard)
-    listeners = judged["listeners"].values()
+    # To those who hear normally there is nothing to be restored.
+    impaired = [n for n in judged["listeners"] if cohort.truth(n)["hearing"] != "NH"]
+    listeners = [judged["listeners"][name] for name in impaired or judged["listeners"]]
     judged["restoration"] = {
         device: float(np.mean([one["truth"][device]["restoration"] for one in listeners]))
         for device in devices
@@ -110,7 +115,7 @@ def judge(config: Config) -> dict:
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     write_csv(out / "scores.csv", table)
-    (out / "scores.md").write_text(markdown(summary))
+    write_whole(out / "scores.md", markdown(summary))
     write_json(out / "judged.json", judged)
     return judged
 

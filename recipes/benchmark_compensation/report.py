@@ -1,10 +1,5 @@
-"""Summary, tables, figures and a page of the benchmark of aids.
+"""Summary, tables, figures and a page of the benchmark of aids."""
 
-`python -m recipes.benchmark_compensation.report --out runs/benchmark_compensation/small` writes
-them again.
-"""
-
-import dataclasses
 import json
 from pathlib import Path
 
@@ -16,7 +11,7 @@ from recipes.benchmark_compensation.summary import Run, read, summarise
 from recipes.benchmark_compensation.tables import LABELS, tables
 from recipes.cells import Table
 from recipes.pages import inline, png, template
-from recipes.state import run, write_json, write_whole
+from recipes.state import write_json, write_whole
 from recipes.train_compensation import Gauge
 
 REACH = (-0.2, 1.02)
@@ -27,14 +22,6 @@ SHOWN_HZ = (500, 1000, 2000, 4000, 8000)
 
 SHOWN = ("nal_r", "masks", "masks_audiogram", "own", "ceiling")
 """Devices whose gains at the middle level are drawn over frequency."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """Which report to write again."""
-
-    out: str
-    """Folder of a benchmark, of which one seed is complete at least."""
 
 
 def write(out: Path) -> dict:
@@ -154,7 +141,3 @@ def _listeners(first: Run) -> list[str]:
     """One of each group."""
     found = {group: name for name, group in reversed(first.groups.items()) if group != "normal"}
     return list(reversed(found.values()))
-
-
-if __name__ == "__main__":
-    write(Path(run(lambda config: config, Config).out))

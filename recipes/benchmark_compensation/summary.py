@@ -7,6 +7,7 @@ what aids do to them is told apart.
 
 import dataclasses
 import json
+import operator
 import statistics
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -75,6 +76,7 @@ def summarise(runs: list[Run]) -> dict:
         "listeners": {g: sum(g == x for x in runs[0].groups.values()) for g in ("normal", *GROUPS)},
         "restoration": {d: _restorations(runs, judged, d, "truth") for d in devices},
         "restoration_model": {d: _restorations(runs, judged, d, "model") for d in devices},
+        "comparisons": comparisons(runs),
         "harm": {d: _harm(runs, d) for d in devices},
         "haspi": {d: _scores(runs, d, "haspi") for d in devices},
         "haspi_quiet": {d: _scores(runs, d, "haspi_quiet") for d in devices},
@@ -149,9 +151,10 @@ def _restorations(runs: list[Run], judged: Judged, device: str, way: str) -> dic
 
     names = next(iter(judged(some[0]).values()))["restoration"]
     by_seed = [_mean(values) for values in of(quiet)]
+    noise_by_seed = [_mean(values) for values in of(lambda name: name == "noise")]
     return {
         "quiet": _mean(by_seed),
-        "noise": _mean(_mean(values) for values in of(lambda name: name == "noise")),
+        "noise": _mean(noise_by_seed),
         "by_level": {
             name.removeprefix("quiet, "): _mean(
                 _mean(values) for values in of(lambda one, name=name: one == name)
@@ -165,7 +168,39 @@ def _restorations(runs: list[Run], judged: Judged, device: str, way: str) -> dic
             if any(run.impaired(group) for run in some)
         },
         "by_seed": by_seed,
-        "spread": statistics.pstdev(by_seed),
+        "noise_by_seed": noise_by_seed,
+        "hidden_by_seed": [_mean(values) for values in of(quiet, "hidden")],
+    }
+
+
+def comparisons(runs: list[Run]) -> dict[str, dict[str, list[float]]]:
+    """Masks, told θ, against others, by condition and seed: differences, and shares of theirs."""
+
+    def of(device: str) -> dict[str, list[float]]:
+        found = _restorations(runs, lambda run: run.judged, device, "truth")
+        names = {"quiet": "by_seed", "noise": "noise_by_seed", "hidden": "hidden_by_seed"}
+        return {condition: found[name] for condition, name in names.items()}
+
+    ours = of("masks")
+
+    def against(
+        device: str, relation: Callable[[float, float], float], *conditions: str
+    ) -> dict[str, list[float]]:
+        theirs = of(device)
+        return {
+            condition: list(map(relation, ours[condition], theirs[condition]))
+            for condition in conditions
+            if None not in ours[condition]  # a cohort may have no hidden losses
+        }
+
+    both = ("quiet", "noise")
+    return {
+        "more than NAL-R with compression": against("nal_r_compressed", operator.sub, *both),
+        "more than Masks told the audiogram, hidden losses": against(
+            "masks_audiogram", operator.sub, "hidden"
+        ),
+        "share of Masks for this animal alone": against("own", operator.truediv, *both),
+        "share of Masks through the true animal": against("ceiling", operator.truediv, *both),
     }
 
 

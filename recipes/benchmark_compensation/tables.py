@@ -1,5 +1,7 @@
 """The benchmark's numbers as tables."""
 
+import statistics
+
 from recipes.cells import NOTHING, Table, number
 
 LABELS = {
@@ -30,7 +32,7 @@ LABELS = {
 
 def tables(summary: dict) -> dict[str, Table]:
     """All tables of a summary, by name."""
-    made = [restoration, gap, quality, noise_reduction, artefacts, ablations]
+    made = [restoration, comparisons, gap, quality, noise_reduction, artefacts, ablations]
     return {make.__name__: make(summary) for make in made}
 
 
@@ -58,6 +60,22 @@ def restoration(summary: dict) -> Table:
         "aid for one animal alone and the ceiling began with Masks for everyone."
     )
     return Table("Restoration", about, header, rows)
+
+
+def comparisons(summary: dict) -> Table:
+    """Masks against others, by seed."""
+    rows = [
+        [
+            name,
+            condition.replace("hidden", "quiet"),
+            number(statistics.fmean(values), 2),
+            " / ".join(number(value, 2) for value in values),
+        ]
+        for name, found in summary["comparisons"].items()
+        for condition, values in found.items()
+    ]
+    about = "Restoration on true midbrains by Masks, told θ, mean over seeds and by seed."
+    return Table("Against others", about, ["Masks, told θ", "condition", "mean", "by seed"], rows)
 
 
 def gap(summary: dict) -> Table:

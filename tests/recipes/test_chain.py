@@ -388,16 +388,16 @@ def test_a_damaged_state_is_named_and_mended_training_goes_on(finished, tmp_path
 def test_folders_are_compared_by_what_was_made(tmp_path):
     one, other = tmp_path / "one", tmp_path / "other"
     for folder in (one, other):
-        (folder / "counts" / "c").mkdir(parents=True)
-        (folder / "counts" / "c" / "0").write_bytes(b"spikes")
+        (folder / "counts").mkdir(parents=True)
+        (folder / "counts" / "c.0.0").write_bytes(b"spikes")
         (folder / "result.json").write_text(json.dumps({"out": str(folder), "seconds": id(folder)}))
         (folder / "log.txt").write_text(folder.name)
     assert benchmark_faults.differences(one, other) == []
-    (one / "counts" / "c" / "0").write_bytes(b"spike")
+    (one / "counts" / "c.0.0").write_bytes(b"spike")
     (other / "result.json").write_text(json.dumps({"out": "elsewhere"}))
     (other / ".scores.csv.partial").touch()
     assert benchmark_faults.differences(one, other) == [
         ".scores.csv.partial",
-        "counts/c/0",
+        "counts/c.0.0",
         "result.json",
     ]
