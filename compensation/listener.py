@@ -1,5 +1,7 @@
 """What an aid is told of its listener: numbers in [0, 1], from a fitted θ or from an audiogram."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,10 @@ from icsim.audiogram import Audiogram
 
 AUDIOGRAM_HZ = (250.0, 500.0, 1000.0, 2000.0, 3000.0, 4000.0, 6000.0, 8000.0)
 """Where an audiogram is read [Hz]: what audiometers measure."""
+
+ALIKE_DB = 10.0
+"""Root mean square difference of audiograms that are still much alike (chosen here; two audiometers
+differ by half of it)."""
 
 SPAN_DB = 120.0
 """Threshold that counts as 1 [dB HL]; 0 dB HL counts as 0."""
@@ -19,3 +25,31 @@ def from_audiogram(audiogram: Audiogram) -> Tensor:
     0.5
     """
     return (audiogram.at(AUDIOGRAM_HZ).to(torch.get_default_dtype()) / SPAN_DB).clamp(0, 1)
+
+
+def theta_like(audiogram: Audiogram, others: Sequence[Audiogram], theta: Tensor) -> Tensor:
+    """A guess of θ: the mean of listeners, weighted by how much their audiograms are alike.
+
+    It knows nothing of what audiograms do not show.
+
+    Args:
+        audiogram: The listener's.
+        others: Audiograms of listeners whose θ is known, A of them.
+        theta: Theirs, `(A, P)`.
+
+    Returns:
+        `(P,)`.
+
+    Raises:
+        ValueError: If there is not one audiogram for each θ.
+
+    >>> flat, sloping = Audiogram([500, 4000], [0, 0]), Audiogram([500, 4000], [0, 60])
+    >>> theta_like(sloping, [flat, sloping], torch.tensor([[0.2], [0.8]])).round(decimals=2)
+    tensor([0.8000])
+    """
+    if len(others) != len(theta) or not len(theta):
+        raise ValueError(f"{len(others)} audiograms for {len(theta)} listeners; give one for each")
+    own = audiogram.at(AUDIOGRAM_HZ)
+    apart = torch.stack([other.at(AUDIOGRAM_HZ) - own for other in others]) / ALIKE_DB
+    weights = torch.softmax(-apart.square().mean(1) / 2, 0).to(theta)
+    return weights @ theta

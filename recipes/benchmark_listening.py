@@ -2,9 +2,10 @@
 
 Simulated listeners compare two θ by what each is worth to them, with choice noise, lapses, a
 drifting criterion, and "same" where they hear no difference. Pairs are proposed by
-`compensation.preference`, with what a model says of which errors are heard or without (shapeless),
-drawn at random, or found by BoTorch as it comes (PairwiseGP, expected utility of the best option).
-Random pairs are judged by our estimate, so that pairs alone differ.
+`compensation.preference` (ours), which knows from a model which errors are heard; without that
+(shapeless), or with a guess from the listener's audiogram too (audiogram), both where animals are
+measured; or drawn at random, or found by BoTorch as it comes (PairwiseGP, expected utility of the
+best option). Random pairs are judged by our estimate, so that pairs alone differ.
 
 What a θ is worth is the restoration that the aid told this θ gives on a true simulated animal:
 `measured` names a finished seed of `recipes.benchmark_compensation`, whose aid is measured at many
@@ -34,6 +35,7 @@ from matplotlib.figure import Figure
 from scipy.interpolate import RBFInterpolator
 from torch import Tensor, nn
 
+from compensation.listener import theta_like
 from compensation.masks import Masks
 from compensation.preference import Comparison, Course, answered, estimate, propose
 from compensation.sensitivity import sensitivity
@@ -46,6 +48,7 @@ from icsim.sound import calibrate
 from icsim.store import Cohort
 from icsim.theta import between_animals, sample_listeners
 from icsim.weights import load_network
+from recipes import ears
 from recipes.benchmark_compensation.tasks import KINDS, excerpts
 from recipes.cells import Table, number
 from recipes.jobs import Job, side_by_side
@@ -137,6 +140,8 @@ class Listener:
     """Of a θ; 1 at the best."""
     shape: tuple[Theta, ...] | None = None
     """In which directions of θ errors are heard, in the opinion of a model."""
+    guess: Theta | None = None
+    """What the audiogram says, where there is one."""
 
 
 def benchmark(config: Config) -> dict:
@@ -144,6 +149,8 @@ def benchmark(config: Config) -> dict:
     unknown = set(config.methods) - set(METHODS)
     if unknown or not config.methods:
         raise ValueError(f"methods must be some of {', '.join(METHODS)}, got {config.methods}")
+    if "audiogram" in config.methods and not config.measured:
+        raise ValueError("stand-ins have no audiogram: leave the method out, or give --measured")
     if min(config.listeners, config.answers, config.animals, *config.parameters) < 1:
         raise ValueError("listeners, answers, animals and parameters must be 1 or more")
     out = Path(config.out)
@@ -174,7 +181,8 @@ def fit(job: Fitting) -> None:
     generator = np.random.default_rng([config.seed, job.parameters, job.index, 1])
     known = tuple(map(tuple, listener.known.tolist()))
     shape = None if job.method == "shapeless" else listener.shape
-    course = Course(known, config.seed + job.index, shape=shape)
+    start = listener.guess if job.method == "audiogram" else None
+    course = Course(known, config.seed + job.index, start, shape)
     proposed, estimated = METHODS[job.method]
     regret, finished, bias = [], None, config.drift * generator.standard_normal()
     for count in range(1, config.answers + 1):
@@ -214,7 +222,7 @@ def measure(job: Measuring) -> None:
     """What the aid restores on a true animal, by the θ that it is told."""
     config, folder = job.config, Path(job.config.measured)
     cohort = Cohort.open(folder / "cohort" / "cohort.zarr")
-    model, _ = load_network(folder / "model" / "model.safetensors", BetaICNet)
+    model, learned = load_network(folder / "model" / "model.safetensors", BetaICNet)
     aid, facts = load_network(folder / "aids" / "masks" / "aid.safetensors", Masks, Waveform)
     if facts["listener"] != "theta":
         raise ValueError(f"{folder}: its aid is told {facts['listener']}; one told theta is needed")
@@ -229,8 +237,10 @@ def measure(job: Measuring) -> None:
     found = restorations(aid, animal_from(cohort.truth(job.animal)), sound, points)
     # What the model says is heard; the animal itself is not asked.
     shape = sum(sensitivity(aid, model, sound, theta) for theta in known)
+    alike = [ears.audiogram(cohort, name) for name in learned["animals"]]
     content = {
         "known": known.tolist(),
+        "guess": theta_like(ears.audiogram(cohort, job.animal), alike, known).tolist(),
         "points": points.tolist(),
         "restoration": found,
         "shape": shape.tolist(),
@@ -275,7 +285,7 @@ def _measured(config: Config, parameters: int, index: int) -> Listener:
         return float(between(np.asarray(theta)[None])[0])
 
     shape = tuple(map(tuple, found["shape"]))
-    return Listener(np.array(found["known"]), points[best], worth, shape)
+    return Listener(np.array(found["known"]), points[best], worth, shape, tuple(found["guess"]))
 
 
 def _stand_in(config: Config, parameters: int, index: int) -> Listener:
@@ -378,6 +388,7 @@ def _pair(points: torch.Tensor) -> Comparison:
 METHODS = {
     "ours": (propose, _estimated),
     "shapeless": (propose, _estimated),
+    "audiogram": (propose, _estimated),
     "random": (_random_pair, _estimated),
     "botorch": (_botorch_pair, _botorch_estimate),
 }

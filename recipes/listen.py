@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from compensation import preference
+from compensation.listener import theta_like
 from compensation.masks import Masks
 from compensation.prescriptions import nal_r
 from compensation.sensitivity import sensitivity
@@ -32,6 +33,7 @@ from icsim.conditional import BetaICNet
 from icsim.sound import SAMPLE_RATE, calibrate, find_audio, read_mono
 from icsim.store import Cohort
 from icsim.weights import fingerprint, load_network
+from recipes.ears import known_audiograms
 from recipes.fits import read_fit
 from recipes.state import run, write_json
 
@@ -71,10 +73,11 @@ class Config:
     demo: bool | None = None
     """Play without calibration. By default only if aid and sounds are those of `make demo`."""
     audiogram: str | None = None
-    """Of the listener, a file or a standard one: the confirmation then includes NAL-R, otherwise no
-    aid at all."""
+    """Of the listener, a file or a standard one: the search begins near listeners who are like it,
+    and the confirmation includes NAL-R, otherwise no aid at all."""
     start: str | None = None
-    """JSON with θ to start from, such as a fit; the mean of the known listeners if not given."""
+    """JSON with θ to start from, such as a fit; by default what the audiogram says, or the mean of
+    the known listeners."""
     consent: str | None = None
     """Text file that the listener agrees to, beside the instructions."""
     level_db_spl: float = 65.0
@@ -188,7 +191,7 @@ def prepared(config: Config) -> tuple:
             "demo (--demo true) makes such a file, see docs/listening.md"
         )
     _there(config)
-    model, _ = load_network(config.model, BetaICNet)
+    model, model_facts = load_network(config.model, BetaICNet)
     aid, facts = load_network(config.aid, Masks, Waveform)
     mark, trained = fingerprint(config.model), facts.get("model")
     if facts.get("listener", "theta") != "theta":
@@ -199,11 +202,18 @@ def prepared(config: Config) -> tuple:
     if aid.config.listener != known.shape[1]:
         raise ValueError(f"{config.aid}: takes {aid.config.listener} numbers, not {known.shape[1]}")
     noise_reduction = config.noise_reduction if facts.get("noise_reduction", True) else 0.0
-    start = read_fit(config.start, mark).theta if config.start else known.mean(0)
+    ear = audiogram(config.audiogram) if config.audiogram else None
+    alike = known_audiograms(model_facts) if ear else None
+    start, guessed = known.mean(0), True
+    if config.start:
+        start = read_fit(config.start, mark).theta
+    elif alike:
+        start = theta_like(ear, alike, known)
+    else:
+        guessed = False
     if len(start) != known.shape[1]:
         raise ValueError(f"{config.start}: {len(start)} numbers, not {known.shape[1]}")
     names, sounds = excerpts(config)
-    ear = audiogram(config.audiogram) if config.audiogram else None
     reference: Callable[[Tensor], Tensor] = (
         (lambda sound: nal_r(sound[None], ear)[0]) if ear else (lambda sound: sound)
     )
@@ -234,7 +244,7 @@ def prepared(config: Config) -> tuple:
         sounds_digest=digest,
         known=tuple(map(tuple, known.tolist())),
         start=tuple(start.tolist()),
-        guessed=config.start is not None,
+        guessed=guessed,
         shape=tuple(map(tuple, json.loads(kept.read_text(encoding="utf-8")))),
         reference=f"NAL-R ({config.audiogram})" if ear else "unaided",
         mode=config.mode or "loudness",

@@ -31,7 +31,9 @@ class Brains:
     slots: int
     """Channels of a network for all brains."""
     thresholds_db_spl: Tensor | None
-    """ABR thresholds `(A, F)` [dB SPL], if every animal has them."""
+    """ABR thresholds `(A, F)` [dB SPL], if every animal has them, at the same frequencies."""
+    abr_frequencies_hz: tuple[float, ...] | None = None
+    """Those frequencies [Hz]."""
 
     @property
     def weight(self) -> Tensor:
@@ -46,7 +48,7 @@ def brains(cohort: Cohort, names: list[str], alignment: str, kind: Kind) -> Brai
 
     Raises:
         ValueError: If only some are aligned, alignments do not go together, or ABRNet is wanted
-            and thresholds are missing; the message names the animals.
+            and thresholds are missing or at different frequencies; the message names the animals.
     """
     animals = [cohort.animal(name) for name in names]
     found = [animal.alignment(alignment) for animal in animals]
@@ -64,12 +66,15 @@ def brains(cohort: Cohort, names: list[str], alignment: str, kind: Kind) -> Brai
         if any(one.slots != slots for one in found):
             raise ValueError(f"{alignment!r} is of several alignments: run recipes.align again")
     unmeasured = [animal.name for animal in animals if animal.thresholds_db_spl is None]
+    frequencies = {animal.abr_frequencies_hz for animal in animals}
     if kind == "abr" and unmeasured:
         raise ValueError(f"ABRNet needs thresholds, which {', '.join(unmeasured)} lacks")
-    thresholds = None
-    if not unmeasured:
-        thresholds = torch.stack([animal.thresholds_db_spl for animal in animals]).float()
-    return Brains(names, matching, slots, thresholds)
+    if kind == "abr" and len(frequencies) > 1:
+        raise ValueError(f"ABRNet needs thresholds at the same frequencies, got {frequencies} Hz")
+    if unmeasured or len(frequencies) > 1:
+        return Brains(names, matching, slots, None)
+    thresholds = torch.stack([animal.thresholds_db_spl for animal in animals]).float()
+    return Brains(names, matching, slots, thresholds, *frequencies)
 
 
 def make(
@@ -260,6 +265,7 @@ def known_brains(facts: dict) -> Brains:
         torch.tensor(facts["matching"]),
         facts["slots"],
         None if thresholds is None else torch.tensor(thresholds),
+        tuple(facts["abr_frequencies_hz"]) if facts.get("abr_frequencies_hz") else None,
     )
 
 
@@ -271,4 +277,5 @@ def brain_facts(known: Brains) -> dict:
         "matching": known.matching.tolist(),
         "slots": known.slots,
         "thresholds_db_spl": None if thresholds is None else thresholds.tolist(),
+        "abr_frequencies_hz": known.abr_frequencies_hz,
     }

@@ -93,13 +93,15 @@ def test_measured_restoration_is_a_listener_of_its_own(tmp_path):
     points = np.random.default_rng(0).uniform(size=(30, 3))
     restoration = 0.6 - ((points - 0.4) ** 2).sum(1)
     shape = np.diag([0.5, 0.3, 0.2])
-    content = {"known": points[:4], "points": points, "restoration": restoration, "shape": shape}
+    content = {"known": points[:4], "guess": points[1], "points": points, "shape": shape}
+    content["restoration"] = restoration
     plain = {name: value.tolist() for name, value in content.items()}
     (tmp_path / "measured" / "new.json").write_text(json.dumps(plain))
     config = recipe.Config(out=str(tmp_path), measured="somewhere", parameters=[3])
     listener = recipe.listener_of(config, 3, 5)
     assert listener.worth(listener.best) == pytest.approx(1)
     assert listener.shape[1] == (0.0, 0.3, 0.0)
+    assert listener.guess == tuple(points[1])
     assert listener.worth(points[0]) == pytest.approx(restoration[0] / restoration.max())
     assert (
         max(listener.worth(theta) for theta in np.random.default_rng(1).uniform(size=(50, 3))) < 1.1
@@ -113,3 +115,5 @@ def test_unknown_methods_and_empty_sizes_are_refused(tmp_path):
         recipe.benchmark(recipe.Config(out=str(tmp_path), methods=["grid"]))
     with pytest.raises(ValueError, match="must be 1 or more"):
         recipe.benchmark(recipe.Config(out=str(tmp_path), answers=0))
+    with pytest.raises(ValueError, match="stand-ins have no audiogram"):
+        recipe.benchmark(recipe.Config(out=str(tmp_path), methods=["audiogram"]))

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 
+from compensation.listener import theta_like
 from compensation.masks import Masks, MasksConfig
 from icsim.conditional import BetaICNet
 from icsim.icnet import EncoderConfig
@@ -17,6 +18,7 @@ from recipes import (
     benchmark_speed,
     cross_validate_ic,
     demo,
+    ears,
     fit_theta,
     make_cohort,
     networks,
@@ -237,6 +239,18 @@ def test_what_an_aid_cannot_be_trained_with_is_refused_before_anything_is_writte
     assert not (tmp_path / "aid").exists()
 
 
+def test_a_model_knows_the_audiograms_of_its_animals(finished):
+    cohort = Cohort.open(finished[0] / "cohort" / "cohort.zarr")
+    model, facts = load_network(finished[0] / "ic" / "model.safetensors", BetaICNet)
+    found = ears.known_audiograms(facts)
+    assert found == [ears.audiogram(cohort, name) for name in facts["animals"]]
+    assert ears.known_audiograms(facts | {"abr_frequencies_hz": None}) is None
+    theta = model.listeners.at().detach()
+    severe = facts["animals"].index("severe")
+    guess = theta_like(found[severe], found, theta)
+    assert (guess - theta[severe]).abs().max() < (guess - theta).abs().amax(1).max() / 4
+
+
 def test_a_checkpoint_of_another_architecture_is_refused_by_name(finished):
     with pytest.raises(ValueError, match="holds a Masks, not a BetaICNet"):
         load_network(finished[0] / "aid" / "aid.safetensors", BetaICNet)
@@ -284,6 +298,11 @@ def test_thresholds_that_are_missing_are_named(finished, tmp_path):
     with pytest.raises(ValueError, match="ABRNet needs thresholds, which mild lacks"):
         networks.brains(cohort, ["mild", "severe"], "default", "abr")
     assert networks.brains(cohort, ["mild", "severe"], "default", "beta").thresholds_db_spl is None
+    cohort.animal("severe").abr_frequencies_hz = (1e3,)
+    with pytest.raises(ValueError, match="at the same frequencies"):
+        networks.brains(cohort, ["normal-1", "severe"], "default", "abr")
+    found = networks.brains(cohort, ["normal-1", "severe"], "default", "beta")
+    assert found.thresholds_db_spl is None
 
 
 def test_animals_that_are_not_aligned_together_are_named(finished):
