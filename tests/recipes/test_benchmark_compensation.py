@@ -69,7 +69,7 @@ def test_what_guards_is_measured_with_one_thing_changed(made):
 def test_the_report_has_tables_figures_and_sounds(made):
     _, out, summary = made
     text, page = (out / "tables.md").read_text(), (out / "report.html").read_text()
-    assert text.count("\n## ") == 6
+    assert text.count("\n## ") == 7
     drawn = {path.stem for path in (out / "figures").iterdir()}
     assert drawn >= {"restoration", "by_group", "by_level", "new-gains", "new-responses"}
     assert page.count("data:image/png;base64,") == len(drawn)
