@@ -20,7 +20,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,8 +41,8 @@ TIMES = ("seconds", "wall_s", "token", "created")
 FULL_AT_BYTES = 16 * 1024
 """Where a disk that is full is simulated: no file may become larger."""
 
-NOBODY = 65534
-"""Who must not write where the superuser may."""
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+"""For the superuser, whom no permission stops: a folder is mounted again for one process."""
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,7 +55,7 @@ class Config:
     """Folder of `summary.json` and `table.md`."""
     kills: int = 12
     """Kills of each command, at least."""
-    most_s: float = 6.0
+    most_s: float = 15.0
     """Longest time between the command's start-up and a kill [s]."""
     commands: list[str] = dataclasses.field(
         default_factory=lambda: ["demo", "import_recording", "process", "evaluate", "two_processes"]
@@ -82,8 +81,8 @@ class Case:
     """Does the damage, and returns what mends it."""
     limit: Callable[[], None] | None = None
     """Called in the new process before it begins."""
-    user: int | None = None
-    """Who runs it."""
+    within: tuple[str, ...] = ()
+    """A command that runs the recipe's."""
     kill_helpers: bool = False
     """Whether processes that it starts are killed."""
 
@@ -262,7 +261,7 @@ def cases(out: Path) -> list[Case]:
         line = [*tiny("train_compensation"), *model, "--out", str(work / to), *more]
         return "train_compensation", line, work / to
 
-    shut = work / "shut"
+    shut, root = work / "shut", os.geteuid() == 0
     shut.mkdir()
     fit = ["--animal", "new", "--out", str(work / "fit")]
     (chunk, *_) = sorted((cohort / "animals" / "mild" / "counts").glob("c.*"))
@@ -283,7 +282,9 @@ def cases(out: Path) -> list[Case]:
             "folder read-only",
             *aid("shut/aid"),
             harm=lambda: _read_only(shut),
-            user=NOBODY if os.geteuid() == 0 else None,
+            within=("unshare", "--mount", "sh", "-c", READ_ONLY, str(shut.resolve()))
+            if root
+            else (),
         ),
         Case("chunk damaged", *training("chunk"), harm=lambda: _changed(chunk, _flip)),
         Case("chunk missing", *training("chunk-2"), harm=lambda: _changed(chunk, None)),
@@ -309,7 +310,7 @@ def harmed(case: Case) -> dict:
     mend = case.harm()
     try:
         line = ["-m", f"recipes.{case.recipe}", *case.arguments]
-        process = start(line, preexec_fn=case.limit, user=case.user)
+        process = start(line, case.within, preexec_fn=case.limit)
         while case.kill_helpers and process.poll() is None:
             for helper in _helpers(process.pid):
                 helper.kill()
@@ -331,14 +332,11 @@ def harmed(case: Case) -> dict:
     }
 
 
-def start(line: Sequence[str], **more) -> subprocess.Popen:
+def start(line: Sequence[str], within: Sequence[str] = (), **more) -> subprocess.Popen:
     """A command of this project, in a process of its own."""
-    # Who is nobody has no home.
-    homeless = {"HOME": tempfile.gettempdir()} if more.get("user") else {}
     return subprocess.Popen(
-        [sys.executable, *line],
+        [*within, sys.executable, *line],
         cwd=ROOT,
-        env=os.environ | homeless,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
