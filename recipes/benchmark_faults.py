@@ -264,7 +264,8 @@ def cases(out: Path) -> list[Case]:
     shut, root = work / "shut", os.geteuid() == 0
     shut.mkdir()
     fit = ["--animal", "new", "--out", str(work / "fit")]
-    (chunk, *_) = sorted((cohort / "animals" / "mild" / "counts").glob("c.*"))
+    # All of them: some hold sounds that training does not hear.
+    chunks = sorted((cohort / "animals" / "mild" / "counts").glob("c.*"))
     weights, state = work / "demo" / "ic" / "model.safetensors", work / "halved"
     shutil.copytree(work / "demo" / "aid", state)
     (state / "config.json").unlink()
@@ -286,19 +287,19 @@ def cases(out: Path) -> list[Case]:
             if root
             else (),
         ),
-        Case("chunk damaged", *training("chunk"), harm=lambda: _changed(chunk, _flip)),
-        Case("chunk missing", *training("chunk-2"), harm=lambda: _changed(chunk, None)),
+        Case("chunks damaged", *training("chunk"), harm=lambda: _changed(chunks, _flip)),
+        Case("chunk missing", *training("chunk-2"), harm=lambda: _changed(chunks[:1], None)),
         Case(
             "model cut in half",
             "fit_theta",
             [*tiny("fit_theta"), *model, *fit],
             work / "fit",
-            harm=lambda: _changed(weights, _halve),
+            harm=lambda: _changed([weights], _halve),
         ),
         Case(
             "state cut in half",
             *aid("halved"),
-            harm=lambda: _changed(state / "state.safetensors", _halve),
+            harm=lambda: _changed([state / "state.safetensors"], _halve),
         ),
         Case("helper killed", *training("helper", "--workers", "1"), kill_helpers=True),
         Case("loss not a number", *aid("nan", "--learning_rate", "1e30", "--steps", "40")),
@@ -369,14 +370,20 @@ def _read_only(folder: Path) -> Callable[[], None]:
     return lambda: folder.chmod(0o777)
 
 
-def _changed(path: Path, change: Callable[[bytes], bytes] | None) -> Callable[[], None]:
-    """Change a file, or remove it; returns what brings it back."""
-    before = path.read_bytes()
-    if change:
-        path.write_bytes(change(before))
-    else:
-        path.unlink()
-    return lambda: path.write_bytes(before) and None
+def _changed(paths: list[Path], change: Callable[[bytes], bytes] | None) -> Callable[[], None]:
+    """Change files, or remove them; returns what brings them back."""
+    before = {path: path.read_bytes() for path in paths}
+    for path, content in before.items():
+        if change:
+            path.write_bytes(change(content))
+        else:
+            path.unlink()
+
+    def mend() -> None:
+        for path, content in before.items():
+            path.write_bytes(content)
+
+    return mend
 
 
 def _flip(content: bytes) -> bytes:
