@@ -33,6 +33,7 @@ from icsim.sound import SAMPLE_RATE, resample, write
 from icsim.store import Cohort
 from icsim.weights import load_tensors
 from recipes.cells import Table, number
+from recipes.jobs import BY_TWO
 from recipes.state import claim, run, write_json, write_whole
 
 TIMES = ("seconds", "wall_s", "token", "created")
@@ -111,16 +112,16 @@ def prepare(out: Path) -> None:
         _finish(arguments("demo", demo, out))
     cohort = Cohort.open(demo / "cohort" / "cohort.zarr")
     for folder, gain in (("clean", 1.0), ("loud", 2.0)):
-        (out / folder).mkdir(exist_ok=True)
         for sound in cohort.sounds[:6]:
             path = out / folder / f"{sound.index}.wav"
             if not path.is_file():
                 pressure = gain * cohort.pressure(sound.index)
                 write(path, resample(pressure, SAMPLE_RATE, 24_000), 24_000)
+    (out / "nwb").mkdir(exist_ok=True)
     for name in cohort.animals("seen"):
-        if not (out / "nwb" / f"{name}.nwb").is_file():
-            (out / "nwb").mkdir(exist_ok=True)
-            write_nwb(cohort, name, out / "nwb" / f"{name}.nwb")
+        path = out / "nwb" / f"{name}.nwb"
+        if not path.is_file():
+            write_nwb(cohort, name, path)
 
 
 def arguments(name: str, to: Path, out: Path) -> list[str]:
@@ -129,7 +130,7 @@ def arguments(name: str, to: Path, out: Path) -> list[str]:
     module = "recipes." + ("train_ic" if name == "two_processes" else name)
     launch = ["-m", module]
     if name == "two_processes":
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *launch]
+        launch = [*BY_TWO, *launch]
     more = {
         "demo": ["--size", "tiny"],
         "import_recording": ["--kind", "nwb", "--path", str(out / "nwb"), "--status", "NH"],
@@ -244,65 +245,57 @@ def cases(out: Path) -> list[Case]:
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(demo, work / "demo")
     cohort = work / "demo" / "cohort" / "cohort.zarr"
-    configs = ROOT / "recipes" / "configs"
-    model = ["--cohort", str(cohort), "--model", str(work / "demo" / "ic" / "model.safetensors")]
+    weights, state = work / "demo" / "ic" / "model.safetensors", work / "halved"
+    model = ["--cohort", str(cohort), "--model", str(weights)]
+    given = {
+        "make_cohort": [],
+        "train_ic": model[:2],
+        "fit_theta": [*model, "--animal", "new"],
+        "train_compensation": model,
+    }
 
-    def tiny(recipe: str) -> list[str]:
-        return ["--config", str(configs / recipe / "tiny.yaml")]
-
-    def training(to: str, *more: str) -> tuple[str, list[str], Path]:
-        return (
-            "train_ic",
-            [*tiny("train_ic"), "--cohort", str(cohort), "--out", str(work / to), *more],
-            work / to,
-        )
-
-    def aid(to: str, *more: str) -> tuple[str, list[str], Path]:
-        line = [*tiny("train_compensation"), *model, "--out", str(work / to), *more]
-        return "train_compensation", line, work / to
+    def tiny(recipe: str, to: str, *more: str) -> tuple[str, list[str], Path]:
+        config = ROOT / "recipes" / "configs" / recipe / "tiny.yaml"
+        line = ["--config", str(config), *given[recipe], "--out", str(work / to), *more]
+        return recipe, line, work / to
 
     shut, root = work / "shut", os.geteuid() == 0
     shut.mkdir()
-    fit = ["--animal", "new", "--out", str(work / "fit")]
     # All of them: some hold sounds that training does not hear.
     chunks = sorted((cohort / "animals" / "mild" / "counts").glob("c.*"))
-    weights, state = work / "demo" / "ic" / "model.safetensors", work / "halved"
     shutil.copytree(work / "demo" / "aid", state)
     (state / "config.json").unlink()
     return [
-        Case("disk full", *training("full-ic"), limit=_full_disk),
-        Case("disk full", *aid("full-aid"), limit=_full_disk),
-        Case(
-            "disk full",
-            "make_cohort",
-            [*tiny("make_cohort"), "--out", str(work / "full-cohort")],
-            work / "full-cohort",
-            limit=_full_disk,
-        ),
+        Case("disk full", *tiny("train_ic", "full-ic"), limit=_full_disk),
+        Case("disk full", *tiny("train_compensation", "full-aid"), limit=_full_disk),
+        Case("disk full", *tiny("make_cohort", "full-cohort"), limit=_full_disk),
         Case(
             "folder read-only",
-            *aid("shut/aid"),
+            *tiny("train_compensation", "shut/aid"),
             harm=lambda: _read_only(shut),
             within=("unshare", "--mount", "sh", "-c", READ_ONLY, str(shut.resolve()))
             if root
             else (),
         ),
-        Case("chunks damaged", *training("chunk"), harm=lambda: _changed(chunks, _flip)),
-        Case("chunk missing", *training("chunk-2"), harm=lambda: _changed(chunks[:1], None)),
+        Case("chunks damaged", *tiny("train_ic", "chunk"), harm=lambda: _changed(chunks, _flip)),
+        Case(
+            "chunk missing", *tiny("train_ic", "chunk-2"), harm=lambda: _changed(chunks[:1], None)
+        ),
         Case(
             "model cut in half",
-            "fit_theta",
-            [*tiny("fit_theta"), *model, *fit],
-            work / "fit",
+            *tiny("fit_theta", "fit"),
             harm=lambda: _changed([weights], _halve),
         ),
         Case(
             "state cut in half",
-            *aid("halved"),
+            *tiny("train_compensation", "halved"),
             harm=lambda: _changed([state / "state.safetensors"], _halve),
         ),
-        Case("helper killed", *training("helper", "--workers", "1"), kill_helpers=True),
-        Case("loss not a number", *aid("nan", "--learning_rate", "1e30", "--steps", "40")),
+        Case("helper killed", *tiny("train_ic", "helper", "--workers", "1"), kill_helpers=True),
+        Case(
+            "loss not a number",
+            *tiny("train_compensation", "nan", "--learning_rate", "1e30", "--steps", "40"),
+        ),
     ]
 
 

@@ -12,7 +12,6 @@ import statistics
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +26,7 @@ from icsim.simulation.noises import speech_shaped_noise
 from icsim.simulation.sounds import speakers
 from icsim.simulation.speech import sentences, speak
 from icsim.sound import SAMPLE_RATE, calibrate, find_audio, mix, read_mono, resample
+from recipes.jobs import processes
 from recipes.state import run, write_json
 
 LISTENERS = {
@@ -72,7 +72,7 @@ def benchmark(config: Config) -> dict:
     """Differences and times, by score and listener."""
     clean, noisy = _speech(config)
     rows = []
-    with ProcessPoolExecutor(config.processes, get_context("spawn"), _alone) as pool:
+    with processes(config.processes) as pool:
         warm = slice(0, min(config.processes, len(clean)))
         for ours, theirs in SCORES.values():  # compiled and imported before anything is timed
             _both(ours, theirs, pool, clean[warm], noisy[warm], LISTENERS["normal"])
@@ -191,10 +191,6 @@ def _processed(noisy: Tensor, ear: Audiogram) -> Tensor:
     ceiling = amplified[::2].abs().amax(1, keepdim=True) * 10 ** (CLIPPED_DB / 20)
     amplified[::2] = amplified[::2].clamp(-ceiling, ceiling)
     return amplified
-
-
-def _alone() -> None:
-    torch.set_num_threads(1)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ from icsim.weights import load_tensors
 from recipes import demo
 from recipes.benchmark_compensation.tasks import pace
 from recipes.cells import Table, number
+from recipes.jobs import BY_TWO
 from recipes.state import autocast, run, write_json, write_whole
 
 FRAME_BINS = 256
@@ -102,11 +103,11 @@ class Config:
 
 def benchmark(config: Config) -> dict:
     """All figures; also written to `out`."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rate = matrix_rate(device, config.precision)
     unknown = sorted(set(config.parts) - set(PARTS))
     if unknown:
         raise ValueError(f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown)}")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rate = matrix_rate(device, config.precision)
     works = {
         "step": lambda: steps(config, device, rate),
         "inference": lambda: inference(config, device, rate),
@@ -127,7 +128,6 @@ def benchmark(config: Config) -> dict:
     if {"step", "memory"} <= set(found):
         found["cost_model"] = cost_model(found["step"]["seconds"], found["memory"])
     out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "summary.json", found)
     write_whole(out / "table.md", table(found).markdown())
     return found
@@ -321,9 +321,8 @@ def two_processes(made: Path, out: Path) -> dict[str, float]:
         settings = json.loads((made / folder / "config.json").read_text())
         file = out / f"{recipe}.json"
         write_json(file, settings | {"out": str(out / recipe)})
-        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         subprocess.run(
-            [sys.executable, *launch, "-m", f"recipes.{recipe}", "--config", str(file)],
+            [sys.executable, *BY_TWO, "-m", f"recipes.{recipe}", "--config", str(file)],
             check=True,
             cwd=Path(__file__).parents[1],
             env=os.environ | {"OMP_NUM_THREADS": "1"},

@@ -17,6 +17,9 @@ from tqdm import tqdm
 
 from recipes.state import write_json
 
+BY_TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+"""What Python is given to run a training on two processes of this machine."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Job:
@@ -48,20 +51,13 @@ def side_by_side(stage: str, jobs: Sequence[Job], count: int, out: Path) -> None
     threads = max(1, (os.cpu_count() or 1) // count)
     with (
         timed_stage(out, stage),
-        ProcessPoolExecutor(
-            count, get_context("spawn"), _begin_process, (threads, str(out / "log.txt"))
-        ) as pool,
+        killed_named(stage, "--jobs"),
+        processes(count, threads, out / "log.txt") as pool,
         tqdm(total=len(missing), desc=f"{out.name}: {stage}", unit="job") as bar,
     ):
         running = {pool.submit(_timed, job): job.name for job in missing}
         for future in as_completed(running):
-            try:
-                future.result()
-            except BrokenProcessPool as error:
-                raise ChildProcessError(
-                    f"a process of {stage!r} was killed, by want of memory perhaps: fewer --jobs "
-                    "need less"
-                ) from error
+            future.result()
             bar.set_postfix_str(f"{running[future]} done")
             bar.update()
 
@@ -83,7 +79,39 @@ def timed_stage(out: Path, name: str) -> Iterator[None]:
     write_json(path, seconds)
 
 
-def end_with_parent() -> None:
+def processes(count: int, threads: int = 1, log: Path | None = None) -> ProcessPoolExecutor:
+    """A pool of new processes, which end with this one.
+
+    Args:
+        count: How many.
+        threads: Of torch, in each.
+        log: Where they print, if not where this one does.
+    """
+    context = get_context("spawn")
+    return ProcessPoolExecutor(count, context, _begin_process, (threads, log))
+
+
+@contextlib.contextmanager
+def killed_named(stage: str, option: str) -> Iterator[None]:
+    """Say in one message that a process of a pool was killed.
+
+    Args:
+        stage: What the processes do.
+        option: Which option of the recipe says how many there are.
+
+    Raises:
+        ChildProcessError: If one was.
+    """
+    try:
+        yield
+    except BrokenProcessPool as error:
+        raise ChildProcessError(
+            f"a process of {stage!r} was killed, by want of memory perhaps: fewer {option} need "
+            "less"
+        ) from error
+
+
+def _end_with_parent() -> None:
     """End this process when the one that started it ends, even if that one was killed.
 
     A process of a pool would otherwise wait for work for ever, or finish what another one redoes.
@@ -96,9 +124,11 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def _begin_process(threads: int, log: str) -> None:
-    end_with_parent()
+def _begin_process(threads: int, log: Path | None) -> None:
+    _end_with_parent()
     torch.set_num_threads(threads)
+    if log is None:
+        return
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)

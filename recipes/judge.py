@@ -6,7 +6,6 @@
 import dataclasses
 import json
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +28,7 @@ from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, calibrate, level, mix
 from icsim.store import Cohort
 from icsim.weights import load_network
 from recipes.ears import audiogram
-from recipes.jobs import end_with_parent
+from recipes.jobs import killed_named, processes
 from recipes.state import run, write_json, write_whole
 
 
@@ -85,7 +84,7 @@ def judge(config: Config) -> dict:
     noisy, clean = noisy_speech(cohort, config)
     judged, table = {"kinds": kinds, "listeners": {}}, []
     # One pool for all listeners: a new process imports and compiles before it scores.
-    with ProcessPoolExecutor(config.workers, get_context("spawn"), end_with_parent) as pool:
+    with killed_named("scores", "--workers"), processes(config.workers) as pool:
         for path in tqdm(fits, desc="judging on true midbrains", unit="listener"):
             name, theta = path.stem, torch.tensor(json.loads(path.read_text())["theta"])
             animal = animal_from(cohort.truth(name))
@@ -113,7 +112,6 @@ def judge(config: Config) -> dict:
     summary = summarise(table)
     judged["scores"] = summary
     out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
     write_csv(out / "scores.csv", table)
     write_whole(out / "scores.md", markdown(summary))
     write_json(out / "judged.json", judged)
@@ -181,7 +179,6 @@ def score(
 
 
 def _score(name: str, clean: Tensor, noisy: Tensor, after: Tensor, ear: Audiogram) -> Score:
-    torch.set_num_threads(1)
     if name in ("haspi", "hasqi"):
         return {"haspi": haspi, "hasqi": hasqi}[name](clean, after, SAMPLE_RATE, ear)
     if name == "level_change_db":

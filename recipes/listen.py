@@ -231,7 +231,6 @@ def prepared(config: Config) -> tuple:
     about = "-".join([fingerprint(config.aid), digest, *(f"{exponent:g}" for exponent in masks)])
     kept = Path(config.study) / f"shape-{about}.json"
     if not kept.is_file():
-        kept.parent.mkdir(parents=True, exist_ok=True)
         write_json(kept, heard_shape(aid, model, sounds, known, *masks))
     consent = {}
     if config.consent:

@@ -15,9 +15,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from concurrent.futures import as_completed
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +34,7 @@ from icsim.files import whole_file
 from icsim.sound import REFERENCE_PA, SAMPLE_RATE, find_audio
 from icsim.weights import load_network
 from recipes.fits import read_fit
-from recipes.jobs import end_with_parent
+from recipes.jobs import killed_named, processes
 from recipes.state import claim, run
 
 LOWEST_RATE_HZ = 8000
@@ -278,16 +276,12 @@ def _side_by_side(
     if workers < 2:
         found = [_attempt(config, *each, aid, listener, progress) for each in files.items()]
         return [reason for reason in found if reason]
-    with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
+    with killed_named("processing", "--workers"), processes(workers) as pool:
         jobs = {pool.submit(_alone, config, *each): each[0] for each in files.items()}
         try:
             for job in as_completed(jobs):
                 job.result()
                 progress(_samples(jobs[job]))
-        except BrokenProcessPool as error:
-            raise ChildProcessError(
-                "a process was killed, by want of memory perhaps: fewer --workers need less"
-            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -296,7 +290,6 @@ def _side_by_side(
 
 def _alone(config: Config, sound: Path, target: Path) -> str | None:
     """In a process of its own."""
-    torch.set_num_threads(1)
     return _attempt(config, sound, target, *equipped(config))
 
 

@@ -71,12 +71,13 @@ def summarise(runs: list[Run]) -> dict:
     devices = list(first["restoration"]["noise"])
     ablations = list(next(iter(runs[0].ablated.values()))["guards"]) if runs[0].ablated else []
     judged, ablated = (lambda run: run.judged), (lambda run: run.ablated)
+    restoration = {d: _restorations(runs, judged, d, "truth") for d in devices}
     return {
         "seeds": [run.seed for run in runs],
         "listeners": {g: sum(g == x for x in runs[0].groups.values()) for g in ("normal", *GROUPS)},
-        "restoration": {d: _restorations(runs, judged, d, "truth") for d in devices},
+        "restoration": restoration,
         "restoration_model": {d: _restorations(runs, judged, d, "model") for d in devices},
-        "comparisons": comparisons(runs),
+        "comparisons": comparisons(restoration),
         "harm": {d: _harm(runs, d) for d in devices},
         "haspi": {d: _scores(runs, d, "haspi") for d in devices},
         "haspi_quiet": {d: _scores(runs, d, "haspi_quiet") for d in devices},
@@ -173,25 +174,19 @@ def _restorations(runs: list[Run], judged: Judged, device: str, way: str) -> dic
     }
 
 
-def comparisons(runs: list[Run]) -> dict[str, dict[str, list[float]]]:
+def comparisons(restoration: Mapping[str, dict]) -> dict[str, dict[str, list[float]]]:
     """Masks, told θ, against others, by condition and seed: differences, and shares of theirs."""
-
-    def of(device: str) -> dict[str, list[float]]:
-        found = _restorations(runs, lambda run: run.judged, device, "truth")
-        names = {"quiet": "by_seed", "noise": "noise_by_seed", "hidden": "hidden_by_seed"}
-        return {condition: found[name] for condition, name in names.items()}
-
-    ours = of("masks")
+    by_seed = {"quiet": "by_seed", "noise": "noise_by_seed", "hidden": "hidden_by_seed"}
 
     def against(
         device: str, relation: Callable[[float, float], float], *conditions: str
     ) -> dict[str, list[float]]:
-        theirs = of(device)
-        return {
-            condition: list(map(relation, ours[condition], theirs[condition]))
-            for condition in conditions
-            if None not in ours[condition]  # a cohort may have no hidden losses
-        }
+        found = {}
+        for condition in conditions:
+            ours, theirs = (restoration[d][by_seed[condition]] for d in ("masks", device))
+            if None not in ours:  # a cohort may have no hidden losses
+                found[condition] = list(map(relation, ours, theirs))
+        return found
 
     both = ("quiet", "noise")
     return {

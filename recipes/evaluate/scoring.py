@@ -3,9 +3,8 @@
 import collections
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 
 import torch
 
@@ -17,7 +16,7 @@ from icsim.audiogram import audiogram
 from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, level, resample
 from recipes.evaluate.config import RESTORATION, Config, wanted_scores
 from recipes.evaluate.files import Pair, Prepared, prepare
-from recipes.jobs import end_with_parent
+from recipes.jobs import processes
 
 METRICS = {
     "stoi": stoi,
@@ -96,7 +95,7 @@ def side_by_side(config: Config, pairs: list[Pair], work: Work = row) -> Iterato
     waiting = collections.deque(pairs)
     while waiting:
         running: dict = {}
-        with _pool(config.workers) as pool:
+        with processes(config.workers) as pool:
             try:
                 while waiting or running:
                     # Few at a time, so that few are suspects after a crash.
@@ -115,21 +114,12 @@ def side_by_side(config: Config, pairs: list[Pair], work: Work = row) -> Iterato
 
 def _after_a_crash(work: Work, config: Config, pair: Pair) -> dict:
     """A pair that may have crashed its process, in one of its own."""
-    with _pool(1) as pool:
+    with processes(1) as pool:
         try:
             return pool.submit(work, config, pair).result()
         except BrokenProcessPool:
             found = {"device": pair.device, "file": pair.name, "made_of": pair.made_of}
             return found | failed(config, CRASHED)
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, get_context("spawn"), _begin_process)
-
-
-def _begin_process() -> None:
-    torch.set_num_threads(1)
-    end_with_parent()
 
 
 def _score(name: str, config: Config, sounds: Prepared) -> Score:

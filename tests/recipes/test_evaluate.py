@@ -20,6 +20,7 @@ from icsim.conditional import BetaICNet, BetaICNetConfig
 from icsim.icnet import EncoderConfig
 from icsim.sound import REFERENCE_PA
 from icsim.weights import fingerprint, save_network
+from recipes import jobs
 from recipes.evaluate import Config, __main__, drawing, report, scoring, work
 from recipes.evaluate.config import wanted_scores
 from recipes.evaluate.files import devices, matched, prepare
@@ -407,7 +408,7 @@ def crashes(config, pair):
 
 def test_a_file_that_kills_its_process_costs_that_file_alone(config, monkeypatch):
     # Forked, not spawned: nothing is imported again, and no thread is needed.
-    monkeypatch.setattr(scoring, "get_context", lambda _: multiprocessing.get_context("fork"))
+    monkeypatch.setattr(jobs, "get_context", lambda _: multiprocessing.get_context("fork"))
     both = dataclasses.replace(config, workers=2)
     found = {row["file"]: row for row in scoring.side_by_side(both, matched(both), crashes)}
     assert sorted(found) == ["a", "b", "deeper/c"]
