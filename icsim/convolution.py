@@ -9,8 +9,9 @@ import functools
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad
+from torch.utils.weak import WeakTensorKeyDictionary
 
 LARGE = 500_000
 """Weights from which on blocks pay (chosen here)."""
@@ -52,13 +53,38 @@ def overlap_save(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor
     phases = x[..., : frames * stride].unflatten(-1, (frames, stride)).transpose(2, 3).flatten(1, 2)
     padded = pad(phases, (taps - 1, blocks * kept - frames))
     spectra = torch.fft.rfft(padded.unfold(-1, length, kept)).permute(3, 1, 0, 2).flatten(2)
-    # As a product with the transform's matrix: most of a padded filter is zero.
-    by_tap = weight.unflatten(-1, (taps, stride)).flip(2).permute(2, 0, 1, 3).flatten(1)
-    real, imaginary = (part.to(weight.dtype) @ by_tap for part in _transform(taps, length))
-    filters = torch.complex(real, imaginary).unflatten(1, (outputs, inputs * stride))
+    filters = _filter_spectra(weight, stride, length)
     filtered = torch.fft.irfft((filters @ spectra).permute(1, 2, 0), length)[..., taps - 1 :]
     filtered = filtered.unflatten(1, (batch, blocks)).transpose(0, 1).flatten(2)[..., :frames]
     return filtered + bias[:, None]
+
+
+_kept = WeakTensorKeyDictionary()
+"""Spectra of filters that nothing is learned about, with the version of the filters."""
+
+
+def _filter_spectra(weight: Tensor, stride: int, length: int) -> Tensor:
+    """Spectra of each frequency, `(length / 2 + 1, outputs, inputs · stride)`.
+
+    Those of a network that is not being trained are made once: they take as long as the convolution
+    of a second of sound, and four times the memory of its weights.
+    """
+    learns = torch.is_grad_enabled() and weight.requires_grad
+    if learns or not isinstance(weight, nn.Parameter) or weight.is_inference():
+        return _transformed(weight, stride, length)
+    version = (weight._version, weight.data_ptr(), stride)
+    if _kept.get(weight, (None,))[0] != version:
+        with torch.no_grad():
+            _kept[weight] = version, _transformed(weight, stride, length)
+    return _kept[weight][1]
+
+
+def _transformed(weight: Tensor, stride: int, length: int) -> Tensor:
+    (outputs, inputs, size), taps = weight.shape, weight.shape[-1] // stride
+    # As a product with the transform's matrix: most of a padded filter is zero.
+    by_tap = weight.unflatten(-1, (taps, stride)).flip(2).permute(2, 0, 1, 3).flatten(1)
+    real, imaginary = (part.to(weight.dtype) @ by_tap for part in _transform(taps, length))
+    return torch.complex(real, imaginary).unflatten(1, (outputs, inputs * stride))
 
 
 @functools.cache

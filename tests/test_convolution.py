@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import conv1d, pad
 
 from icsim import convolution
@@ -63,3 +64,36 @@ def test_large_filters_go_by_blocks_and_small_ones_do_not(monkeypatch):
             torch.testing.assert_close(causal_convolution(*part, 2), tap_by_tap(*part, 2))
         causal_convolution(x.bfloat16(), weight.bfloat16(), bias.bfloat16(), 2)
     assert len(asked) == 1
+
+
+def test_spectra_of_filters_are_kept_until_the_filters_change_or_learn(monkeypatch):
+    made_again = []
+    transformed = convolution._transformed
+    monkeypatch.setattr(
+        convolution, "_transformed", lambda *given: made_again.append(1) or transformed(*given)
+    )
+    x, weight, bias = (t.detach() for t in made(1, 2, 3, 6, 50))
+    weight = nn.Parameter(weight)
+
+    def agrees():
+        found = overlap_save(x, weight, bias, 2)
+        torch.testing.assert_close(found, tap_by_tap(x, weight, bias, 2))
+        return found
+
+    with torch.no_grad():
+        agrees(), agrees()
+        assert len(made_again) == 1
+        weight.mul_(2)
+        agrees()
+        assert len(made_again) == 2
+    agrees().sum().backward()
+    assert len(made_again) == 3
+    assert weight.grad.abs().min() > 0
+    frozen = weight.requires_grad_(False)
+    sound = x.clone().requires_grad_()
+    overlap_save(sound, frozen, bias, 2).sum().backward()
+    assert len(made_again) == 3
+    assert sound.grad.abs().max() > 0
+    kept = len(convolution._kept)
+    del weight, frozen
+    assert len(convolution._kept) == kept - 1
