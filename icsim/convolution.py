@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from torch.nn.functional import conv1d, pad
 from torch.utils.weak import WeakTensorKeyDictionary
 
-LARGE = 500_000
-"""Weights from which on blocks pay (chosen here)."""
+LARGE = 50_000
+"""Weights from which on blocks pay (measured, as the next two)."""
 
-SHORTEST = 64
-"""Output frames from which on they do (chosen here)."""
+MANY = 1_000
+"""Output frames, of all sounds together, from which on they do while filters are learned."""
+
+FEW = 64
+"""The same for filters whose spectra are kept."""
 
 
 def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
@@ -32,10 +35,10 @@ def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> 
     Returns:
         `(B, outputs, T // stride)`; frame `j` ends with input sample `stride · (j + 1) − 1`.
     """
-    size, frames = weight.shape[-1], x.shape[-1] // stride
+    size, frames = weight.shape[-1], len(x) * (x.shape[-1] // stride)
     single = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    on_processor = x.device.type == "cpu" and single
-    if on_processor and size % stride == 0 and weight.numel() >= LARGE and frames >= SHORTEST:
+    large = weight.numel() >= LARGE and frames >= (FEW if _fixed(weight) else MANY)
+    if x.device.type == "cpu" and single and large and size % stride == 0:
         return overlap_save(x, weight, bias, stride)
     return conv1d(pad(x, (size - stride, 0)), weight, bias, stride)
 
@@ -45,8 +48,7 @@ def overlap_save(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor
 
     A strided convolution is the sum of ordinary ones, one for each phase of input and filter.
     """
-    (batch, _, samples), (outputs, inputs, size) = x.shape, weight.shape
-    taps, frames = size // stride, samples // stride
+    batch, taps, frames = len(x), weight.shape[-1] // stride, x.shape[-1] // stride
     length = 1 << (4 * taps - 1).bit_length()
     kept = length - taps + 1
     blocks = -(-frames // kept)
@@ -69,8 +71,7 @@ def _filter_spectra(weight: Tensor, stride: int, length: int) -> Tensor:
     Those of a network that is not being trained are made once: they take as long as the convolution
     of a second of sound, and four times the memory of its weights.
     """
-    learns = torch.is_grad_enabled() and weight.requires_grad
-    if learns or not isinstance(weight, nn.Parameter) or weight.is_inference():
+    if not _fixed(weight):
         return _transformed(weight, stride, length)
     version = (weight._version, weight.data_ptr(), stride)
     if _kept.get(weight, (None,))[0] != version:
@@ -79,8 +80,13 @@ def _filter_spectra(weight: Tensor, stride: int, length: int) -> Tensor:
     return _kept[weight][1]
 
 
+def _fixed(weight: Tensor) -> bool:
+    learns = torch.is_grad_enabled() and weight.requires_grad
+    return isinstance(weight, nn.Parameter) and not learns and not weight.is_inference()
+
+
 def _transformed(weight: Tensor, stride: int, length: int) -> Tensor:
-    (outputs, inputs, size), taps = weight.shape, weight.shape[-1] // stride
+    outputs, inputs, taps = *weight.shape[:2], weight.shape[-1] // stride
     # As a product with the transform's matrix: most of a padded filter is zero.
     by_tap = weight.unflatten(-1, (taps, stride)).flip(2).permute(2, 0, 1, 3).flatten(1)
     real, imaginary = (part.to(weight.dtype) @ by_tap for part in _transform(taps, length))

@@ -56,18 +56,17 @@ class _DecodedCrossEntropy(torch.autograd.Function):
             for start in range(0, len(features), step):
                 part = slice(start, start + step)
                 x = features[part, animal]
-                logits = ((kernel @ x).float() + offset).unflatten(1, (-1, CLASSES))
+                logits = (kernel @ x).float().add_(offset).unflatten(1, (-1, CLASSES))
                 target = counts[part, animal].long().clamp(max=LARGEST_COUNT).unsqueeze(2)
-                share = weight[part, animal].float()
+                share = weight[part, animal].float()[..., None, None]
                 largest = logits.amax(2, keepdim=True)
                 chosen = logits.gather(2, target) - largest
                 odds = logits.sub_(largest).exp_()
                 norm = odds.sum(2, keepdim=True)
-                total[animal] += ((norm.log() - chosen).sum(-1).squeeze(-1) * share).sum()
+                total[animal] += ((norm.log() - chosen).sum(-1, keepdim=True) * share).sum()
                 if wanted:
-                    slope = odds.div_(norm)
-                    slope.scatter_add_(2, target, slope.new_full((), -1.0).expand_as(target))
-                    slope = slope.mul_(share[..., None, None]).flatten(1, 2)
+                    slope = odds.mul_(share / norm)
+                    slope = slope.scatter_add_(2, target, -share.expand_as(target)).flatten(1, 2)
                     grads[2][animal] += slope.sum((0, 2))
                     slope = slope.to(features.dtype)
                     grads[0][part, animal] = kernel.T @ slope
