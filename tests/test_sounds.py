@@ -168,7 +168,7 @@ def test_what_cannot_be_spoken_is_refused(arguments, message):
 
 def test_without_the_library_the_remedy_is_named(monkeypatch):
     monkeypatch.setattr(espeakng_loader, "get_library_path", lambda: "/nowhere/libespeak-ng.so")
-    with pytest.raises(RuntimeError, match="reinstall"):
+    with pytest.raises(OSError, match="reinstall"):
         speech.speak("Hello.")
 
 

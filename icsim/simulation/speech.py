@@ -154,7 +154,7 @@ def speak(
 
     Raises:
         ValueError: If the voice is unknown, an argument out of range, or nothing was spoken.
-        RuntimeError: If the library cannot be loaded.
+        OSError: If the library cannot be loaded.
 
     >>> samples, rate_hz = speak("Hello.", "en+f2")
     >>> samples.dtype, rate_hz
@@ -189,16 +189,14 @@ def _library() -> Iterator[tuple[ctypes.CDLL, int]]:
             data = espeakng_loader.get_data_path()
             library = ctypes.CDLL(shutil.copy(espeakng_loader.get_library_path(), folder))
         except (OSError, RuntimeError) as error:
-            raise RuntimeError(
-                f"eSpeak NG cannot be loaded ({error}); reinstall it with `pip install "
-                "--force-reinstall espeakng-loader`, or use sound files of your own"
+            raise OSError(
+                f"eSpeak NG cannot be loaded ({error}); unless {folder} is full, reinstall it with "
+                "`pip install --force-reinstall espeakng-loader`, or use sound files of your own"
             ) from error
         try:
             rate_hz = library.espeak_Initialize(_SYNCHRONOUS, 0, data.encode(), _DONT_EXIT)
             if rate_hz <= 0:
-                raise RuntimeError(
-                    f"eSpeak NG finds no voices in {data}; reinstall espeakng-loader"
-                )
+                raise OSError(f"eSpeak NG finds no voices in {data}; reinstall espeakng-loader")
             library.espeak_ng_SetRandSeed(0)  # breath noise, seeded by the clock otherwise
             yield library, rate_hz
             library.espeak_Terminate()
