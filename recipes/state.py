@@ -62,6 +62,14 @@ def read_ahead(loader: DataLoader) -> Iterator:
         ) from error
 
 
+def diverged(what: str, where: str = "") -> FloatingPointError:
+    """The error of a training whose numbers are no longer finite."""
+    return FloatingPointError(
+        f"{what} is no longer finite{where and f' at {where}'}; the last state before it is kept; "
+        "lower --learning_rate and start in another folder"
+    )
+
+
 def claim(out: Path, config) -> None:
     """Make the folder of a run and write its configuration there; the file starts it again.
 

@@ -52,6 +52,7 @@ from recipes.ears import Ears
 from recipes.fits import read_fit
 from recipes.state import (
     claim,
+    diverged,
     everywhere,
     load_state,
     mean_everywhere,
@@ -200,9 +201,7 @@ def train(config: Config) -> Path:
             if name in terms
         )
         if not bool(total.isfinite()):
-            raise FloatingPointError(
-                f"the loss became {total.item()} at step {step}; the last state is in {out}"
-            )
+            raise diverged("the loss", f"step {step}")
         decay = _rate_decay(config, step)
         for group in optimiser.param_groups:
             group["lr"] = decay * group["rate"]
@@ -356,9 +355,14 @@ def training_terms(
         gauge: Measures levels.
         noise_reduction: With the term of it.
         mean: Over the batch.
+
+    Raises:
+        FloatingPointError: If what the aid makes of the sounds is not finite.
     """
     noisy, in_noise = batch["noisy"], batch["in_noise"]
     compensated = aid.render(noisy, parts, noise_reduction=0)
+    if not bool(compensated.isfinite().all()):
+        raise diverged("the aid's output")
     terms: dict[str, list[Tensor]] = {"compensation": []}
     if noise_reduction:
         terms["denoising"] = []

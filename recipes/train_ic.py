@@ -34,6 +34,7 @@ from recipes import figures, networks
 from recipes.state import (
     autocast,
     claim,
+    diverged,
     everywhere,
     load_state,
     read_ahead,
@@ -153,10 +154,7 @@ def train(config: Config) -> Path:
             losses = training_losses(model, plain, batch, known, config, epoch, step)
             total = sum(losses.values())
             if not bool(total.isfinite()):
-                raise FloatingPointError(
-                    f"the loss became {total.item()} at step {progress['step']}; the state before "
-                    f"it is in {out}; lower --learning_rate and start in another folder"
-                )
+                raise diverged("the loss", f"step {progress['step']}")
             optimiser.zero_grad()
             accelerator.backward(total)
             accelerator.clip_grad_norm_(model.parameters(), 1.0)

@@ -155,8 +155,16 @@ def test_a_loss_that_is_not_a_number_stops_training_and_keeps_the_state(
     monkeypatch.setattr(
         train_ic, "training_losses", lambda *args: {"cross_entropy": torch.tensor(torch.nan)}
     )
-    with pytest.raises(FloatingPointError, match="the loss became nan at step 0"):
+    with pytest.raises(FloatingPointError, match="the loss is no longer finite at step 0"):
         train_ic.train(config)
+
+
+def test_an_aid_that_diverges_stops_before_anything_hears_it(finished, tmp_path):
+    config = configured(finished, train_compensation, "aid", tmp_path / "aid")
+    config = dataclasses.replace(config, learning_rate=1e30, steps=10)
+    with pytest.raises(FloatingPointError, match="the aid's output is no longer finite"):
+        train_compensation.train(config)
+    assert not (tmp_path / "aid" / "aid.safetensors").exists()
 
 
 def test_an_aid_is_told_what_its_listeners_are(finished, tmp_path):
