@@ -1,18 +1,23 @@
 """A listening test loses nothing, doubles nothing, plays nothing too loud, and lets nobody in."""
 
+import collections
+import contextlib
 import csv
 import dataclasses
 import io
 import itertools
 import json
 import math
+import os
 import sqlite3
 import threading
 import types
 from datetime import date, timedelta
 from pathlib import Path
 
+import hypothesis
 import pytest
+import schemathesis
 import soundfile
 import torch
 
@@ -37,6 +42,8 @@ from icsim.sound import REFERENCE_PA, SAMPLE_RATE, calibrate
 
 LISTENER, EXPERIMENTER = "listener-0123456789", "experimenter-0123456789"
 FULL_SCALE = 100.0
+REQUESTS = int(os.environ.get("REQUESTS", "20"))
+"""Made up for each operation of the server."""
 SOUNDS = [
     calibrate(torch.randn(2500, generator=torch.Generator().manual_seed(n)), 65) for n in (0, 1)
 ]
@@ -647,6 +654,45 @@ def test_malformed_and_oversized_requests_change_nothing(begin):
     assert page.delete("/api/session").status_code == 405
     assert session.events == before
     post(page, "answer", **good)
+
+
+@pytest.mark.parametrize("mode", list(schemathesis.GenerationMode))
+def test_requests_made_up_from_the_description_are_answered_or_refused(begin, mode):
+    """Every operation, with what fits the description and with what does not."""
+    session = begin()
+    page = browser(session)
+    consent(page)
+    page.get("/api/session")
+    description = schemathesis.openapi.from_dict(page.app.openapi())
+    asked = collections.Counter()
+    often = hypothesis.settings(
+        max_examples=REQUESTS,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+
+    def ask(case):
+        request = case.as_transport_kwargs(base_url=str(page.base_url))
+        del request["cookies"]
+        if "data" in request:
+            request["content"] = request.pop("data")
+        before = session.events
+        status = page.request(**request).status_code
+        assert status < 500, case.as_curl_command()
+        if status >= 400:
+            assert session.events == before, case.as_curl_command()
+        elif case.method.upper() != "GET":
+            assert mode.is_positive, case.as_curl_command()
+        asked[case.operation.label] += 1
+
+    for operation in (found.ok() for found in description.get_all_operations()):
+        made_up = operation.as_strategy(generation_mode=mode)
+        # Nothing can be wrong with a request that has no parts.
+        with contextlib.suppress(hypothesis.errors.Unsatisfiable):
+            often(hypothesis.given(case=made_up)(ask))()
+    assert asked.total() > REQUESTS * (4 if mode.is_positive else 3), asked
 
 
 def test_pages_load_nothing_from_elsewhere(begin):
