@@ -22,6 +22,10 @@ MANY = 1_000
 FEW = 64
 """The same for filters whose spectra are kept."""
 
+AT_ONCE = 128
+"""Blocks, of all sounds together, that are transformed at a time: few enough for memory that is at
+hand (measured)."""
+
 
 def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
     """Convolve without seeing the future, whichever way is faster.
@@ -54,11 +58,20 @@ def overlap_save(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor
     blocks = -(-frames // kept)
     phases = x[..., : frames * stride].unflatten(-1, (frames, stride)).transpose(2, 3).flatten(1, 2)
     padded = pad(phases, (taps - 1, blocks * kept - frames))
-    spectra = torch.fft.rfft(padded.unfold(-1, length, kept)).permute(3, 1, 0, 2).flatten(2)
+    # Gradients of filters would have to be added up over pieces.
+    at_once = max(1, AT_ONCE // batch) if _fixed(weight) else blocks
+    windows = padded.unfold(-1, length, kept).split(at_once, 2)
     filters = _filter_spectra(weight, stride, length)
-    filtered = torch.fft.irfft((filters @ spectra).permute(1, 2, 0), length)[..., taps - 1 :]
-    filtered = filtered.unflatten(1, (batch, blocks)).transpose(0, 1).flatten(2)[..., :frames]
-    return filtered + bias[:, None]
+    filtered = torch.cat([_filtered(some, filters)[..., taps - 1 :] for some in windows], 2)
+    return filtered.flatten(2)[..., :frames] + bias[:, None]
+
+
+def _filtered(windows: Tensor, filters: Tensor) -> Tensor:
+    """Circular convolutions: `(B, inputs, blocks, length)` to `(B, outputs, blocks, length)`."""
+    batch, _, blocks, length = windows.shape
+    spectra = torch.fft.rfft(windows).permute(3, 1, 0, 2).flatten(2)
+    found = (filters @ spectra).unflatten(2, (batch, blocks))
+    return torch.fft.irfft(found.permute(2, 1, 3, 0), length)
 
 
 _kept = WeakTensorKeyDictionary()

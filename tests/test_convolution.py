@@ -102,3 +102,13 @@ def test_spectra_of_filters_are_kept_until_the_filters_change_or_learn(monkeypat
     kept = len(convolution._kept)
     del weight, frozen
     assert len(convolution._kept) == kept - 1
+
+
+def test_long_sounds_in_pieces_are_the_whole(monkeypatch):
+    monkeypatch.setattr(convolution, "AT_ONCE", 6)
+    x, weight, bias = (t.detach() for t in made(2, 3, 4, 6, 250))
+    sound, kept = x.requires_grad_(), nn.Parameter(weight, requires_grad=False)
+    found, expected = (way(sound, kept, bias, 2) for way in (overlap_save, tap_by_tap))
+    torch.testing.assert_close(found, expected)
+    slopes = (torch.autograd.grad(each.square().sum(), sound)[0] for each in (found, expected))
+    torch.testing.assert_close(*slopes)
