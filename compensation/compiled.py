@@ -1,7 +1,7 @@
-"""Layers of Masks for one hop, compiled: what a device needs that hears hop by hop.
+"""The networks of aids hop by hop, compiled: what a device needs.
 
-Off line, thousands of hops share each step of the recurrence over bands. A device has one hop at a
-time, and then torch takes several times as long to dispatch these steps as to compute them.
+Off line, thousands of hops share each step of a layer. A device has one hop at a time, and then
+torch takes several times as long to dispatch these steps as to compute them.
 """
 
 import numpy as np
@@ -11,6 +11,12 @@ from torch import Tensor, nn
 from icsim.compiling import compiled
 
 Arrays = tuple[Tensor, ...]
+
+fast = compiled(fastmath={"reassoc", "contract"}, error_model="numpy")
+"""Sums may be vectorised, and divisions: by zero they raise nothing."""
+
+
+# Masks --------------------------------------------------------------------------------------------
 
 
 def gather(layers: nn.ModuleList) -> Arrays:
@@ -48,10 +54,6 @@ def hop(x: Tensor, modulations: Tensor, hidden: Tensor, weights: Arrays) -> tupl
     arrays = (tensor.numpy() for tensor in (x, modulations, hidden, *weights))
     _layers(*arrays)
     return x, hidden
-
-
-fast = compiled(fastmath={"reassoc", "contract"}, error_model="numpy")
-"""Sums may be vectorised, and divisions: by zero they raise nothing."""
 
 
 @fast
@@ -162,3 +164,141 @@ def _layers(x, modulations, hidden, norms, time_into, time_bias, into, again, bi
                     _cell(gates[row, first : first + 3 * half], step[0], state[0])
                     for i in range(half):
                         rows[row, half * way + i] += state[0, i]
+
+
+# Waveform -----------------------------------------------------------------------------------------
+
+
+def gather_scales(scale: nn.Module) -> Arrays:
+    """The weights of a `Scale` and all inside as `frames` takes them, without gradients.
+
+    Blocks come in the order of scales, all that encode before all that decode.
+    """
+    scales = [scale]
+    while scales[-1].halvings:
+        scales.append(scales[-1].slower)
+    blocks = [each.encode for each in scales] + [each.decode for each in scales[:-1]]
+    width, taps = blocks[0].over_channels.in_features, blocks[0].taps
+    halves = [each.halve for each in scales[:-1]]
+    parts = [
+        _stacked([_by_tap(block.over_time.weight, taps) for block in blocks], taps * width, width),
+        _stacked([block.over_time.bias for block in blocks], width),
+        _stacked([block.over_channels.weight.t() for block in blocks], width, width),
+        _stacked([block.over_channels.bias for block in blocks], width),
+        _stacked([_by_tap(halve.weight, 4) for halve in halves], 4 * width, width),
+        _stacked([halve.bias for halve in halves], width),
+    ]
+    return tuple(part.detach().contiguous() for part in parts)
+
+
+def _by_tap(weight: Tensor, taps: int) -> Tensor:
+    """Weights `(N, width · taps)` for windows whose channels come tap by tap."""
+    return weight.unflatten(1, (-1, taps)).permute(2, 1, 0).flatten(0, 1)
+
+
+def _stacked(parts: list[Tensor], *shape: int) -> Tensor:
+    return torch.stack(parts) if parts else torch.empty(0, *shape)
+
+
+def begin_scales(modulations: Tensor, taps: int) -> Arrays:
+    """The state before any frame, for modulations `(blocks, B, 2, width)`.
+
+    Returns:
+        Past frames of each block, `(B, blocks, taps, width)`, the last place for the present one;
+        frames that wait to be halved, `(B, halvings, 4, width)`, likewise; slower frames that are
+        held, `(B, halvings, width)`; frames so far, `(1,)`.
+    """
+    blocks, sounds, _, width = modulations.shape
+    none = modulations.new_zeros
+    return (
+        none(sounds, blocks, taps, width),
+        none(sounds, blocks // 2, 4, width),
+        none(sounds, blocks // 2, width),
+        torch.zeros(1, dtype=torch.int64),
+    )
+
+
+def frames(x: Tensor, modulations: Tensor, state: Arrays, weights: Arrays) -> tuple[Tensor, Arrays]:
+    """A `Scale` on some frames.
+
+    Args:
+        x: `(B, L, width)`.
+        modulations: Factor and shift of each block, `(blocks, B, 2, width)`.
+        state: From `begin_scales`, or from the frames before.
+        weights: From `gather_scales`.
+
+    Returns:
+        `(B, L, width)`, and the state after.
+    """
+    x, state = x.contiguous().clone(), tuple(part.clone() for part in state)
+    arrays = (tensor.numpy() for tensor in (x, modulations, *state, *weights))
+    _scales(*arrays)
+    return x, state
+
+
+@fast
+def _scales(
+    x, modulations, past, waiting, held, count,
+    over_time, time_bias, over_channels, channels_bias, halve, halve_bias,
+):  # fmt: skip
+    sounds, length, width = x.shape
+    halvings = len(halve)
+    kept = np.empty((halvings + 1, 1, width), np.float32)
+    one = np.empty((1, width), np.float32)
+    two = np.empty((1, width), np.float32)
+    for sound in range(sounds):
+        for frame in range(length):
+            now = count[0] + frame
+            kept[0, 0] = x[sound, frame]
+            deepest, level = 0, 0
+            while True:  # a scale passes every second of its frames on
+                _block(
+                    kept[level], modulations[level, sound], past[sound, level],
+                    over_time[level], time_bias[level],
+                    over_channels[level], channels_bias[level], one, two,
+                )  # fmt: skip
+                deepest = level
+                if level == halvings or (now >> level) % 2 == 0:
+                    break
+                _shift(waiting[sound, level], kept[level, 0])
+                window = waiting[sound, level].reshape(1, 4 * width)
+                _times(window, halve[level], halve_bias[level], kept[level + 1])
+                level += 1
+            if deepest < halvings:
+                _shift(waiting[sound, deepest], kept[deepest, 0])
+            for level in range(min(deepest, halvings - 1), -1, -1):
+                for i in range(width):
+                    slower = held[sound, level, i]
+                    if level < deepest:
+                        slower = (slower + kept[level + 1, 0, i]) * np.float32(0.5)
+                        held[sound, level, i] = kept[level + 1, 0, i]
+                    kept[level, 0, i] += slower
+                block = halvings + 1 + level
+                _block(
+                    kept[level], modulations[block, sound], past[sound, block],
+                    over_time[block], time_bias[block],
+                    over_channels[block], channels_bias[block], one, two,
+                )  # fmt: skip
+            x[sound, frame] = kept[0, 0]
+    count[0] += length
+
+
+@fast
+def _block(x, modulation, past, over_time, time_bias, over_channels, channels_bias, one, two):
+    """One frame `(1, width)` in place; `past` `(taps, width)` moves on."""
+    _normalise(x, modulation, one)
+    _shift(past, one[0])
+    _times(past.reshape(1, past.size), over_time, time_bias, two)
+    for i in range(two.shape[1]):
+        two[0, i] *= _sigmoid(two[0, i])
+    _times(two, over_channels, channels_bias, one)
+    for i in range(x.shape[1]):
+        x[0, i] += one[0, i]
+
+
+@fast
+def _shift(rows, last):
+    """Rows move up by one, and the last is new."""
+    for row in range(len(rows) - 1):
+        rows[row] = rows[row + 1]
+    rows[len(rows) - 1] = last

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from . import compiled
 from .filters import FADE_HOPS, Filters
 from .gains import Gains, bounded
 
@@ -169,9 +170,29 @@ class Waveform(nn.Module):
             )
         return self.scale.begin(self.embed(2 * listener - 1))
 
+    def _compiled(self, state: dict) -> dict:
+        """The state before any frame as compiled scales take it."""
+        encoders, decoders = [], []
+        while state:
+            encoders.append(state["encode"])
+            decoders += [state["decode"]] if "decode" in state else []
+            state = state.get("slower")
+        factors = [torch.cat([each["factor"], each["shift"]], 1) for each in encoders + decoders]
+        modulations = torch.stack(factors)
+        return {
+            "modulations": modulations,
+            "frames": compiled.begin_scales(modulations, self.config.taps),
+            "weights": compiled.gather_scales(self.scale),
+        }
+
     def _decide(self, sound: Tensor, heard: Tensor, state: dict) -> tuple[Gains, dict]:
         x = self.enter(self.filters.levels(sound, heard) / 6 - 2)
-        x, state = self.scale(x, state)
+        if "frames" in state:
+            known = state["modulations"], state["frames"], state["weights"]
+            x, after = compiled.frames(x, *known)
+            state = state | {"frames": after}
+        else:
+            x, state = self.scale(x, state)
         noise, loss = self.leave(x).transpose(1, 2).chunk(2, 1)
         gains = bounded(noise, loss, self.config)
         return gains, state
@@ -206,6 +227,9 @@ class Waveform(nn.Module):
         """
         config, batch = self.config, len(listener)
         scale = self._begin_scale(listener, batch)
+        on_processor = listener.device.type == "cpu" and listener.dtype == torch.float32
+        if on_processor and not torch.is_grad_enabled():
+            scale = self._compiled(scale)
         heard, filtering = self.filters.shapes()
         return {
             "heard": heard,

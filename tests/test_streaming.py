@@ -90,6 +90,20 @@ def test_layers_compiled_and_not_give_the_same(monkeypatch):
         torch.testing.assert_close(state[0][name], state[1][name], rtol=0, atol=2e-6)
 
 
+def test_scales_compiled_and_not_give_the_same():
+    torch.manual_seed(0)
+    aid, listeners = Waveform(SMALL[Waveform]).eval(), torch.stack([THETA, 1 - THETA])
+    plain = aid.begin(listeners)  # with gradients, which compiled scales have not
+    with torch.no_grad():
+        compiled = aid.begin(listeners)
+        assert "frames" in compiled["scale"]
+        assert "frames" not in plain["scale"]
+        for block in noise(2, 16 * 40).split([16, 16, 48, 16 * 35], -1):
+            _, plain = aid.step(block, plain)
+            _, compiled = aid.step(block, compiled)
+    torch.testing.assert_close(compiled["factors"], plain["factors"], rtol=0, atol=2e-6)
+
+
 @pytest.mark.parametrize("block", [7, 32, 1000])
 def test_a_click_comes_out_after_the_latency(aid, block):
     click = torch.zeros(1000)
