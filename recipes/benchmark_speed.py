@@ -127,10 +127,27 @@ def benchmark(config: Config) -> dict:
         found[name] = works[name]()
     if {"step", "memory"} <= set(found):
         found["cost_model"] = cost_model(found["step"]["seconds"], found["memory"])
+    found |= headline(found)
     out = Path(config.out)
     write_json(out / "summary.json", found)
     write_whole(out / "table.md", table(found).markdown())
     return found
+
+
+def headline(found: dict) -> dict:
+    """The ratios that are aimed at, by plain names, of what was measured."""
+    shares = {
+        name: found[part]["nominal_fraction_of_matrix_rate"]
+        for name, part in (("train", "step"), ("inference", "inference"))
+        if part in found
+    }
+    names = {
+        "step_animals_ratio": ("step", "ratio"),
+        "fit_speedup": ("fit", "speedup"),
+        "inference_speedup": ("inference", "speedup"),
+    }
+    ratios = {name: found[part][key] for name, (part, key) in names.items() if part in found}
+    return ratios | ({"fraction_of_peak": shares} if shares else {})
 
 
 def matrix_rate(device: torch.device, precision: str, size: int = 2048) -> float:
