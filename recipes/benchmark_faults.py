@@ -11,6 +11,7 @@ At the smallest sizes, so that there is time for many tries:
 Run it again to go on; a command whose kills are done is left alone.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -172,7 +173,7 @@ def killed(name: str, config: Config, out: Path) -> dict:
             while True:
                 moment_s = draw.uniform(0, begin_s + config.most_s)
                 started = time.monotonic()
-                process = start(arguments(name, to, out), start_new_session=True)
+                process = start(arguments(name, to, out))
                 try:
                     said = process.communicate(timeout=moment_s)[1]
                 except subprocess.TimeoutExpired:
@@ -200,11 +201,16 @@ def killed(name: str, config: Config, out: Path) -> dict:
 
 def kill(process: subprocess.Popen, name: str) -> None:
     """Kill a command, and wait until all of its processes have ended."""
+    children = []
     if name == "two_processes":
-        # A launcher's children do not end with it; whoever stops a job stops them all.
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
+        # A launcher's children do not end at once; whoever stops a job stops them all.
+        launcher = psutil.Process(process.pid)
+        launcher.suspend()
+        children = launcher.children(recursive=True)
+    process.kill()
+    for child in children:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
     process.communicate()  # their messages end when the last of them does
 
 

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +36,8 @@ def run(work: Callable, config_class: type):
     loss that is no number. The environment variable `ICSIM_TRACEBACK` shows where it came from.
     """
     config = parse(config_class)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=_end_with_launcher, args=[os.getppid()], daemon=True).start()
     try:
         return work(config)
     except (ValueError, OSError, FloatingPointError) as error:
@@ -43,6 +47,16 @@ def run(work: Callable, config_class: type):
         if isinstance(error, OSError):
             remedy = "what was finished is kept: mend that and run the same command again\n"
         sys.exit(f"error: {error}\n{remedy}(ICSIM_TRACEBACK=1 shows where)")
+
+
+def _end_with_launcher(launcher: int) -> None:
+    """End this process when the launcher is gone, even if that one was killed.
+
+    One of several processes would otherwise wait for the others for half an hour.
+    """
+    while os.getppid() == launcher:
+        time.sleep(1)
+    os._exit(1)
 
 
 def read_ahead(loader: DataLoader) -> Iterator:

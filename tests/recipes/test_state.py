@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -69,3 +70,23 @@ def test_other_errors_of_a_reader_stay_what_they_are():
 
     with pytest.raises(RuntimeError, match="no such row"):
         list(state.read_ahead(DataLoader(range(2), collate_fn=broken)))
+
+
+def test_a_process_of_several_ends_when_its_launcher_is_killed():
+    work = (
+        "import dataclasses, time\nfrom recipes import state\n"
+        "Config = dataclasses.make_dataclass('Config', [])\n"
+        "def wait(config):\n    print('ready', flush=True)\n    time.sleep(600)\n"
+        "state.run(wait, Config)\n"
+    )
+    launch = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {work!r}])"
+    launcher = subprocess.Popen(
+        [sys.executable, "-c", launch],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TORCHELASTIC_RUN_ID": "none"},
+    )
+    assert launcher.stdout.readline() == "ready\n"
+    launcher.kill()
+    assert launcher.stdout.read() == ""  # which ends when nobody holds it any more
+    launcher.wait()
