@@ -80,13 +80,12 @@ def test_a_process_of_several_ends_when_its_launcher_is_killed():
         "state.run(wait, Config)\n"
     )
     launch = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {work!r}])"
-    launcher = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", launch],
         stdout=subprocess.PIPE,
         text=True,
         env=os.environ | {"TORCHELASTIC_RUN_ID": "none"},
-    )
-    assert launcher.stdout.readline() == "ready\n"
-    launcher.kill()
-    assert launcher.stdout.read() == ""  # which ends when nobody holds it any more
-    launcher.wait()
+    ) as launcher:
+        assert launcher.stdout.readline() == "ready\n"
+        launcher.kill()
+        assert launcher.stdout.read() == ""  # which ends when nobody holds it any more
