@@ -30,7 +30,7 @@ import torch
 from tqdm import tqdm
 
 from icsim.importers.nwb_export import write_nwb
-from icsim.sound import SAMPLE_RATE, resample, write
+from icsim.sound import SAMPLE_RATE, read, resample, write
 from icsim.store import Cohort
 from icsim.weights import load_tensors
 from recipes.cells import Table, number
@@ -233,7 +233,10 @@ def contents(folder: Path) -> dict[str, object]:
         elif path.suffix == ".json":
             text = path.read_text().replace(str(folder), "").replace(str(folder.resolve()), "")
             found[name] = _timeless(json.loads(text))
-        elif path.suffix in (".wav", ".csv") or path.name.startswith("c."):
+        elif path.suffix == ".wav":  # whose header says when it was written
+            samples, rate_hz = read(path)
+            found[name] = rate_hz, samples.tolist()
+        elif path.suffix == ".csv" or path.name.startswith("c."):
             found[name] = path.read_bytes()
     return found
 
