@@ -11,7 +11,7 @@ demo: .venv/ready
 	$(BIN)/python -m recipes.demo $(if $(SOUNDS),--sounds $(SOUNDS))
 
 test: .venv/ready check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: .venv/ready
 	$(BIN)/ruff check .
