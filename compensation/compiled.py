@@ -172,14 +172,10 @@ def _layers(x, modulations, hidden, norms, time_into, time_bias, into, again, bi
 def gather_scales(scale: nn.Module) -> Arrays:
     """The weights of a `Scale` and all inside as `frames` takes them, without gradients.
 
-    Blocks come in the order of scales, all that encode before all that decode.
+    Blocks come in the order of `Scale.blocks`.
     """
-    scales = [scale]
-    while scales[-1].halvings:
-        scales.append(scales[-1].slower)
-    blocks = [each.encode for each in scales] + [each.decode for each in scales[:-1]]
+    blocks, halves = scale.blocks(), [each.halve for each in scale.chain()[:-1]]
     width, taps = blocks[0].over_channels.in_features, blocks[0].taps
-    halves = [each.halve for each in scales[:-1]]
     parts = [
         _stacked([_by_tap(block.over_time.weight, taps) for block in blocks], taps * width, width),
         _stacked([block.over_time.bias for block in blocks], width),
@@ -250,22 +246,21 @@ def _scales(
         for frame in range(length):
             now = count[0] + frame
             kept[0, 0] = x[sound, frame]
-            deepest, level = 0, 0
+            deepest = 0
             while True:  # a scale passes every second of its frames on
                 _block(
-                    kept[level], modulations[level, sound], past[sound, level],
-                    over_time[level], time_bias[level],
-                    over_channels[level], channels_bias[level], one, two,
+                    kept[deepest], modulations[deepest, sound], past[sound, deepest],
+                    over_time[deepest], time_bias[deepest],
+                    over_channels[deepest], channels_bias[deepest], one, two,
                 )  # fmt: skip
-                deepest = level
-                if level == halvings or (now >> level) % 2 == 0:
+                if deepest == halvings:
                     break
-                _shift(waiting[sound, level], kept[level, 0])
-                window = waiting[sound, level].reshape(1, 4 * width)
-                _times(window, halve[level], halve_bias[level], kept[level + 1])
-                level += 1
-            if deepest < halvings:
                 _shift(waiting[sound, deepest], kept[deepest, 0])
+                if (now >> deepest) % 2 == 0:
+                    break
+                window = waiting[sound, deepest].reshape(1, 4 * width)
+                _times(window, halve[deepest], halve_bias[deepest], kept[deepest + 1])
+                deepest += 1
             for level in range(min(deepest, halvings - 1), -1, -1):
                 for i in range(width):
                     slower = held[sound, level, i]

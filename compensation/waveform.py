@@ -86,6 +86,15 @@ class Scale(nn.Module):
             self.slower = Scale(width, taps, halvings - 1, embedding)
             self.decode = Block(width, taps, embedding)
 
+    def chain(self) -> list["Scale"]:
+        """This scale and all slower ones."""
+        return [self, *(self.slower.chain() if self.halvings else [])]
+
+    def blocks(self) -> list[Block]:
+        """Those that encode, scale by scale, and those that decode."""
+        scales = self.chain()
+        return [each.encode for each in scales] + [each.decode for each in scales[:-1]]
+
     def begin(self, listener: Tensor) -> dict:
         """The state before any frame, for embedded listeners `(B, E)`."""
         encode = self.encode.begin(listener)
@@ -159,26 +168,21 @@ class Waveform(nn.Module):
         Raises:
             ValueError: If the listeners do not fit the sounds or this network.
         """
-        state = self._begin_scale(listener, len(sound))
+        state = self.scale.begin(self._embedded(listener, len(sound)))
         return self._decide(self.filters.around(sound), self.filters.shapes()[0], state)[0]
 
-    def _begin_scale(self, listener: Tensor, sounds: int) -> dict:
+    def _embedded(self, listener: Tensor, sounds: int) -> Tensor:
         if listener.shape != (sounds, self.config.listener):
             raise ValueError(
                 f"listener must be ({sounds}, {self.config.listener}) for this network, "
                 f"got {tuple(listener.shape)}"
             )
-        return self.scale.begin(self.embed(2 * listener - 1))
+        return self.embed(2 * listener - 1)
 
-    def _compiled(self, state: dict) -> dict:
+    def _compiled(self, embedded: Tensor) -> dict:
         """The state before any frame as compiled scales take it."""
-        encoders, decoders = [], []
-        while state:
-            encoders.append(state["encode"])
-            decoders += [state["decode"]] if "decode" in state else []
-            state = state.get("slower")
-        factors = [torch.cat([each["factor"], each["shift"]], 1) for each in encoders + decoders]
-        modulations = torch.stack(factors)
+        found = [block.modulate(embedded).unflatten(-1, (2, -1)) for block in self.scale.blocks()]
+        modulations = torch.stack(found)
         return {
             "modulations": modulations,
             "frames": compiled.begin_scales(modulations, self.config.taps),
@@ -226,10 +230,10 @@ class Waveform(nn.Module):
             ValueError: If the listeners do not fit this network.
         """
         config, batch = self.config, len(listener)
-        scale = self._begin_scale(listener, batch)
+        embedded = self._embedded(listener, batch)
         on_processor = listener.device.type == "cpu" and listener.dtype == torch.float32
-        if on_processor and not torch.is_grad_enabled():
-            scale = self._compiled(scale)
+        compilable = on_processor and not torch.is_grad_enabled()
+        scale = self._compiled(embedded) if compilable else self.scale.begin(embedded)
         heard, filtering = self.filters.shapes()
         return {
             "heard": heard,

@@ -146,8 +146,8 @@ def headline(found: dict) -> dict:
         "fit_speedup": ("fit", "speedup"),
         "inference_speedup": ("inference", "speedup"),
     }
-    ratios = {name: found[part][key] for name, (part, key) in names.items() if part in found}
-    return ratios | ({"fraction_of_peak": shares} if shares else {})
+    aimed_at = {name: found[part][key] for name, (part, key) in names.items() if part in found}
+    return aimed_at | ({"fraction_of_peak": shares} if shares else {})
 
 
 def matrix_rate(device: torch.device, precision: str, size: int = 2048) -> float:
