@@ -1,10 +1,6 @@
-"""What an aid is trained on: terms by name, each a scalar, none hidden in another.
+"""What an aid is trained on: terms by name, one number a sound, none hidden in another."""
 
-Terms of which not every sound of a batch has its share take `mean`, by which several processes
-average over all of theirs.
-"""
-
-from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,98 +14,89 @@ STRONGEST_RATIO = 3.0
 """Compression that leaves contrast enough (chosen here; clinics seldom go beyond 3:1)."""
 
 
-Mean = Callable[[Tensor], Tensor]
-"""Of one number a sound, `(n,)`, over the whole batch; 0 if nobody has any."""
+class Task(NamedTuple):
+    """What midbrains should answer to sounds, and how far they are from it without an aid."""
+
+    listener: Tensor
+    """θ of whom the aid is for, `(B, P)` or `(1, P)`."""
+    wanted: Tensor
+    """Log-probabilities of counts, `(B, C, K, N)`."""
+    unaided: Tensor
+    """Discrepancy of the answers to the sounds as they are, `(B,)`."""
+    skip_bins: int
+    """Bins at the start that are context and not compared."""
 
 
-def batch_mean(values: Tensor) -> Tensor:
-    """`Mean` where the batch is in one process."""
-    return values.sum() / max(1, len(values))
-
-
-def relative(discrepancy: Tensor, unaided: Tensor, mean: Mean = batch_mean) -> Tensor:
-    """Mean of discrepancies relative to doing nothing, so that every listener counts.
-
-    A tenth of the batch's mean is added below: where nothing is lost, nothing is to be gained.
-
-    Args:
-        discrepancy: With the aid, `(B,)`.
-        unaided: Without, `(B,)`; no gradient.
-        mean: Over the batch.
-    """
-    return mean(discrepancy / (unaided + 0.1 * mean(unaided) + 1e-6))
-
-
+@torch.no_grad()
 def compensation(
-    loss: ResponseLoss,
-    compensated: Tensor,
-    sound: Tensor,
-    listener: Tensor,
-    normal: Tensor,
-    skip_bins: int,
-    target: Tensor | None = None,
-    mean: Mean = batch_mean,
-) -> Tensor:
-    """How far the impaired midbrain hearing the aid is from the normal one hearing the sound.
+    loss: ResponseLoss, sound: Tensor, listener: Tensor, normal: Tensor, skip_bins: int
+) -> Task:
+    """The impaired midbrain hearing the aid should answer as the normal one hearing the sound.
 
     Args:
         loss: The frozen model.
-        compensated: What the aid makes of the sound [Pa], `(B, T)`.
         sound: The sound, noise included [Pa], `(B, T)`.
         listener: θ of each impaired listener, `(B, P)`.
         normal: θ of normal hearing, `(B, P)` or `(1, P)`.
         skip_bins: Bins at the start that are context.
-        target: What the normal midbrain answers to the sound, if that is known already.
-        mean: Over the batch.
-
-    Returns:
-        Near 1 for an aid that does nothing (1 / 1.1 if all lose alike, less otherwise), 0 for one
-        that restores everything.
     """
-    with torch.no_grad():
-        target = loss.respond(sound, normal) if target is None else target
-        unaided = loss(sound, listener, target, skip_bins)
-    return relative(loss(compensated, listener, target, skip_bins), unaided, mean)
+    wanted = loss.respond(sound, normal)
+    return Task(listener, wanted, loss(sound, listener, wanted, skip_bins), skip_bins)
 
 
+@torch.no_grad()
 def denoising(
     loss: ResponseLoss,
-    denoised: Tensor,
     noisy: Tensor,
     clean: Tensor,
     normal: Tensor,
     skip_bins: int,
     heard: Tensor | None = None,
-    mean: Mean = batch_mean,
-) -> Tensor:
-    """How far the normal midbrain hearing the denoised sound is from hearing the clean one.
+) -> Task:
+    """The normal midbrain hearing the denoised sound should answer as to the clean one.
 
     Args:
         loss: The frozen model.
-        denoised: `noisy` after noise reduction [Pa], `(B, T)`.
         noisy: With noise [Pa], `(B, T)`.
         clean: Without [Pa], `(B, T)`.
-        normal: θ of normal hearing, `(B, P)` or `(1, P)`.
+        normal: θ of normal hearing, `(B, P)`.
         skip_bins: Bins at the start that are context.
         heard: What the normal midbrain answers to the noisy sound, if that is known already.
-        mean: Over the batch.
-
-    Returns:
-        Near 1 for no noise reduction, as in `compensation`, 0 for all noise gone; zero for an
-        empty batch.
     """
     if len(noisy) == 0:
-        nothing = denoised.sum(1)
-        return relative(nothing, nothing.detach(), mean)
-    with torch.no_grad():
-        target = loss.respond(clean, normal)
-        heard = loss.respond(noisy, normal) if heard is None else heard
-        unprocessed = loss.between(heard, target, skip_bins)
-    return relative(loss(denoised, normal, target, skip_bins), unprocessed, mean)
+        return Task(normal, noisy, noisy.sum(1), skip_bins)
+    heard = loss.respond(noisy, normal) if heard is None else heard
+    wanted = loss.respond(clean, normal)
+    return Task(normal, wanted, loss.between(heard, wanted, skip_bins), skip_bins)
 
 
-def distortion(denoised: Tensor, noisy: Tensor, clean: Tensor, mean: Mean = batch_mean) -> Tensor:
-    """Mean energy of what is not the clean sound, relative to that of the noise.
+def discrepancy_left(
+    loss: ResponseLoss, processed: Tensor, task: Task, usual: Tensor | None = None
+) -> Tensor:
+    """How far midbrains are from their task, relative to doing nothing, so that each counts.
+
+    A tenth of what is usual is added below: where nothing is lost, nothing is to be gained.
+
+    Args:
+        loss: The frozen model.
+        processed: What the aid makes of the sounds [Pa], `(B, T)`.
+        task: Of `compensation` or `denoising`.
+        usual: Mean of `task.unaided` over the batch that these sounds are a part of; over
+            themselves if not given.
+
+    Returns:
+        `(B,)`: near 1 for an aid that does nothing (1 / 1.1 for what loses as much as usual), 0
+        for one that restores everything.
+    """
+    if len(processed) == 0:
+        return processed.sum(1)
+    usual = task.unaided.mean() if usual is None else usual
+    aided = loss(processed, task.listener, task.wanted, task.skip_bins)
+    return aided / (task.unaided + 0.1 * usual + 1e-6)
+
+
+def distortion(denoised: Tensor, noisy: Tensor, clean: Tensor) -> Tensor:
+    """Energy of what is not the clean sound, relative to that of the noise.
 
     A midbrain forgives a voice that is thinned out together with its noise; ears do not.
 
@@ -117,12 +104,11 @@ def distortion(denoised: Tensor, noisy: Tensor, clean: Tensor, mean: Mean = batc
         denoised: `noisy` after noise reduction [Pa], `(B, T)`.
         noisy: With noise [Pa], `(B, T)`.
         clean: Without [Pa], `(B, T)`.
-        mean: Over the batch.
 
     Returns:
-        1 for no noise reduction, 0 for all noise gone and nothing else; zero for an empty batch.
+        `(B,)`: 1 for no noise reduction, 0 for all noise gone and nothing else.
     """
-    return mean((denoised - clean).square().sum(1) / (noisy - clean).square().sum(1))
+    return (denoised - clean).square().sum(1) / (noisy - clean).square().sum(1)
 
 
 def roughness(gains_db: Tensor) -> Tensor:
@@ -132,8 +118,11 @@ def roughness(gains_db: Tensor) -> Tensor:
 
     Args:
         gains_db: What an aid adds in each band [dB], `(B, bands, L)`, here and below.
+
+    Returns:
+        `(B,)`, here and below.
     """
-    return (gains_db / 10).diff(n=2, dim=1).square().mean()
+    return (gains_db / 10).diff(n=2, dim=1).square().mean((1, 2))
 
 
 def flutter(gains_db: Tensor) -> Tensor:
@@ -141,12 +130,12 @@ def flutter(gains_db: Tensor) -> Tensor:
 
     A gain that follows single periods of a voice modulates it and makes tones that were not there.
     """
-    return (gains_db / 10).diff(dim=2).square().mean()
+    return (gains_db / 10).diff(dim=2).square().mean((1, 2))
 
 
 def effort(gains_db: Tensor) -> Tensor:
     """Mean squared gain [(10 dB)²]: what no channel hears is not worth amplifying."""
-    return (gains_db / 10).square().mean()
+    return (gains_db / 10).square().mean((1, 2))
 
 
 def hiss(gains_db: Tensor, levels_db: Tensor) -> Tensor:
@@ -159,7 +148,7 @@ def hiss(gains_db: Tensor, levels_db: Tensor) -> Tensor:
         levels_db: Of what comes in, in each band [dB SPL], `(B, bands, L)`.
     """
     inaudible = torch.sigmoid((INAUDIBLE_DB_SPL - levels_db) / 2)
-    return (inaudible * (gains_db / 10).relu().square()).mean()
+    return (inaudible * (gains_db / 10).relu().square()).mean((1, 2))
 
 
 def contrast(gains_db: Tensor, levels_db: Tensor) -> Tensor:
@@ -174,7 +163,7 @@ def contrast(gains_db: Tensor, levels_db: Tensor) -> Tensor:
     """
     level = levels_db - levels_db.mean(-1, keepdim=True)
     slope = (level * gains_db).mean(-1) / (level.square().mean(-1) + 1)
-    return ((1 / STRONGEST_RATIO - 1 - slope).relu() + slope.relu()).square().mean()
+    return ((1 / STRONGEST_RATIO - 1 - slope).relu() + slope.relu()).square().mean(1)
 
 
 class TaskWeights(nn.Module):
@@ -187,6 +176,6 @@ class TaskWeights(nn.Module):
         super().__init__()
         self.log_variance = nn.Parameter(torch.zeros(tasks))
 
-    def forward(self, losses: Tensor) -> Tensor:
-        """`(K,)` to a scalar."""
-        return (torch.exp(-self.log_variance) * losses + self.log_variance).sum()
+    def forward(self, losses: Tensor, share: float = 1.0) -> Tensor:
+        """`(K,)` to a scalar, of a batch or of a `share` of one."""
+        return (torch.exp(-self.log_variance) * losses + share * self.log_variance).sum()

@@ -9,7 +9,9 @@ CHUNK = 2**20
 """Logits that are written out at a time: few enough for a processor's cache (chosen here)."""
 
 
-def cross_entropy(prediction: Prediction, counts: Tensor, weight: Tensor) -> Tensor:
+def cross_entropy(
+    prediction: Prediction, counts: Tensor, weight: Tensor, observations: Tensor | None = None
+) -> Tensor:
     """Mean cross-entropy of spike counts.
 
     Args:
@@ -17,12 +19,15 @@ def cross_entropy(prediction: Prediction, counts: Tensor, weight: Tensor) -> Ten
         counts: Spikes in each bin, any integer type, `(B, A, C, N)`.
         weight: Of each sound, animal and channel, `(B, A, C)`: zero where an animal did not hear a
             sound, or where a channel is set apart.
+        observations: Weights, summed over all bins, of the batch that these sounds are a part of:
+            parts add up to its mean. Those of these sounds if not given.
 
     Returns:
         Nats a bin and channel, a scalar; zero if all weights are.
     """
-    total = nats(prediction, counts, weight).sum()
-    return total / (weight.sum() * counts.shape[-1]).clamp(min=1)
+    if observations is None:
+        observations = weight.sum() * counts.shape[-1]
+    return nats(prediction, counts, weight).sum() / observations.clamp(min=1)
 
 
 def nats(prediction: Prediction, counts: Tensor, weight: Tensor) -> Tensor:

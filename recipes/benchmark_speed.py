@@ -334,18 +334,19 @@ def two_processes_of_a_new_demo() -> dict[str, float]:
         return two_processes(made, Path(folder))
 
 
-def two_processes(made: Path, out: Path) -> dict[str, float]:
+def two_processes(made: Path, out: Path, micro_batch: int | None = None) -> dict[str, float]:
     """Largest difference of a loss between one process and two, of its size, by recipe.
 
     Args:
         made: Folder of a demo that one process made; two repeat its trainings.
         out: Folder for that, one in it for each recipe.
+        micro_batch: Of the two.
     """
     found = {}
     for recipe, folder in (("train_ic", "ic"), ("train_compensation", "aid")):
         settings = json.loads((made / folder / "config.json").read_text())
         file = out / f"{recipe}.json"
-        write_json(file, settings | {"out": str(out / recipe)})
+        write_json(file, settings | {"out": str(out / recipe), "micro_batch": micro_batch})
         subprocess.run(
             [sys.executable, *BY_TWO, "-m", f"recipes.{recipe}", "--config", str(file)],
             check=True,

@@ -1,5 +1,6 @@
 """What a run needs to go on where it was stopped."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -173,20 +174,29 @@ def everywhere(terms: dict[str, torch.Tensor], accelerator: Accelerator) -> dict
     return dict(zip(terms, accelerator.reduce(values, "mean").tolist(), strict=True))
 
 
-def mean_everywhere(accelerator: Accelerator) -> Callable[[torch.Tensor], torch.Tensor]:
-    """A mean over the batches of all processes, of which each may have another share, or none.
+def check_batch(batch: int, micro_batch: int | None) -> None:
+    """Raise a ValueError if either is no number of sounds."""
+    for name, value in (("batch", batch), ("micro_batch", micro_batch)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
 
-    Its value is the same everywhere; gradients, averaged over processes as they are, are those of
-    one process with the whole batch.
+
+def in_parts(
+    rows: int, micro_batch: int | None, accelerator: Accelerator, *models: nn.Module
+) -> Iterator[slice]:
+    """Rows of this process's share of a batch, so many at a time, all if None.
+
+    Between one part and the next, gradients of the models add up; processes exchange them at the
+    last.
     """
-
-    def mean(values: torch.Tensor) -> torch.Tensor:
-        mine = values.new_tensor([values.detach().sum(), len(values)])
-        total, count = accelerator.reduce(mine, "sum")
-        share = values.sum() * accelerator.num_processes / count.clamp(min=1)
-        return share + (total / count.clamp(min=1) - share).detach()
-
-    return mean
+    size = micro_batch or rows
+    *parts, last = [slice(first, first + size) for first in range(0, rows, size)]
+    for part in parts:
+        with contextlib.ExitStack() as stack:
+            for model in models:
+                stack.enter_context(accelerator.no_sync(model))
+            yield part
+    yield last
 
 
 def seeded(*numbers: int) -> torch.Generator:

@@ -4,6 +4,7 @@
 the same command again to go on.
 """
 
+import collections
 import contextlib
 import dataclasses
 import math
@@ -24,12 +25,12 @@ from compensation.data import Mixtures, read_folder
 from compensation.listener import AUDIOGRAM_HZ, from_audiogram
 from compensation.masks import Masks, MasksConfig
 from compensation.objective import (
-    Mean,
+    Task,
     TaskWeights,
-    batch_mean,
     compensation,
     contrast,
     denoising,
+    discrepancy_left,
     distortion,
     effort,
     flutter,
@@ -51,11 +52,12 @@ from recipes import ears, figures
 from recipes.ears import Ears
 from recipes.fits import read_fit
 from recipes.state import (
+    check_batch,
     claim,
     diverged,
     everywhere,
+    in_parts,
     load_state,
-    mean_everywhere,
     read_ahead,
     run,
     save_state,
@@ -114,6 +116,9 @@ class Config:
     """Training steps."""
     batch: int = 8
     """Excerpts a step, over all processes."""
+    micro_batch: int | None = None
+    """Excerpts that a process works on at a time, whose gradients add up to the step's, where
+    memory does not hold its share at once."""
     excerpt_s: float = 1.0
     """Length of an excerpt [s]."""
     sounds: str | None = None
@@ -144,6 +149,9 @@ class Config:
     seed: int = 0
     """Of weights, sounds and listeners."""
 
+    def __post_init__(self):
+        check_batch(self.batch, self.micro_batch)
+
 
 def train(config: Config) -> Path:
     """Train, or go on training; returns the path of the aid."""
@@ -158,8 +166,7 @@ def train(config: Config) -> Path:
     heard_by, told, healthy, thresholds = listeners(config, cohort)
     sounds = mixtures(config, cohort)
     torch.manual_seed(config.seed)
-    tasks = ["compensation", "denoising"][: 1 + config.noise_reduction]
-    aid, weights = make(config, told.shape[1]), TaskWeights(len(tasks))
+    aid, weights = make(config, told.shape[1]), TaskWeights(1 + config.noise_reduction)
     if accelerator.is_main_process:
         claim(out, config)
     losses = [one.loss.to(accelerator.device) for one in heard_by]
@@ -168,7 +175,7 @@ def train(config: Config) -> Path:
     optimiser = Muon([matrices, vectors])
     aid, weights, optimiser = accelerator.prepare(aid, weights, optimiser)
     modules = {"aid": accelerator.unwrap_model(aid), "weights": accelerator.unwrap_model(weights)}
-    gauge, mean = Gauge().to(accelerator.device), mean_everywhere(accelerator)
+    gauge = Gauge().to(accelerator.device)
     state = out / "state.safetensors"
     progress = load_state(state, modules, optimiser) or {"step": 0, "history": []}
     writer = SummaryWriter(out) if accelerator.is_main_process else None
@@ -182,31 +189,38 @@ def train(config: Config) -> Path:
     saved = time.monotonic()
     loader = _loader(sounds, config, progress["step"], accelerator)
     for step, batch in enumerate(read_ahead(loader), progress["step"]):
-        rank = slice(accelerator.process_index, None, accelerator.num_processes)
-        batch = {name: value.to(accelerator.device) for name, value in batch.items()}
         mixture, known, drawn = draw(config, heard_by, told, seeded(config.seed, step))
-        known = known[rank].to(accelerator.device)
-        drawn = [tuple(part[rank].to(accelerator.device) for part in pair) for pair in drawn]
-        parts = aid(batch["noisy"], known)
-        terms = training_terms(
-            losses, modules["aid"], parts, batch, drawn, gauge, config.noise_reduction, mean
-        )
+        rank = slice(accelerator.process_index, None, accelerator.num_processes)
+        batch["known"] = known[rank]
         if config.weights.intelligibility:
-            ears_db_hl = [Audiogram(AUDIOGRAM_HZ, row) for row in (mixture @ thresholds)[rank]]
-            heard = modules["aid"].render(batch["noisy"], parts)
-            terms["intelligibility"] = unintelligible(batch["clean"], heard, ears_db_hl, mean)
-        total = weights(torch.stack([terms[name] for name in tasks])) + sum(
-            weight * terms[name]
-            for name, weight in dataclasses.asdict(config.weights).items()
-            if name in terms
-        )
-        if not bool(total.isfinite()):
-            raise diverged("the loss", f"step {step}")
+            batch["thresholds"] = (mixture @ thresholds)[rank]
+        batch = {name: value.to(accelerator.device) for name, value in batch.items()}
+        drawn = [tuple(who[rank].to(accelerator.device) for who in pair) for pair in drawn]
+        split = len(batch["noisy"]), config.micro_batch, accelerator, aid, weights
+        asked = [
+            tasks(losses, *_rows(batch, drawn, rows), config.noise_reduction)
+            for rows in in_parts(*split)
+        ]
+        count, usual = totals(batch, asked, accelerator)
+        optimiser.zero_grad()
+        terms: dict[str, Tensor] = {}
+        for rows, wanted in zip(in_parts(*split), asked, strict=True):
+            part, _ = _rows(batch, drawn, rows)
+            values = training_terms(losses, aid, modules["aid"], part, wanted, usual, gauge, config)
+            found = {name: each.sum() / count[name] for name, each in values.items()}
+            share = len(part["noisy"]) / len(batch["noisy"])
+            total = weights(torch.stack([found[name] for name in wanted]), share) + sum(
+                weight * found[name]
+                for name, weight in dataclasses.asdict(config.weights).items()
+                if name in found
+            )
+            if not bool(total.isfinite()):
+                raise diverged("the loss", f"step {step}")
+            accelerator.backward(total)
+            terms = {name: terms.get(name, 0) + each.detach() for name, each in found.items()}
         decay = _rate_decay(config, step)
         for group in optimiser.param_groups:
             group["lr"] = decay * group["rate"]
-        optimiser.zero_grad()
-        accelerator.backward(total)
         accelerator.clip_grad_norm_(aid.parameters(), 1.0)
         optimiser.step()
         record = everywhere(terms, accelerator)
@@ -223,7 +237,7 @@ def train(config: Config) -> Path:
             done = progress["step"] == config.steps
             if done or time.monotonic() - saved > config.save_every_s:
                 save_state(state, modules, optimiser, progress)
-                _log(writer, modules["aid"], losses[0], batch, known, *drawn[0], step)
+                _log(writer, modules["aid"], losses[0], batch, *drawn[0], step)
                 saved = time.monotonic()
     bar.close()
     if writer:
@@ -335,72 +349,138 @@ def draw(
     return mixture, (known + noise).clamp(0, 1), drawn
 
 
-def training_terms(
+def tasks(
     losses: list[nn.Module],
-    aid: Masks | Waveform,
-    parts,
     batch: dict[str, Tensor],
     drawn: list[tuple[Tensor, Tensor]],
-    gauge: Gauge,
     noise_reduction: bool = True,
-    mean: Mean = batch_mean,
-) -> dict[str, Tensor]:
-    """Every term of the objective on one batch.
+) -> dict[str, list[Task]]:
+    """What listeners should answer to some excerpts.
 
     Args:
         losses: Ears that judge.
-        aid: Whose `parts` these are, for the noisy sounds.
         batch: Of `Mixtures`.
         drawn: For each of the ears its listeners and their references, as `draw` gives them.
+        noise_reduction: With what normal ears should answer to noise.
+
+    Returns:
+        For each kind of task one of each of the ears.
+    """
+    noisy, in_noise = batch["noisy"], batch["in_noise"]
+    judges = [(loss, *pair) for loss, pair in zip(losses, drawn, strict=True)]
+    found = {
+        "compensation": [
+            compensation(loss, noisy, listener, normal, CONTEXT_BINS)
+            for loss, listener, normal in judges
+        ]
+    }
+    if noise_reduction:
+        in_and_without = noisy[in_noise], batch["clean"][in_noise]
+        found["denoising"] = [
+            denoising(loss, *in_and_without, normal[in_noise], CONTEXT_BINS, task.wanted[in_noise])
+            for (loss, _, normal), task in zip(judges, found["compensation"], strict=True)
+        ]
+    return found
+
+
+def totals(
+    batch: dict[str, Tensor], asked: list[dict[str, list[Task]]], accelerator: Accelerator
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What parts of a batch must know of the whole.
+
+    Args:
+        batch: Of this process.
+        asked: Tasks of each of its parts.
+        accelerator: Of all processes.
+
+    Returns:
+        By term, how many excerpts have it, mean over processes; and by kind of task, how far each
+        of the ears is from it without an aid, mean over all excerpts.
+    """
+    in_noise = batch["in_noise"]
+    both = torch.stack([torch.ones_like(in_noise).sum(), in_noise.sum()]).to(batch["noisy"])
+    # Where no process has noise, sums are zero whatever they are divided by.
+    every, some = accelerator.reduce(both, "mean").clamp(min=1e-6)
+    count = collections.defaultdict(lambda: every, denoising=some, distortion=some)
+    usual = {}
+    for name in asked[0]:
+        by_ears = zip(*(part[name] for part in asked), strict=True)
+        sums = torch.stack([sum(task.unaided.sum() for task in parts) for parts in by_ears])
+        usual[name] = accelerator.reduce(sums, "mean") / count[name]
+    return count, usual
+
+
+def training_terms(
+    losses: list[nn.Module],
+    aid: nn.Module,
+    plain: Masks | Waveform,
+    batch: dict[str, Tensor],
+    asked: dict[str, list[Task]],
+    usual: dict[str, Tensor],
+    gauge: Gauge,
+    config: Config,
+) -> dict[str, Tensor]:
+    """Every term of the objective on some excerpts, one number for each that has it.
+
+    Args:
+        losses: Ears that judge.
+        aid: To be trained, possibly wrapped for several processes.
+        plain: The same, not wrapped.
+        batch: Of `Mixtures`, with what the aid is told of each listener as `known`, and their
+            `thresholds` if a term needs them.
+        asked: Of `tasks`.
+        usual: Of `totals`.
         gauge: Measures levels.
-        noise_reduction: With the term of it.
-        mean: Over the batch.
+        config: Of the run.
 
     Raises:
         FloatingPointError: If what the aid makes of the sounds is not finite.
     """
-    noisy, in_noise = batch["noisy"], batch["in_noise"]
-    compensated = aid.render(noisy, parts, noise_reduction=0)
-    if not bool(compensated.isfinite().all()):
+    noisy, clean, in_noise = batch["noisy"], batch["clean"], batch["in_noise"]
+    parts = aid(noisy, batch["known"])
+    processed = {"compensation": plain.render(noisy, parts, noise_reduction=0)}
+    if not bool(processed["compensation"].isfinite().all()):
         raise diverged("the aid's output")
-    terms: dict[str, list[Tensor]] = {"compensation": []}
-    if noise_reduction:
-        terms["denoising"] = []
-        denoised = aid.render(noisy, parts, gain=0)[in_noise]
-        in_and_without = noisy[in_noise], batch["clean"][in_noise]
-    for loss, (listener, normal) in zip(losses, drawn, strict=True):
-        with torch.no_grad():
-            heard = loss.respond(noisy, normal)
-        terms["compensation"].append(
-            compensation(loss, compensated, noisy, listener, normal, CONTEXT_BINS, heard, mean)
-        )
-        if noise_reduction:
-            known = normal[in_noise], CONTEXT_BINS, heard[in_noise], mean
-            terms["denoising"].append(denoising(loss, denoised, *in_and_without, *known))
-    if noise_reduction:
-        terms["distortion"] = [distortion(denoised, *in_and_without, mean)]
+    if "denoising" in asked:
+        processed["denoising"] = plain.render(noisy, parts, gain=0)[in_noise]
+    terms = {}
+    for name, by_ears in asked.items():
+        judges = zip(losses, by_ears, usual[name], strict=True)
+        left = [discrepancy_left(loss, processed[name], *of_ears) for loss, *of_ears in judges]
+        terms[name] = torch.stack(left).mean(0)
+    if "denoising" in asked:
+        terms["distortion"] = distortion(processed["denoising"], noisy[in_noise], clean[in_noise])
     levels = gauge(noisy)
-    gains = gauge(compensated) - levels
-    return {
-        **{name: torch.stack(values).mean() for name, values in terms.items()},
+    gains = gauge(processed["compensation"]) - levels
+    terms |= {
         "roughness": roughness(gains),
         "flutter": flutter(gains),
         "effort": effort(gains),
         "hiss": hiss(gains, levels),
         "contrast": contrast(gains, levels),
     }
+    if config.weights.intelligibility:
+        heard = plain.render(noisy, parts)
+        terms["intelligibility"] = unintelligible(clean, heard, batch["thresholds"])
+    return terms
 
 
-def unintelligible(
-    clean: Tensor, heard: Tensor, audiograms: list[Audiogram], mean: Mean = batch_mean
-) -> Tensor:
-    """1 − HASPI, averaged over the sounds that have one, `(B, T)` [Pa] each; 0 if none has."""
-    found = [heard.flatten()[:0]]
-    for first, second, audiogram in zip(clean.split(1), heard.split(1), audiograms, strict=True):
+def unintelligible(clean: Tensor, heard: Tensor, thresholds_db_hl: Tensor) -> Tensor:
+    """1 − HASPI of each sound, `(B,)`; 0 where there is none.
+
+    Args:
+        clean: `(B, T)` [Pa].
+        heard: The same, processed.
+        thresholds_db_hl: Of each listener at `AUDIOGRAM_HZ`, `(B, 8)`.
+    """
+    found = []
+    for first, second, row in zip(clean.split(1), heard.split(1), thresholds_db_hl, strict=True):
         # Where nothing of the clean sound is heard there is nothing to understand.
+        value = 0 * second.sum(1)
         with contextlib.suppress(ValueError):
-            found.append(1 - haspi(first, second, SAMPLE_RATE, audiogram, noise=None))
-    return mean(torch.cat(found))
+            value = 1 - haspi(first, second, SAMPLE_RATE, Audiogram(AUDIOGRAM_HZ, row), noise=None)
+        found.append(value.reshape(1))
+    return torch.cat(found)
 
 
 def mixtures(config: Config, cohort: Cohort) -> Mixtures:
@@ -435,6 +515,14 @@ def _loader(sounds: Mixtures, config: Config, first: int, accelerator: Accelerat
     return DataLoader(sounds, batch_sampler=batches, num_workers=config.workers)
 
 
+def _rows(
+    batch: dict[str, Tensor], drawn: list[tuple[Tensor, Tensor]], rows: slice
+) -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]]]:
+    """Some excerpts of a batch and their listeners."""
+    part = {name: value[rows] for name, value in batch.items()}
+    return part, [(listener[rows], normal[rows]) for listener, normal in drawn]
+
+
 def _rate_decay(config: Config, step: int) -> float:
     """Factor on all learning rates at a step."""
     warm = min(1.0, (step + 1) / 20)
@@ -447,14 +535,13 @@ def _log(
     aid: Masks | Waveform,
     loss: ResponseLoss,
     batch: dict[str, Tensor],
-    known: Tensor,
     listener: Tensor,
     normal: Tensor,
     step: int,
 ) -> None:
     """One excerpt before and after, as sound, spectrogram and response, to TensorBoard."""
     noisy, who, normal = batch["noisy"][:1], listener[:1], normal[:1]
-    after = aid.process(noisy, known[:1], noise_reduction=0)
+    after = aid.process(noisy, batch["known"][:1], noise_reduction=0)
     loudest = max(noisy.abs().max(), after.abs().max())
     for name, sound in {"before": noisy, "after": after}.items():
         audible = 0.9 * (sound[0] / loudest).cpu()

@@ -33,9 +33,11 @@ from icsim.weights import save_network
 from recipes import figures, networks
 from recipes.state import (
     autocast,
+    check_batch,
     claim,
     diverged,
     everywhere,
+    in_parts,
     load_state,
     read_ahead,
     run,
@@ -78,6 +80,9 @@ class Config:
     """One time transfer for all animals, or one for each."""
     batch: int = 32
     """Frames a step, over all processes."""
+    micro_batch: int | None = None
+    """Frames that a process works on at a time, whose gradients add up to the step's, where memory
+    does not hold its share at once."""
     epochs: int = 120
     """At most so many passes over the training sounds."""
     learning_rate: float = 4e-4
@@ -102,6 +107,9 @@ class Config:
     """Processes that read frames ahead; 0 reads in this one."""
     seed: int = 0
     """Of weights, order and noise."""
+
+    def __post_init__(self):
+        check_batch(self.batch, self.micro_batch)
 
 
 def train(config: Config) -> Path:
@@ -151,12 +159,18 @@ def train(config: Config) -> Path:
             decay = rate_decay(config, progress["history"], epoch * per_epoch + step, per_epoch)
             for group in optimiser.param_groups:
                 group["lr"] = decay * group["rate"]
-            losses = training_losses(model, plain, batch, known, config, epoch, step)
-            total = sum(losses.values())
-            if not bool(total.isfinite()):
-                raise diverged("the loss", f"step {progress['step']}")
             optimiser.zero_grad()
-            accelerator.backward(total)
+            weight = known.weight[batch["animals"]].to(batch["sound"]) * batch["heard"][..., None]
+            mine = weight.sum() * batch["counts"].shape[-1]
+            batch |= {"weight": weight, "observations": accelerator.reduce(mine, "mean")}
+            losses: dict[str, Tensor] = {}
+            for rows in in_parts(len(weight), config.micro_batch, accelerator, model):
+                terms = training_losses(model, plain, batch, rows, known, config, epoch, step)
+                total = sum(terms.values())
+                if not bool(total.isfinite()):
+                    raise diverged("the loss", f"step {progress['step']}")
+                accelerator.backward(total)
+                losses = {name: losses.get(name, 0) + term.detach() for name, term in terms.items()}
             accelerator.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             if config.network == "beta":
@@ -194,26 +208,47 @@ def train(config: Config) -> Path:
 
 
 def training_losses(
-    model, plain: nn.Module, batch: dict, known: networks.Brains, config: Config, *when: int
+    model,
+    plain: nn.Module,
+    batch: dict,
+    rows: slice,
+    known: networks.Brains,
+    config: Config,
+    *when: int,
 ) -> dict[str, Tensor]:
-    """The weighted terms of the objective on one batch; `when` seeds the noise of θ."""
+    """What some rows of a batch add to the weighted terms of the objective.
+
+    Args:
+        model: To be trained, possibly wrapped for several processes.
+        plain: The same, not wrapped.
+        batch: Of this process, with the `weight` of each answer and the mean over processes of how
+            many `observations` they have.
+        rows: Which of its frames.
+        known: The animals.
+        config: Of the run.
+        when: Seeds the noise of θ.
+    """
     chosen, noise = batch["animals"], None
+    sound, hours, counts, weight = (
+        batch[name][rows] for name in ("sound", "hours", "counts", "weight")
+    )
     if config.network == "beta" and config.noise:
         shape = (batch["frames"], len(chosen), config.parameters)
-        noise = torch.randn(shape, generator=seeded(config.seed, *when))[batch["rows"]]
-        noise = noise.to(batch["sound"])
-    with autocast(config.precision, batch["sound"].device):
-        predicted = networks.predict(model, known, batch["sound"], batch["hours"], chosen, noise)
-    weight = known.weight[chosen].to(batch["sound"]) * batch["heard"].unsqueeze(-1)
-    losses = {"cross_entropy": cross_entropy(predicted, batch["counts"], weight)}
+        noise = torch.randn(shape, generator=seeded(config.seed, *when))[batch["rows"][rows]]
+        noise = noise.to(sound)
+    with autocast(config.precision, sound.device):
+        predicted = networks.predict(model, known, sound, hours, chosen, noise)
+    losses = {"cross_entropy": cross_entropy(predicted, counts, weight, batch["observations"])}
     if config.network != "beta":
         return losses
     listeners, thresholds = plain.listeners, known.thresholds_db_spl
-    losses["divergence"] = config.kl_weight * listener_divergence(listeners.deviation)
+    share = len(sound) / len(batch["sound"])
+    divergence = listener_divergence(listeners.deviation)
+    losses["divergence"] = share * config.kl_weight * divergence
     if thresholds is not None and len(thresholds) > 1 and when[0] < config.threshold_epochs:
         start = listeners.at()
         penalty = threshold_penalty(start, thresholds.to(start.device))
-        losses["thresholds"] = config.threshold_weight * penalty
+        losses["thresholds"] = share * config.threshold_weight * penalty
     return losses
 
 

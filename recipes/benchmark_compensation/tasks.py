@@ -277,11 +277,11 @@ def restored(
 def guards(gains: Tensor, levels: Tensor) -> dict[str, float]:
     """The terms that guard, as they are after training, of gains and levels `(B, bands, L)`."""
     return {
-        "roughness": roughness(gains).item(),
-        "flutter": flutter(gains).item(),
-        "effort": effort(gains).item(),
-        "hiss": hiss(gains, levels).item(),
-        "contrast": contrast(gains, levels).item(),
+        "roughness": roughness(gains).mean().item(),
+        "flutter": flutter(gains).mean().item(),
+        "effort": effort(gains).mean().item(),
+        "hiss": hiss(gains, levels).mean().item(),
+        "contrast": contrast(gains, levels).mean().item(),
     }
 
 

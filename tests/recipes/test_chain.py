@@ -135,8 +135,20 @@ def test_interrupted_simulation_ends_as_an_uninterrupted_one(finished, tmp_path,
         assert torch.equal(one.counts(3), other.counts(3))
 
 
-def test_two_processes_train_what_one_trains(finished, tmp_path):
-    found = benchmark_speed.two_processes(finished[0], tmp_path)
+@pytest.mark.parametrize(("recipe", "folder"), [(train_ic, "ic"), (train_compensation, "aid")])
+def test_a_batch_in_parts_trains_what_the_whole_trains(finished, tmp_path, recipe, folder):
+    config = configured(finished, recipe, folder, tmp_path)
+    recipe.train(dataclasses.replace(config, micro_batch=config.batch // 2 + 1))
+    (whole, made), (parts, remade) = (
+        load_tensors(path / "state.safetensors") for path in (finished[0] / folder, tmp_path)
+    )
+    for one, other in zip(made["history"], remade["history"], strict=True):
+        assert other == pytest.approx(one, rel=1e-5, abs=1e-8)
+    assert all(torch.allclose(parts[name], whole[name], atol=1e-3) for name in whole)
+
+
+def test_two_processes_train_in_parts_what_one_trains(finished, tmp_path):
+    found = benchmark_speed.two_processes(finished[0], tmp_path, micro_batch=1)
     assert found.keys() == {"train_ic", "train_compensation"}
     assert all(difference < 1e-5 for difference in found.values()), found
     for recipe, folder in (("train_ic", "ic"), ("train_compensation", "aid")):
