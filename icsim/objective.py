@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor
 
-from .counts import CLASSES, LARGEST_COUNT, Prediction
+from .counts import Prediction
+from .likelihood import surprise
 
-CHUNK = 2**20
-"""Logits that are written out at a time: few enough for a processor's cache (chosen here)."""
+CHUNK = {"cpu": 2**20, "cuda": 2**26}
+"""Logits that are written out at a time: few enough for a processor's cache, and enough for a
+graphics processor to be busy with (chosen here)."""
 
 
 def cross_entropy(
@@ -54,26 +56,19 @@ class _DecodedCrossEntropy(torch.autograd.Function):
         wanted = any(ctx.needs_input_grad[:3])
         grads = [torch.zeros_like(t) for t in (features, rows, bias)] if wanted else None
         total = features.new_zeros(counts.shape[1], dtype=torch.float32)
+        bins = counts.shape[-1]
+        step = max(1, CHUNK.get(features.device.type, CHUNK["cuda"]) // (rows.shape[1] * bins))
+        space = features.new_empty(min(step, len(features)), rows.shape[1], bins)
         for animal in range(counts.shape[1]):
             kernel = rows[animal].to(features.dtype)
-            offset = bias[animal].float()[:, None]
-            step = max(1, CHUNK // (kernel.shape[0] * counts.shape[-1]))
             for start in range(0, len(features), step):
                 part = slice(start, start + step)
-                x = features[part, animal]
-                logits = (kernel @ x).float().add_(offset).unflatten(1, (-1, CLASSES))
-                target = counts[part, animal].long().clamp(max=LARGEST_COUNT).unsqueeze(2)
-                share = weight[part, animal].float()[..., None, None]
-                largest = logits.amax(2, keepdim=True)
-                chosen = logits.gather(2, target) - largest
-                odds = logits.sub_(largest).exp_()
-                norm = odds.sum(2, keepdim=True)
-                total[animal] += ((norm.log() - chosen).sum(-1, keepdim=True) * share).sum()
+                x, answers = features[part, animal], (counts[part, animal], weight[part, animal])
+                logits = torch.matmul(kernel, x, out=space[: len(x)]).float()
+                total[animal] += surprise(logits, bias[animal], *answers, wanted)
                 if wanted:
-                    slope = odds.mul_(share / norm)
-                    slope = slope.scatter_add_(2, target, -share.expand_as(target)).flatten(1, 2)
-                    grads[2][animal] += slope.sum((0, 2))
-                    slope = slope.to(features.dtype)
+                    grads[2][animal] += logits.sum((0, 2))
+                    slope = logits.to(features.dtype)
                     grads[0][part, animal] = kernel.T @ slope
                     grads[1][animal] += (slope @ x.transpose(1, 2)).sum(0)
         if wanted:

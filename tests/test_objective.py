@@ -34,7 +34,7 @@ def test_cross_entropy_is_torchs_own(prediction, counts):
 
 
 def test_cross_entropy_has_torchs_own_gradients(prediction, counts, monkeypatch):
-    monkeypatch.setattr(objective, "CHUNK", 150)  # several chunks
+    monkeypatch.setitem(objective.CHUNK, "cpu", 150)  # several chunks
     weight = torch.rand(2, 3, 4)
     doubled = Prediction(*(part.double().requires_grad_() for part in prediction))
     mine = torch.autograd.grad(3 * cross_entropy(doubled, counts, weight), doubled)
