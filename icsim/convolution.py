@@ -52,26 +52,74 @@ def overlap_save(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor
 
     A strided convolution is the sum of ordinary ones, one for each phase of input and filter.
     """
-    batch, taps, frames = len(x), weight.shape[-1] // stride, x.shape[-1] // stride
+    taps, frames = weight.shape[-1] // stride, x.shape[-1] // stride
     length = 1 << (4 * taps - 1).bit_length()
-    kept = length - taps + 1
-    blocks = -(-frames // kept)
     phases = x[..., : frames * stride].unflatten(-1, (frames, stride)).transpose(2, 3).flatten(1, 2)
-    padded = pad(phases, (taps - 1, blocks * kept - frames))
-    # Gradients of filters would have to be added up over pieces.
-    at_once = max(1, AT_ONCE // batch) if _fixed(weight) else blocks
-    windows = padded.unfold(-1, length, kept).split(at_once, 2)
     filters = _filter_spectra(weight, stride, length)
-    filtered = torch.cat([_filtered(some, filters)[..., taps - 1 :] for some in windows], 2)
-    return filtered.flatten(2)[..., :frames] + bias[:, None]
+    return _Blocks.apply(phases, weight, filters, taps) + bias[:, None]
 
 
-def _filtered(windows: Tensor, filters: Tensor) -> Tensor:
-    """Circular convolutions: `(B, inputs, blocks, length)` to `(B, outputs, blocks, length)`."""
-    batch, _, blocks, length = windows.shape
-    spectra = torch.fft.rfft(windows).permute(3, 1, 0, 2).flatten(2)
-    found = (filters @ spectra).unflatten(2, (batch, blocks))
-    return torch.fft.irfft(found.permute(2, 1, 3, 0), length)
+class _Blocks(torch.autograd.Function):
+    """Convolve phases `(B, inputs · stride, frames)` with filters whose spectra are known.
+
+    For gradients, spectra of sounds are made again rather than kept, and they alone are conjugated,
+    as they are copied: torch would keep all of them, and conjugate those of the filters.
+    """
+
+    @staticmethod
+    def forward(ctx, phases, weight, filters, taps):
+        ctx.save_for_backward(phases, filters)
+        ctx.shape, ctx.taps = weight.shape, taps
+        # Gradients of filters would have to be added up over pieces.
+        ctx.at_once = phases.shape[-1] if ctx.needs_input_grad[1] else AT_ONCE // len(phases)
+        length, pieces = 2 * len(filters) - 2, []
+        for windows in _windows(phases, taps, length, ctx.at_once):
+            found = (filters @ _spectra(windows)).unflatten(2, (len(windows), -1))
+            pieces.append(torch.fft.irfft(found.permute(2, 1, 3, 0), length)[..., taps - 1 :])
+        return torch.cat(pieces, 2).flatten(2)[..., : phases.shape[-1]]
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, upstream):
+        phases, filters = ctx.saved_tensors
+        taps, length = ctx.taps, 2 * len(filters) - 2
+        kept, frames = length - taps + 1, phases.shape[-1]
+        heard = _windows(phases, taps, length, ctx.at_once)
+        blocks = pad(upstream, (0, -frames % kept)).unflatten(-1, (-1, kept))
+        by_weight, by_phases = None, []
+        for windows, slopes in zip(heard, blocks.split(heard[0].shape[2], 2), strict=True):
+            slopes = _spectra(pad(slopes, (taps - 1, 0)), conjugated=True)
+            if ctx.needs_input_grad[1]:
+                by_weight = _taps(slopes @ _spectra(windows).mT, taps)
+            found = (filters.mT @ slopes).unflatten(2, (len(windows), -1))
+            by_phases.append(torch.fft.irfft(found.conj().permute(2, 1, 3, 0), length))
+        if by_weight is not None:
+            by_weight = by_weight.unflatten(1, (*ctx.shape[:2], -1)).permute(1, 2, 0, 3)
+            by_weight = by_weight.flip(2).flatten(2)
+        sounds = _overlapped(torch.cat(by_phases, 2), kept)
+        return sounds[..., taps - 1 : taps - 1 + frames], by_weight, None, None
+
+
+def _windows(phases: Tensor, taps: int, length: int, at_once: int) -> tuple[Tensor, ...]:
+    """Overlapping blocks, `(B, channels, blocks, length)`, so many of each sound at a time."""
+    kept = length - taps + 1
+    padded = pad(phases, (taps - 1, -phases.shape[-1] % kept))
+    return padded.unfold(-1, length, kept).split(max(1, at_once), 2)
+
+
+def _overlapped(windows: Tensor, kept: int) -> Tensor:
+    """Sum of blocks where they overlap, the reverse of `_windows`: `(B, channels, samples)`."""
+    over = windows.shape[-1] - kept
+    sounds = windows[..., :kept].clone()
+    sounds[:, :, 1:, :over] += windows[:, :, :-1, kept:]
+    return torch.cat([sounds.flatten(2), windows[:, :, -1, kept:]], 2)
+
+
+def _spectra(windows: Tensor, conjugated: bool = False) -> Tensor:
+    """`(B, channels, blocks, length)` to `(length / 2 + 1, channels, B · blocks)`."""
+    spectra = torch.fft.rfft(windows)
+    spectra = spectra.conj() if conjugated else spectra
+    return spectra.permute(3, 1, 0, 2).flatten(2)
 
 
 _kept = WeakTensorKeyDictionary()
@@ -85,11 +133,10 @@ def _filter_spectra(weight: Tensor, stride: int, length: int) -> Tensor:
     of a second of sound, and four times the memory of its weights.
     """
     if not _fixed(weight):
-        return _transformed(weight, stride, length)
+        return _transformed(weight.detach(), stride, length)
     version = (weight._version, weight.data_ptr(), stride)
     if _kept.get(weight, (None,))[0] != version:
-        with torch.no_grad():
-            _kept[weight] = version, _transformed(weight, stride, length)
+        _kept[weight] = version, _transformed(weight.detach(), stride, length)
     return _kept[weight][1]
 
 
@@ -104,6 +151,16 @@ def _transformed(weight: Tensor, stride: int, length: int) -> Tensor:
     by_tap = weight.unflatten(-1, (taps, stride)).flip(2).permute(2, 0, 1, 3).flatten(1)
     real, imaginary = (part.to(weight.dtype) @ by_tap for part in _transform(taps, length))
     return torch.complex(real, imaginary).unflatten(1, (outputs, inputs * stride))
+
+
+def _taps(conjugated: Tensor, taps: int) -> Tensor:
+    """The first samples of what has these spectra, `(length / 2 + 1, …)` to `(taps, …)`."""
+    length = 2 * len(conjugated) - 2
+    weight = torch.full((len(conjugated), 1), 2 / length, dtype=torch.float64)
+    weight[[0, -1]] /= 2  # all others stand for negative frequencies, too
+    real, imaginary = ((weight * part).T.to(conjugated.real) for part in _transform(taps, length))
+    flat = conjugated.flatten(1)
+    return real @ flat.real - imaginary @ flat.imag
 
 
 @functools.cache
