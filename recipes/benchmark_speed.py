@@ -4,6 +4,7 @@ Everything that is compared is timed in turns, in one run, on the machine at han
 little. At the published sizes, without a cohort: sounds and counts are noise.
 
 - A training step of BetaICNet for one animal and for more, forward and backward on the same sounds.
+- The same step with its encoder compiled by torch, against the step as it is; only if asked for.
 - Inference of the encoder by `icsim.convolution`, against torch's convolutions.
 - Candidates of a fit with cached latents, against a plain forward pass for each.
 - How long a training step waits for its data, read from a store ahead of time.
@@ -59,6 +60,7 @@ PREDICTED = (9, 20, 100, 1000)
 
 PARTS = (
     "step",
+    "compile",
     "inference",
     "fit",
     "loader_wait_fraction",
@@ -75,8 +77,10 @@ class Config:
 
     out: str = "runs/benchmark_speed"
     """Folder of `summary.json` and `table.md`."""
-    parts: list[str] = dataclasses.field(default_factory=lambda: list(PARTS))
-    """What is measured."""
+    parts: list[str] = dataclasses.field(
+        default_factory=lambda: [part for part in PARTS if part != "compile"]
+    )
+    """What is measured; `compile`, too, where there is a C++ compiler."""
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     """Sizes of the encoder."""
     channels: int = 512
@@ -110,6 +114,7 @@ def benchmark(config: Config) -> dict:
     rate = matrix_rate(device, config.precision)
     works = {
         "step": lambda: steps(config, device, rate),
+        "compile": lambda: compiling(config, device),
         "inference": lambda: inference(config, device, rate),
         "fit": lambda: fitting(config, device),
         "loader_wait_fraction": lambda: waiting(config, device),
@@ -173,11 +178,31 @@ def steps(config: Config, device: torch.device, rate: float) -> dict:
     }
 
 
-def step(config: Config, animals: int, device: torch.device) -> Callable[[], None]:
+def compiling(config: Config, device: torch.device) -> dict:
+    """Seconds of a first step, compiled by torch, and how much faster later ones are for it."""
+    animals = config.animals[-1]
+    works = {
+        "as_it_is": step(config, animals, device),
+        "compiled": step(config, animals, device, compiled=True),
+    }
+    first = timed(works["compiled"], device)
+    seconds = in_turns(works, config.rounds, device)
+    return {
+        "seconds": medians(seconds),
+        "first_s": first,
+        "speedup": ratios(seconds, "compiled")["as_it_is"],
+    }
+
+
+def step(
+    config: Config, animals: int, device: torch.device, compiled: bool = False
+) -> Callable[[], None]:
     """One training step on sounds of noise, forward and backward."""
     torch.manual_seed(0)
     sizes = {"animals": animals, "channels": config.channels, "encoder": config.encoder}
     model = BetaICNet(BetaICNetConfig(**sizes)).to(device)
+    if compiled:
+        model.encoder.compile()
     sound = torch.randn(config.batch, (CONTEXT_BINS + FRAME_BINS) * BIN_SAMPLES, device=device)
     hours = torch.zeros(config.batch, animals, device=device)
     shape = (config.batch, animals, config.channels)
@@ -442,6 +467,9 @@ def table(found: dict) -> Table:
             rows.append([f"training step, {count} animals over {first}", ratio])
         share = number(found["step"]["nominal_fraction_of_matrix_rate"], 2)
         rows.append(["training, share of the matrix rate (nominal operations)", share])
+    if "compile" in found:
+        rows.append(["the step compiled, speed-up", number(found["compile"]["speedup"], 2)])
+        rows.append(["… its first step [s]", number(found["compile"]["first_s"], 0)])
     if "inference" in found:
         for length, ratio in found["inference"]["speedup"].items():
             name = f"inference of {length} s, torch's convolutions over ours"

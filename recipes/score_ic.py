@@ -7,6 +7,7 @@ by ABRNet, with their thresholds.
 import dataclasses
 import json
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from icsim.recording import ALIGNMENT
 from icsim.sound import BIN_SAMPLES
 from icsim.store import Cohort
 from recipes import networks
-from recipes.state import run
+from recipes.state import autocast, run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,8 @@ class Config:
     """Folder of `<animal>.json` for animals that the model was not trained on."""
     alignment: str = ALIGNMENT
     """Of unseen animals, for ABRNet."""
+    precision: Literal["auto", "no", "bf16"] = "no"
+    """Of the network, as in training."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,15 +57,16 @@ def score_ic(config: Config) -> dict[str, dict]:
     """FEVE and KL of every animal that can be asked for: median and MAD over sounds, by class."""
     network, facts = networks.load(config.model)
     known = networks.known_brains(facts)
-    cohort = Cohort.open(config.cohort)
-    scores, latents = {}, encode(network, cohort)
-    for name in cohort.animals():
-        listener = find_listener(network, known, cohort, name, config.alignment, config.fits)
-        if listener is None:
-            continue
-        rows = score_animal(network, known, cohort, name, listener, latents)
-        animal = cohort.animal(name)
-        scores[name] = {"status": animal.status, "role": animal.role} | summary(rows)
+    cohort, scores = Cohort.open(config.cohort), {}
+    with autocast(config.precision, torch.device("cpu")):
+        latents = encode(network, cohort)
+        for name in cohort.animals():
+            listener = find_listener(network, known, cohort, name, config.alignment, config.fits)
+            if listener is None:
+                continue
+            rows = score_animal(network, known, cohort, name, listener, latents)
+            animal = cohort.animal(name)
+            scores[name] = {"status": animal.status, "role": animal.role} | summary(rows)
     return scores
 
 

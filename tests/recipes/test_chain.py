@@ -147,6 +147,18 @@ def test_a_batch_in_parts_trains_what_the_whole_trains(finished, tmp_path, recip
     assert all(torch.allclose(parts[name], whole[name], atol=1e-3) for name in whole)
 
 
+def test_scores_in_half_the_digits_are_hardly_other_scores(finished):
+    made = (str(finished[0] / part) for part in ("cohort/cohort.zarr", "ic/model.safetensors"))
+    config = score_ic.Config(*made)
+    precise = score_ic.score_ic(config)
+    coarse = score_ic.score_ic(dataclasses.replace(config, precision="bf16"))
+    assert coarse.keys() == precise.keys()
+    assert coarse != precise
+    for name, score in precise.items():
+        assert coarse[name]["kl"] == pytest.approx(score["kl"], abs=0.01)
+        assert coarse[name]["feve"] == pytest.approx(score["feve"], abs=0.02)
+
+
 def test_two_processes_train_in_parts_what_one_trains(finished, tmp_path):
     found = benchmark_speed.two_processes(finished[0], tmp_path, micro_batch=1)
     assert found.keys() == {"train_ic", "train_compensation"}
