@@ -22,9 +22,8 @@ MANY = 1_000
 FEW = 64
 """The same for filters whose spectra are kept."""
 
-AT_ONCE = 128
-"""Blocks, of all sounds together, that are transformed at a time: few enough for memory that is at
-hand (measured)."""
+AT_ONCE = 2**23
+"""Numbers that are transformed at a time: few enough for memory that is at hand (measured)."""
 
 
 def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
@@ -71,7 +70,7 @@ class _Blocks(torch.autograd.Function):
         ctx.save_for_backward(phases, filters)
         ctx.shape, ctx.taps = weight.shape, taps
         # Gradients of filters would have to be added up over pieces.
-        ctx.at_once = phases.shape[-1] if ctx.needs_input_grad[1] else AT_ONCE // len(phases)
+        ctx.at_once = math.inf if ctx.needs_input_grad[1] else AT_ONCE
         length, pieces = 2 * len(filters) - 2, []
         for windows in _windows(phases, taps, length, ctx.at_once):
             found = (filters @ _spectra(windows)).unflatten(2, (len(windows), -1))
@@ -100,11 +99,12 @@ class _Blocks(torch.autograd.Function):
         return sounds[..., taps - 1 : taps - 1 + frames], by_weight, None, None
 
 
-def _windows(phases: Tensor, taps: int, length: int, at_once: int) -> tuple[Tensor, ...]:
-    """Overlapping blocks, `(B, channels, blocks, length)`, so many of each sound at a time."""
+def _windows(phases: Tensor, taps: int, length: int, at_once: float) -> tuple[Tensor, ...]:
+    """Overlapping blocks, `(B, channels, blocks, length)`, so many numbers at a time."""
     kept = length - taps + 1
-    padded = pad(phases, (taps - 1, -phases.shape[-1] % kept))
-    return padded.unfold(-1, length, kept).split(max(1, at_once), 2)
+    windows = pad(phases, (taps - 1, -phases.shape[-1] % kept)).unfold(-1, length, kept)
+    pieces = max(1, windows.numel() / at_once)
+    return windows.split(math.ceil(windows.shape[2] / pieces), 2)
 
 
 def _overlapped(windows: Tensor, kept: int) -> Tensor:

