@@ -16,6 +16,9 @@ AT_ONCE = 32
 """Sums of at most `CLASSES` whose product, as one logarithm is taken of it, single precision
 holds."""
 
+MANY = 2**17
+"""Logits from which on several threads share them: to wake them takes long (chosen here)."""
+
 fast = compiled(fastmath={"reassoc", "contract"}, error_model="numpy")
 together = compiled(parallel=True, fastmath={"reassoc", "contract"}, error_model="numpy")
 
@@ -60,9 +63,14 @@ def _compiled(logits: Tensor, bias: Tensor, counts: Tensor, weight: Tensor, slop
     given = logits.view(-1, bins), counts.to(torch.uint8).reshape(-1, bins), weight.reshape(-1)
     rows, spikes, share = (tensor.numpy() for tensor in given)
     total = np.empty(len(share), np.float32)
+    allowed = torch.get_num_threads()
+    threads = allowed if logits.numel() >= MANY else 1
     with _one_caller:
-        numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
         _channels(rows, bias.contiguous().numpy(), spikes, share, slopes, channels, total)
+    # Numba's first threads change how many all of OpenMP has, torch's included.
+    if torch.get_num_threads() != allowed:
+        torch.set_num_threads(allowed)
     return torch.tensor(total.sum(dtype=np.float64), dtype=logits.dtype)
 
 

@@ -1,5 +1,8 @@
 """Compiled likelihoods are those of torch in double precision, whatever the logits."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch.nn import functional
@@ -69,3 +72,14 @@ def test_a_step_between_certain_classes_is_finite():
     counts = torch.arange(64)[None, None] % CLASSES
     mine = surprise(logits, torch.zeros(CLASSES), counts, torch.ones(1, 1), False)
     assert mine.item() == pytest.approx(1e6 * (counts > 0).sum().item())
+
+
+def test_torch_has_as_many_threads_as_before():
+    code = """if True:
+        import torch
+        from icsim.likelihood import surprise
+        torch.set_num_threads(1)
+        zeros = torch.zeros(1, 5, 4)
+        surprise(zeros, zeros[0, :, 0], torch.zeros(1, 1, 4).int(), torch.ones(1, 1), True)
+        assert torch.get_num_threads() == 1"""
+    subprocess.run([sys.executable, "-c", code], check=True)
