@@ -26,7 +26,9 @@ _one_caller = threading.Lock()
 """Numba's plainest threads serve one caller at a time."""
 
 
-def surprise(logits: Tensor, bias: Tensor, counts: Tensor, weight: Tensor, slopes: bool) -> Tensor:
+def negative_log_likelihood(
+    logits: Tensor, bias: Tensor, counts: Tensor, weight: Tensor, slopes: bool
+) -> Tensor:
     """Cross-entropy of counts, summed over channels and bins.
 
     Args:

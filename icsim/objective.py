@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from .counts import Prediction
-from .likelihood import surprise
+from .likelihood import negative_log_likelihood
 
 CHUNK = {"cpu": 2**20, "cuda": 2**26}
 """Logits that are written out at a time: few enough for a processor's cache, and enough for a
@@ -65,7 +65,7 @@ class _DecodedCrossEntropy(torch.autograd.Function):
                 part = slice(start, start + step)
                 x, answers = features[part, animal], (counts[part, animal], weight[part, animal])
                 logits = torch.matmul(kernel, x, out=space[: len(x)]).float()
-                total[animal] += surprise(logits, bias[animal], *answers, wanted)
+                total[animal] += negative_log_likelihood(logits, bias[animal], *answers, wanted)
                 if wanted:
                     grads[2][animal] += logits.sum((0, 2))
                     slope = logits.to(features.dtype)

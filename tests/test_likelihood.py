@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from icsim.counts import CLASSES
-from icsim.likelihood import _by_torch, surprise
+from icsim.likelihood import _by_torch, negative_log_likelihood
 
 SOUNDS, CHANNELS = 3, 7
 
@@ -33,7 +33,7 @@ def by_autograd(logits, bias, counts, weight) -> tuple[torch.Tensor, torch.Tenso
 
 @pytest.mark.parametrize("bins", [1, 8, 31, 33, 256])
 @pytest.mark.parametrize("spread", [0.1, 3.0, 50.0])
-@pytest.mark.parametrize("found", [surprise, _by_torch])
+@pytest.mark.parametrize("found", [negative_log_likelihood, _by_torch])
 def test_sums_and_slopes_are_those_of_double_precision(bins, spread, found):
     logits, bias, counts, weight = drawn(bins, spread)
     total, slopes = by_autograd(logits, bias, counts, weight)
@@ -44,16 +44,16 @@ def test_sums_and_slopes_are_those_of_double_precision(bins, spread, found):
 
 def test_sums_alone_are_the_same_and_counts_may_be_of_any_integers_and_size():
     logits, bias, counts, weight = drawn(20, 1.0)
-    total = surprise(logits.clone(), bias, counts, weight, True)
+    total = negative_log_likelihood(logits.clone(), bias, counts, weight, True)
     more = (counts + 100 * (counts == 4)).to(torch.int16)
-    assert surprise(logits.clone(), bias, more, weight, False) == total
-    assert surprise(logits, bias, counts.to(torch.uint8), weight, False) == total
+    assert negative_log_likelihood(logits.clone(), bias, more, weight, False) == total
+    assert negative_log_likelihood(logits, bias, counts.to(torch.uint8), weight, False) == total
 
 
 def test_nothing_is_learned_where_weights_are_zero():
     logits, bias, counts, weight = drawn(20, 1.0)
     weight[1] = 0
-    assert surprise(logits, bias, counts, weight, True) > 0
+    assert negative_log_likelihood(logits, bias, counts, weight, True) > 0
     assert not logits[1].any()
     assert logits[0].all()
 
@@ -63,23 +63,23 @@ def test_nothing_is_learned_where_weights_are_zero():
 def test_what_is_not_a_number_stays_so(value, row):
     logits, bias, counts, weight = drawn(40, 1.0)
     logits[1, row, 17] = value
-    assert surprise(logits, bias, counts, weight, False).isnan()
+    assert negative_log_likelihood(logits, bias, counts, weight, False).isnan()
 
 
 def test_a_step_between_certain_classes_is_finite():
     logits = torch.zeros(1, CLASSES, 64)
     logits[0, 0] = 1e6
     counts = torch.arange(64)[None, None] % CLASSES
-    mine = surprise(logits, torch.zeros(CLASSES), counts, torch.ones(1, 1), False)
+    mine = negative_log_likelihood(logits, torch.zeros(CLASSES), counts, torch.ones(1, 1), False)
     assert mine.item() == pytest.approx(1e6 * (counts > 0).sum().item())
 
 
 def test_torch_has_as_many_threads_as_before():
     code = """if True:
         import torch
-        from icsim.likelihood import surprise
+        from icsim.likelihood import negative_log_likelihood
         torch.set_num_threads(1)
-        zeros = torch.zeros(1, 5, 4)
-        surprise(zeros, zeros[0, :, 0], torch.zeros(1, 1, 4).int(), torch.ones(1, 1), True)
+        logits, counts = torch.zeros(1, 5, 4), torch.zeros(1, 1, 4, dtype=torch.uint8)
+        negative_log_likelihood(logits, torch.zeros(5), counts, torch.ones(1, 1), True)
         assert torch.get_num_threads() == 1"""
     subprocess.run([sys.executable, "-c", code], check=True)
