@@ -473,12 +473,12 @@ def unintelligible(clean: Tensor, heard: Tensor, thresholds_db_hl: Tensor) -> Te
         heard: The same, processed.
         thresholds_db_hl: Of each listener at `AUDIOGRAM_HZ`, `(B, 8)`.
     """
-    found = []
-    for first, second, row in zip(clean.split(1), heard.split(1), thresholds_db_hl, strict=True):
+    found, ears_db_hl = [], [Audiogram(AUDIOGRAM_HZ, row) for row in thresholds_db_hl]
+    for first, second, ear in zip(clean.split(1), heard.split(1), ears_db_hl, strict=True):
         # Where nothing of the clean sound is heard there is nothing to understand.
         value = 0 * second.sum(1)
         with contextlib.suppress(ValueError):
-            value = 1 - haspi(first, second, SAMPLE_RATE, Audiogram(AUDIOGRAM_HZ, row), noise=None)
+            value = 1 - haspi(first, second, SAMPLE_RATE, ear, noise=None)
         found.append(value.reshape(1))
     return torch.cat(found)
 
