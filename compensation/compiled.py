@@ -8,12 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from icsim.compiling import compiled
+from icsim.compiling import VECTORISED, compiled
 
 Arrays = tuple[Tensor, ...]
 
-fast = compiled(fastmath={"reassoc", "contract"}, error_model="numpy")
-"""Sums may be vectorised, and divisions: by zero they raise nothing."""
+fast = compiled(**VECTORISED)
+
+
+def usable(listener: Tensor) -> bool:
+    """Whether a stream for these listeners can run here: single, on a processor, no gradients."""
+    single = listener.device.type == "cpu" and listener.dtype == torch.float32
+    return single and not torch.is_grad_enabled()
 
 
 # Masks --------------------------------------------------------------------------------------------

@@ -5,14 +5,13 @@ and a listener can turn each up or down while listening.
 """
 
 import dataclasses
-import functools
 import math
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from . import compiled
 from .filters import FADE_HOPS, Filters
 from .gains import Gains, bounded
 
@@ -210,7 +209,7 @@ class Masks(nn.Module):
             "wait_hops": 0,
             "modulations": self._modulations(listener),
             "hidden": self._start(listener),
-            "weights": self._weights(listener),
+            "weights": compiled.gather(self.layers) if compiled.usable(listener) else (),
         }
 
     def step(
@@ -259,7 +258,7 @@ class Masks(nn.Module):
         if weights and len(x) * x.shape[2] <= FEW_HOPS and not torch.is_grad_enabled():
             hops = []
             for hop in x.unbind(2):
-                hop, hidden = _compiled().hop(hop, modulations, hidden, weights)
+                hop, hidden = compiled.hop(hop, modulations, hidden, weights)
                 hops.append(hop)
             return torch.stack(hops, 2), hidden
         return self._through(x, modulations, hidden)
@@ -284,13 +283,6 @@ class Masks(nn.Module):
                 f"got {tuple(listener.shape)}"
             )
 
-    def _weights(self, listener: Tensor) -> tuple[Tensor, ...]:
-        """What the compiled layers take; nothing where they cannot be used."""
-        possible = listener.device.type == "cpu" and listener.dtype == torch.float32
-        if not possible or torch.is_grad_enabled() or _compiled() is None:
-            return ()
-        return _compiled().gather(self.layers)
-
     def _modulations(self, listener: Tensor) -> Tensor:
         """Of every layer, `(layers, 2, B, bands, 1, width)`."""
         embedded = self.embed(2 * listener - 1)
@@ -308,13 +300,3 @@ class Masks(nn.Module):
     def _held(self, decided: Tensor) -> Tensor:
         """What was decided, for every hop until the next decision."""
         return decided.repeat_interleave(self.config.decide_hops, -1)
-
-
-@functools.cache
-def _compiled() -> ModuleType | None:
-    # Numba may find no place for what it compiles; torch computes the same, slowly.
-    try:
-        from . import compiled
-    except RuntimeError:
-        return None
-    return compiled

@@ -231,9 +231,8 @@ class Waveform(nn.Module):
         """
         config, batch = self.config, len(listener)
         embedded = self._embedded(listener, batch)
-        on_processor = listener.device.type == "cpu" and listener.dtype == torch.float32
-        compilable = on_processor and not torch.is_grad_enabled()
-        scale = self._compiled(embedded) if compilable else self.scale.begin(embedded)
+        usable = compiled.usable(listener)
+        scale = self._compiled(embedded) if usable else self.scale.begin(embedded)
         heard, filtering = self.filters.shapes()
         return {
             "heard": heard,

@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 import numba
 
+VECTORISED = {"fastmath": {"reassoc", "contract"}, "error_model": "numpy"}
+"""Options by which sums may be vectorised, and divisions: by zero they raise nothing."""
+
 
 def compiled(**options) -> Callable:
     """A decorator: Numba's `njit` with these options, kept on disk where there is a place for it.

@@ -9,7 +9,7 @@ import torch
 from numba import prange
 from torch import Tensor
 
-from .compiling import compiled
+from .compiling import VECTORISED, compiled
 from .counts import CLASSES, LARGEST_COUNT
 
 AT_ONCE = 32
@@ -19,8 +19,8 @@ holds."""
 MANY = 2**17
 """Logits from which on several threads share them: to wake them takes long (chosen here)."""
 
-fast = compiled(fastmath={"reassoc", "contract"}, error_model="numpy")
-together = compiled(parallel=True, fastmath={"reassoc", "contract"}, error_model="numpy")
+fast = compiled(**VECTORISED)
+together = compiled(parallel=True, **VECTORISED)
 
 _one_caller = threading.Lock()
 """Numba's plainest threads serve one caller at a time."""

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,7 +14,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from recipes.state import write_json
+from recipes.state import end_after, write_json
 
 BY_TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 """What Python is given to run a training on two processes of this machine."""
@@ -111,21 +110,9 @@ def killed_named(stage: str, option: str) -> Iterator[None]:
         ) from error
 
 
-def _end_with_parent() -> None:
-    """End this process when the one that started it ends, even if that one was killed.
-
-    A process of a pool would otherwise wait for work for ever, or finish what another one redoes.
-    """
-
-    def wait() -> None:
-        parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=wait, daemon=True).start()
-
-
 def _begin_process(threads: int, log: Path | None) -> None:
-    _end_with_parent()
+    # It would wait for work for ever, or finish what another one redoes.
+    end_after(parent_process().join)
     torch.set_num_threads(threads)
     if log is None:
         return

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import dataclasses
+import functools
 import json
 import os
 import platform
@@ -44,7 +45,8 @@ def run(work: Callable, config_class: type):
     config = parse(config_class)
     _keep_memory()
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        threading.Thread(target=_end_with_launcher, args=[os.getppid()], daemon=True).start()
+        # One of several processes would wait for the others for half an hour.
+        end_after(functools.partial(_outlive, os.getppid()))
     try:
         return work(config)
     except (ValueError, OSError, FloatingPointError) as error:
@@ -67,14 +69,20 @@ def _keep_memory() -> None:
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def _end_with_launcher(launcher: int) -> None:
-    """End this process when the launcher is gone, even if that one was killed.
+def end_after(wait: Callable[[], None]) -> None:
+    """End this process once `wait` returns, whatever else it does."""
 
-    One of several processes would otherwise wait for the others for half an hour.
-    """
+    def end() -> None:
+        wait()
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
+
+
+def _outlive(launcher: int) -> None:
+    """Return when the launcher of this process is gone, even if it was killed."""
     while os.getppid() == launcher:
         time.sleep(1)
-    os._exit(1)
 
 
 def read_ahead(loader: DataLoader) -> Iterator:
