@@ -1,6 +1,7 @@
-"""The best that fixed gains can do: one for each band, optimised through a midbrain.
+"""Linear gains to compare aids with: NAL-R at an aid's level, and the best that fixed gains can do.
 
-What a perfect linear fitting could reach, to compare aids with.
+`nal_r_matched` tells whether an aid does more than to be louder; `best_linear_gain`, one gain for
+each band optimised through a midbrain, is what a perfect linear fitting could reach.
 """
 
 import itertools
@@ -11,14 +12,63 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from icsim.audiogram import Audiogram
+from icsim.sound import level
+
 from .bands import HOP, WINDOW, Bands, ShortTime
 from .masks import MasksConfig
+from .prescriptions import nal_r
 
 Response = Callable[[Tensor], Tensor]
 """From sounds [Pa] `(B, T)` to expected counts `(B, C, N)`, differentiable."""
 
+Aid = Callable[[Tensor], Tensor]
+"""From sounds to sounds as one listener gets them [Pa], `(B, T)` each."""
+
 ENDS_DB = (0.0, 15.0, 30.0)
 """The first candidates are straight lines over bands between any two of these (chosen here)."""
+
+
+def level_match_db(aid: Aid, audiogram: Audiogram, training: Tensor) -> float:
+    """How much louder than NAL-R an aid is: the k of NAL-R + k dB.
+
+    One number for a listener, the mean over sounds of the difference in RMS level.
+
+    Args:
+        aid: What is compared with NAL-R, for this listener.
+        audiogram: The listener's thresholds.
+        training: Sounds at the level at which the two are going to be compared [Pa], `(B, T)`.
+            Never those that they are compared on: k would then know the answer.
+
+    Returns:
+        k [dB]; negative if NAL-R is louder.
+
+    Raises:
+        ValueError: If the sounds are not `(B, T)`, or what either gives back is silent or not
+            finite.
+    """
+    with torch.no_grad():
+        apart_db = level(aid(training)) - level(nal_r(training, audiogram))
+    if not len(apart_db) or not bool(apart_db.isfinite().all()):
+        raise ValueError(
+            f"levels differ by {apart_db.tolist()} dB; give sounds that are not silent, and an aid "
+            "that leaves them so"
+        )
+    return apart_db.mean().item()
+
+
+def nal_r_matched(sound: Tensor, audiogram: Audiogram, gain_db: float) -> Tensor:
+    """NAL-R and one more gain for all frequencies, `level_match_db`'s for the same listener.
+
+    Args:
+        sound: Pressure [Pa], `(B, T)`.
+        audiogram: The listener's thresholds.
+        gain_db: k [dB].
+
+    Returns:
+        Pressure [Pa], `(B, T)`, aligned as `nal_r` is.
+    """
+    return nal_r(sound, audiogram) * 10 ** (gain_db / 20)
 
 
 def apply(sound: Tensor, gains_db: Tensor) -> Tensor:

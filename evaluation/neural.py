@@ -1,18 +1,27 @@
 """Neural restoration: how far an impaired midbrain is brought to answer as a normal one.
 
-`1 − D(HI(f(x)), NH(x)) / D(HI(x), NH(x))`, with `D` the squared error of expected counts summed
-over channels and bins: 1 = as the normal one, 0 = no better than no aid, negative = worse.
+Two measures. Both are `1 − D(HI(f(x)), target) / D(HI(x), target)`, where x is the sound that the
+aid f hears and D the squared error of expected counts summed over channels and bins. They differ in
+what the normal ear hears:
 
-Two forms. `pooled_restoration`, with the discrepancies summed over all sounds before the ratio,
-is the one to report. `restoration` has a ratio for each sound; a sound with hardly any loss makes
-it explode, so its mean over sounds says little.
+- **fidelity**: the sound that the aid hears, noise included, `target = NH(x)`;
+- **clarity**: the clean speech s in it, `target = NH(s)`.
+
+1 = as the normal ear, 0 = no better than no aid, negative = worse. In quiet x is s, and the two are
+the same. In noise they ask for different things: an aid that takes noise away departs from a normal
+ear that hears the noise, which fidelity counts against it, and clarity in its favour. Clarity's
+denominator holds what the noise does as well as what the loss does.
+
+Two forms of either. `pooled_restoration`, with the discrepancies summed over all sounds before the
+ratio, is the one to report. `restoration` has a ratio for each sound; a sound with hardly any loss
+makes it explode, so its mean over sounds says little.
 
 What the midbrains are is the caller's: a learned model, or a simulated animal and its healthy
 twin. Their counts must be clipped as recordings are before they come here.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -50,7 +59,8 @@ def restoration(impaired_processed: Tensor, impaired_unprocessed: Tensor, normal
     Args:
         impaired_processed: Expected counts of the impaired midbrain with the aid, `(B, C, N)`.
         impaired_unprocessed: Without it, `(B, C, N)`.
-        normal: Of the normal midbrain, which hears the unprocessed sounds, `(B, C, N)`.
+        normal: Of the normal midbrain, `(B, C, N)`: hearing the unprocessed sounds for fidelity,
+            the clean speech for clarity.
 
     Returns:
         At most 1, `(B,)`; missing where there is no loss to restore.
@@ -62,7 +72,7 @@ def restoration(impaired_processed: Tensor, impaired_unprocessed: Tensor, normal
 def restoration_through(
     impaired: Midbrain, normal: Midbrain, unprocessed: Tensor, processed: Tensor
 ) -> Score:
-    """Restoration of each sound, heard by two midbrains.
+    """Fidelity of each sound, heard by two midbrains.
 
     Args:
         impaired: The listener's midbrain.
@@ -76,7 +86,7 @@ def restoration_through(
 def discrepancies(
     impaired: Midbrain, normal: Midbrain, unprocessed: Tensor, processed: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Discrepancies with the aid and without, to be collected over batches and pooled.
+    """Discrepancies of fidelity, to be collected over batches and pooled.
 
     Args:
         impaired: The listener's midbrain.
@@ -95,6 +105,57 @@ def discrepancies(
     with torch.no_grad():
         target = normal(unprocessed)
         return discrepancy(impaired(processed), target), discrepancy(impaired(unprocessed), target)
+
+
+def fidelity_and_clarity(
+    impaired: Midbrain,
+    normal: Midbrain,
+    clean: Tensor,
+    noisy: Tensor,
+    processed: Mapping[str, Tensor],
+) -> dict[str, dict[str, tuple[Tensor, Tensor]]]:
+    """Discrepancies of fidelity and of clarity, for any number of devices that heard the same.
+
+    Args:
+        impaired: The listener's midbrain.
+        normal: The one to be matched: it hears `noisy` for fidelity and `clean` for clarity.
+        clean: Speech without the noise [Pa], `(B, T)`; in quiet the same as `noisy`.
+        noisy: What every device heard [Pa], `(B, T)`.
+        processed: What each made of it [Pa], `(B, T)`, aligned, by name of the device.
+
+    Returns:
+        By device, then `"fidelity"` and `"clarity"`: aided and unaided discrepancy, each `(B,)`, as
+        `pooled_restoration` takes them. No gradient flows.
+
+    Raises:
+        ValueError: If shapes differ.
+
+    >>> sound = torch.rand(1, 320)
+    >>> ear = lambda sound: sound.view(1, 1, -1)
+    >>> both = fidelity_and_clarity(lambda x: ear(x / 2), ear, sound, sound, {"+6 dB": 2 * sound})
+    >>> [pooled_restoration(*one) for one in both["+6 dB"].values()]
+    [1.0, 1.0]
+    """
+    for name, sound in {"clean": clean, **processed}.items():
+        if sound.shape != noisy.shape:
+            raise ValueError(
+                f"noisy {tuple(noisy.shape)} and {name} {tuple(sound.shape)} sounds differ in "
+                "shape; align them first"
+            )
+    with torch.no_grad():
+        fidelity = normal(noisy)
+        targets = {"fidelity": fidelity}
+        targets["clarity"] = fidelity if torch.equal(clean, noisy) else normal(clean)
+        alone = impaired(noisy)
+        unaided = {name: discrepancy(alone, target) for name, target in targets.items()}
+        found = {}
+        for device, sound in processed.items():
+            response = impaired(sound)
+            found[device] = {
+                name: (discrepancy(response, target), unaided[name])
+                for name, target in targets.items()
+            }
+    return found
 
 
 def pooled_restoration(aided: Tensor, unaided: Tensor) -> float:

@@ -12,6 +12,7 @@ from compensation.prescriptions import nal_r
 from evaluation.intelligibility import EAR_RATE_HZ, clarity_ear, estoi, haspi, stoi
 from evaluation.neural import (
     discrepancies,
+    fidelity_and_clarity,
     pooled_difference,
     pooled_interval,
     pooled_restoration,
@@ -382,6 +383,43 @@ def test_the_difference_of_two_devices_is_pooled_over_the_same_sounds():
     expected = pooled_restoration(second, unaided) - pooled_restoration(first, unaided)
     assert between == pytest.approx(expected)
     assert 0.2 < low < between < high < 0.3
+
+
+def test_taking_noise_away_costs_fidelity_and_gives_clarity():
+    def normal(sound):
+        return sound.unflatten(-1, (2, -1))
+
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = (torch.randn(3, 100, generator=generator) for _ in range(2))
+    noisy = clean + noise
+    devices = {"amplifier": 2 * noisy, "perfect": 2 * clean}
+    found = fidelity_and_clarity(lambda x: normal(x) / 2, normal, clean, noisy, devices)
+    values = {
+        device: {name: pooled_restoration(*one) for name, one in both.items()}
+        for device, both in found.items()
+    }
+    assert values["amplifier"]["fidelity"] == pytest.approx(1)
+    assert values["perfect"]["clarity"] == pytest.approx(1)
+    # The noise is missed or left: as much as there is of it, over what no aid leaves.
+    lost, left = noise.square().sum(), (noisy / 2).square().sum()
+    assert values["perfect"]["fidelity"] == pytest.approx(1 - (lost / left).item(), rel=1e-4)
+    left = (noisy / 2 - clean).square().sum()
+    assert values["amplifier"]["clarity"] == pytest.approx(1 - (lost / left).item(), rel=1e-4)
+
+
+def test_in_quiet_fidelity_and_clarity_are_the_same_and_what_they_were(responses):
+    normal, _ = responses
+    sound = normal.flatten(1)
+
+    def ear(sound):
+        return sound.view(3, 5, 40)
+
+    both = fidelity_and_clarity(lambda x: ear(x).sqrt(), ear, sound, sound, {"aid": sound**1.5})
+    for found in both["aid"].values():
+        expected = discrepancies(lambda x: ear(x).sqrt(), ear, sound, sound**1.5)
+        torch.testing.assert_close(found, expected)
+    with pytest.raises(ValueError, match=r"clean .* align them"):
+        fidelity_and_clarity(ear, ear, sound[:, 1:], sound, {"aid": sound})
 
 
 def test_responses_that_cannot_be_compared_are_refused(responses):

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from compensation.linear import apply, best_linear_gain
+from compensation.linear import apply, best_linear_gain, level_match_db, nal_r_matched
+from compensation.prescriptions import nal_r
+from icsim.audiogram import Audiogram
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.sound import SAMPLE_RATE, calibrate, level
 
@@ -44,6 +46,35 @@ def test_a_tone_gets_the_gain_of_its_band(frequency_hz, gain_db):
     sound = calibrate(torch.sin(2 * torch.pi * frequency_hz * time), 60.0).unsqueeze(0)
     heard = apply(sound, ATTENUATION_DB)[0, 2000:6000]
     assert level(heard).item() == pytest.approx(60 + gain_db, abs=0.3)
+
+
+# --- NAL-R at an aid's level --------------------------------------------------------------------
+
+SLOPING = Audiogram((250, 500, 1000, 2000, 4000, 6000), (10, 15, 25, 45, 60, 65))
+
+
+def test_nal_r_is_brought_to_the_level_of_an_aid_by_one_number():
+    pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
+
+    def aid(sound):
+        return apply(sound, torch.linspace(0, 30, 24))
+
+    training, others = noise(3), noise(3, 9000)
+    gain_db = level_match_db(aid, SLOPING, training)
+    apart = level(aid(training)) - level(nal_r_matched(training, SLOPING, gain_db))
+    assert apart.mean().item() == pytest.approx(0, abs=1e-4)
+    assert level_match_db(lambda sound: nal_r(sound, SLOPING), SLOPING, training) == 0
+    # One number: what NAL-R does to the spectrum stays.
+    louder = nal_r(others, SLOPING) * 10 ** (gain_db / 20)
+    torch.testing.assert_close(nal_r_matched(others, SLOPING, gain_db), louder)
+
+
+def test_no_level_is_matched_to_silence():
+    pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
+    with pytest.raises(ValueError, match="not silent"):
+        level_match_db(torch.zeros_like, SLOPING, noise(2))
+    with pytest.raises(ValueError, match="not silent"):
+        level_match_db(lambda sound: sound, SLOPING, torch.zeros(0, 4000))
 
 
 # --- found --------------------------------------------------------------------------------------
