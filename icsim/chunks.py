@@ -1,12 +1,17 @@
 """Arrays on disk in chunks: written whole, listed, and read by rows through a bounded cache.
 
 The one place that knows Zarr. Everything lies on a local disk or wherever fsspec reaches.
+
+Only arrays as `create_array` writes them are read: Zarr format 3, and its codecs alone. A codec is
+a program that decodes what a file holds, and one of format 2, `pickle`, runs any code that whoever
+wrote the file has put there.
 """
 
 import contextlib
 import dataclasses
 import functools
 import itertools
+import json
 import os
 import threading
 import uuid
@@ -18,11 +23,18 @@ from typing import Any
 import numpy as np
 import zarr
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import collect_aiterator, sync
 from zarr.storage import FsspecStore, LocalStore
 
 Place = LocalStore | FsspecStore
 """Where groups and arrays lie; see `connect`."""
+
+ZARR_FORMAT = 3
+"""The one format that is written and read."""
+
+CODECS = ("bytes", "zstd", "crc32c")
+"""Names of the codecs of `create_array`; arrays with others are refused."""
 
 RUN_CHUNKS = 16
 """Chunks that are written together: they are all that is held in memory (chosen here)."""
@@ -52,17 +64,58 @@ def read_attributes(place: Place, group: str) -> dict[str, Any] | None:
     """A group's attributes, or None if it is not there.
 
     Raises:
-        ValueError: If they are damaged.
+        ValueError: If they are damaged, or the group is none of Zarr format 3.
     """
-    if "zarr.json" not in names(place, group):
-        return None
-    with _naming(place, f"{group}/zarr.json".lstrip("/")):
-        return zarr.open_group(place, path=group, mode="r").attrs.asdict()
+    metadata = _metadata(place, group, "group")
+    return None if metadata is None else metadata.get("attributes", {})
 
 
 def write_attributes(place: Place, group: str, attributes: dict[str, Any]) -> None:
     """Set attributes of a group, made if needed, in a single write."""
-    zarr.open_group(place, path=group, mode="a").update_attributes(attributes)
+    opened = zarr.open_group(
+        place, path=group, mode="a", zarr_format=ZARR_FORMAT, use_consolidated=False
+    )
+    opened.update_attributes(attributes)
+
+
+def _metadata(place: Place, node: str, kind: str) -> dict[str, Any] | None:
+    """What `zarr.json` says of a group or an array; None if it is not there.
+
+    Raises:
+        ValueError: If it is damaged, or of something else than a group or array of Zarr format 3.
+    """
+    if "zarr.json" not in names(place, node):
+        return None
+    file = f"{node}/zarr.json".lstrip("/")
+    with _naming(place, file):
+        content = sync(place.get(file, default_buffer_prototype()))
+        if content is None:
+            raise ValueError("it is missing")
+        metadata = json.loads(content.to_bytes())
+        what = metadata.get("zarr_format"), metadata.get("node_type")
+    if what != (ZARR_FORMAT, kind):
+        raise ValueError(
+            f"{place}: {file} says Zarr format {what[0]}, {what[1]}; a cohort has the {kind} in "
+            f"format {ZARR_FORMAT} and nothing else is read: make the cohort again with icsim.store"
+        )
+    return metadata
+
+
+def _require_own_codecs(place: Place, name: str) -> None:
+    """Raise a ValueError unless an array is such as `create_array` writes; nothing is decoded."""
+    metadata = _metadata(place, name, "array")
+    if metadata is None:
+        raise ValueError(
+            f"{place}: {name} is no array of Zarr format {ZARR_FORMAT}, it has no zarr.json; other "
+            "formats are not read, as they may run code: make the cohort again with icsim.store"
+        )
+    listed = metadata.get("codecs")
+    codecs = [codec.get("name") if isinstance(codec, dict) else codec for codec in listed or []]
+    if foreign := [codec for codec in codecs if codec not in CODECS]:
+        raise ValueError(
+            f"{place}: {name} has the codec {foreign[0]!r}; only {', '.join(CODECS)} are read, as "
+            "others may run code: make the cohort again with icsim.store"
+        )
 
 
 # Writing -----------------------------------------------------------------------------------------
@@ -73,7 +126,13 @@ def empty_group(place: Place, base: str, attributes: dict[str, Any] | None = Non
     for leftover in names(place, base) - {"zarr.json"}:  # last, as data without it means damage
         sync(place.delete_dir(f"{base}/{leftover}".lstrip("/")))
     # zarr changes the attributes that it is given when they are updated, so it gets a copy
-    return zarr.create_group(place, path=base, overwrite=True, attributes=dict(attributes or {}))
+    return zarr.create_group(
+        place,
+        path=base,
+        overwrite=True,
+        attributes=dict(attributes or {}),
+        zarr_format=ZARR_FORMAT,
+    )
 
 
 def create_array(
@@ -223,16 +282,24 @@ class Rows:
 
 
 def read_whole(place: Place, name: str) -> np.ndarray:
-    """A small array, all of it, as a copy; not kept in the cache."""
+    """A small array, all of it, as a copy; not kept in the cache.
+
+    Raises:
+        ValueError: If it is missing, damaged, or not such as `create_array` writes.
+    """
+    _require_own_codecs(place, name)
     with _naming(place, name):
-        return np.array(zarr.open_array(place, path=name, mode="r")[...])
+        array = zarr.open_array(place, path=name, mode="r", zarr_format=ZARR_FORMAT)
+        return np.array(array[...])
 
 
 @functools.lru_cache(maxsize=1024)
 def _open_array(rows: Rows, process: int) -> zarr.Array:
     """Opened once in each process: connections do not survive a fork."""
+    place = connect(rows.url)
+    _require_own_codecs(place, rows.name)
     with _naming(rows.url, f"{rows.name}/zarr.json"):
-        return zarr.open_array(connect(rows.url), path=rows.name, mode="r")
+        return zarr.open_array(place, path=rows.name, mode="r", zarr_format=ZARR_FORMAT)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,8 @@ A cohort is a Zarr 3 store, on a local disk or any place that fsspec reaches:
     animals/<name>/truth         simulated animals alone; read by `Cohort.truth` and nothing else
 
 What must be there is written last, so that an interrupted write is known for what it is. To remove
-an animal, delete its folder.
+an animal, delete its folder. Nothing but Zarr format 3, with the codecs of `icsim.chunks.CODECS`,
+is read, so that a cohort of unknown origin runs no code.
 """
 
 import functools

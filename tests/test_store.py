@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -244,9 +245,92 @@ def test_corrupted_metadata_is_named(cohort, group):
         Cohort.open(cohort.path)
 
 
+# Nothing that a file says is run ------------------------------------------------------------------
+
+
+class Touch:
+    """What makes a file when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return (type(self.path).touch, (self.path,))
+
+
+@pytest.fixture
+def marker(tmp_path, monkeypatch) -> Path:
+    """A file that a pickle makes, where pickles are read as by numcodecs below 0.16."""
+    import numcodecs.pickles
+
+    monkeypatch.setattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True, raising=False)
+    return tmp_path / "code-was-run"
+
+
+def pickled_array(folder: Path, marker: Path, chunk: str = "0") -> None:
+    """An array of Zarr format 2 whose only chunk is a pickle that makes a file."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    metadata = {
+        "zarr_format": 2,
+        "shape": [1],
+        "chunks": [1],
+        "dtype": "|O",
+        "fill_value": "",
+        "order": "C",
+        "compressor": {"id": "pickle", "protocol": 4},
+        "filters": [{"id": "vlen-utf8"}],
+    }
+    (folder / ".zarray").write_text(json.dumps(metadata))
+    (folder / chunk).write_bytes(pickle.dumps(Touch(marker)))
+
+
+def test_a_pickle_among_the_truth_is_refused_and_not_run(cohort, marker):
+    pickled_array(Path(cohort.path) / "animals" / "a" / "truth" / "hidden", marker)
+    with pytest.raises(ValueError, match=r"truth/hidden is no array of Zarr format 3"):
+        Cohort.open(cohort.path).truth("a")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("array", ["pressure", "animals/a/counts", "animals/a/truth/cf_hz"])
+def test_a_pickle_in_place_of_an_array_is_refused_and_not_run(cohort, marker, array):
+    folder = Path(cohort.path) / array
+    kept = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "zarr.json"}
+    pickled_array(folder, marker)
+    with pytest.raises(ValueError, match=f"missing {array}/zarr.json"):
+        Cohort.open(cohort.path)
+    # the same with everything there that is looked for
+    for name, content in kept.items():
+        (folder / name).write_bytes(content)
+    (folder / "zarr.json").write_text((folder / ".zarray").read_text())
+    with pytest.raises(ValueError, match=f"{array}/zarr.json says Zarr format 2"):
+        read_all(Cohort.open(cohort.path))
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("array", ["pressure", "animals/a/counts", "animals/a/truth/cf_hz"])
+@pytest.mark.parametrize("codec", ["pickle", "numcodecs.pickle", "vlen-bytes", "sharding_indexed"])
+def test_a_codec_that_no_cohort_is_written_with_is_named(cohort, array, codec):
+    path = Path(cohort.path) / array / "zarr.json"
+    metadata = json.loads(path.read_text())
+    assert [one["name"] for one in metadata["codecs"]] == list(chunks.CODECS)
+    metadata["codecs"][1] = {"name": codec, "configuration": {}}
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(ValueError, match=f"{array} has the codec '{codec}'; only bytes, zstd, crc"):
+        read_all(Cohort.open(cohort.path))
+
+
+def test_a_group_of_another_format_is_named(cohort):
+    root = Path(cohort.path) / "animals" / "a" / "zarr.json"
+    root.write_text(json.dumps(json.loads(root.read_text()) | {"zarr_format": 2}))
+    with pytest.raises(ValueError, match=r"animals/a/zarr.json says Zarr format 2, group; "):
+        Cohort.open(cohort.path)
+
+
 def read_all(cohort: Cohort) -> None:
     cohort.pressure(0), cohort.pressure(1)
     cohort.animal("a").counts(0), cohort.animal("a").counts(1)
+    cohort.truth("a")
 
 
 def interrupted():
