@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from icsim.recording import Recording, SoundEntry
-from icsim.sound import RESPONSE_RATE, SAMPLE_RATE, Sound, level, validate
+from icsim.sound import BIN_SAMPLES, RESPONSE_RATE, SAMPLE_RATE, SPONTANEOUS, Sound, level, validate
 
 SPLITS = ("train", "validation", "test")
 STATUSES = ("NH", "HI")
@@ -32,16 +32,28 @@ def sound_attributes(sounds: Sequence[Sound]) -> list[dict[str, Any]]:
         if sound.pressure.ndim != 1:
             raise ValueError(f"{sound.name}: pressure must be (T,), not {sound.pressure.shape}")
         require_one_of(f"{sound.name}: split", sound.split, SPLITS)
-        validate(sound.pressure, sound.name)
+        if sound.kind == SPONTANEOUS:
+            _check_silence(sound)
+        else:
+            validate(sound.pressure, sound.name)
         entries[sound.name] = {
             "name": sound.name,
             "kind": sound.kind,
             "source": sound.source,
             "split": sound.split,
-            "level_db_spl": level(sound.pressure).item(),
+            # JSON knows no infinity: of silence there is no level
+            "level_db_spl": None if sound.kind == SPONTANEOUS else level(sound.pressure).item(),
             "samples": len(sound.pressure),
         }
     return list(entries.values())
+
+
+def _check_silence(sound: Sound) -> None:
+    if len(sound.pressure) < BIN_SAMPLES or bool(sound.pressure.any()):
+        raise ValueError(
+            f"{sound.name}: its kind is {SPONTANEOUS!r}, so it must be silence, of a bin or more; "
+            "give a sound that was played another kind"
+        )
 
 
 def animal_attributes(

@@ -38,8 +38,8 @@ class SoundEntry:
     source: str
     split: str
     """train, validation or test."""
-    level_db_spl: float
-    """RMS level [dB SPL]."""
+    level_db_spl: float | None
+    """RMS level [dB SPL]; None of silence, whose kind is `icsim.sound.SPONTANEOUS`."""
     samples: int
     """Length at `SAMPLE_RATE`."""
 

@@ -26,6 +26,10 @@ RESPONSE_RATE = SAMPLE_RATE / BIN_SAMPLES
 REFERENCE_PA = 20e-6
 """0 dB SPL [Pa]."""
 
+SPONTANEOUS = "spontaneous"
+"""Kind of a sound that is silence: what is fired in it is spontaneous activity. No other sound may
+be silent."""
+
 AUDIO_SUFFIXES = (".wav", ".flac", ".ogg")
 
 
@@ -39,7 +43,7 @@ class Sound:
 
     name: str
     kind: str
-    """Class: speech, processed, noisy, music, ripple or instrument."""
+    """Class: speech, processed, noisy, music, ripple, instrument, or `SPONTANEOUS`."""
     source: str
     """Who or what made it."""
     split: str

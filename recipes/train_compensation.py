@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from compensation.auditory import AuditoryModel
 from compensation.bands import HOP, WINDOW, Bands, ShortTime
-from compensation.data import Mixtures, read_folder
+from compensation.data import PAUSE_DEPTH_DB, Mixtures, read_folder, require_clean
 from compensation.listener import AUDIOGRAM_HZ, from_audiogram
 from compensation.masks import Masks, MasksConfig
 from compensation.objective import (
@@ -44,7 +44,7 @@ from icsim.counts import expected_counts
 from icsim.icnet import CONTEXT_BINS
 from icsim.loss import ResponseLoss
 from icsim.optimiser import Muon, split_parameters
-from icsim.sound import SAMPLE_RATE
+from icsim.sound import SAMPLE_RATE, SPONTANEOUS
 from icsim.store import Cohort
 from icsim.theta import between_animals
 from icsim.weights import fingerprint, load_network, save_network
@@ -123,6 +123,9 @@ class Config:
     """Length of an excerpt [s]."""
     sounds: str | None = None
     """Folder of sound files in place of the cohort's; `icsim.catalogue` says what is what."""
+    pause_depth_db: float = PAUSE_DEPTH_DB
+    """How far pauses must lie below speech for it to be taken as clean [dB]; where more than a
+    tenth of the speech is noisier, training is refused. 0 takes everything."""
     reverberant: float = 0.0
     """Share of excerpts heard in a room."""
     level_db_spl: tuple[float, float] = (45.0, 85.0)
@@ -486,14 +489,20 @@ def unintelligible(clean: Tensor, heard: Tensor, thresholds_db_hl: Tensor) -> Te
 def mixtures(config: Config, cohort: Cohort) -> Mixtures:
     """Excerpts of a folder's sounds, or of the cohort's training sounds, alone and with noise."""
     if config.sounds:
-        sounds = read_folder(config.sounds, progress=True)
+        sounds = read_folder(config.sounds, progress=True, depth_db=config.pause_depth_db)
     else:
-        sounds = {"speech": [], "others": []}
-        for sound in cohort.sounds:
-            # Nobody will listen to ripples.
-            if sound.split == "train" and sound.kind != "ripple":
-                name = "speech" if sound.kind == "speech" else "others"
-                sounds[name].append(cohort.pressure(sound.index))
+        heard = {
+            sound: cohort.pressure(sound.index)
+            for sound in cohort.sounds
+            # Nobody will listen to ripples, and there is nothing to hear in silence.
+            if sound.split == "train" and sound.kind not in ("ripple", SPONTANEOUS)
+        }
+        speech = {sound.name: p for sound, p in heard.items() if sound.kind == "speech"}
+        require_clean(speech, config.pause_depth_db)
+        sounds = {
+            "speech": list(speech.values()),
+            "others": [p for sound, p in heard.items() if sound.kind != "speech"],
+        }
     return Mixtures(
         **sounds,
         samples=round(config.excerpt_s * SAMPLE_RATE),

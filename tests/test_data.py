@@ -14,11 +14,17 @@ from compensation.data import (
     Mixtures,
     draw_room,
     excerpt,
+    pause_depth_db,
     read_folder,
+    require_clean,
     reverberate,
     room_response,
 )
-from icsim.sound import SAMPLE_RATE, level, write
+from icsim import store
+from icsim.simulation import speech
+from icsim.simulation.noises import noise
+from icsim.simulation.sounds import SPLITS, talk
+from icsim.sound import SAMPLE_RATE, SPONTANEOUS, Sound, calibrate, level, mix, write
 
 SAMPLES = 2000
 
@@ -202,6 +208,85 @@ def test_a_folder_without_speech_is_refused(tmp_path):
     write(tmp_path / "music" / "a.wav", torch.ones(4000), 16000)
     with pytest.raises(ValueError, match=r"no speech, only music; put speech into .*speech"):
         read_folder(tmp_path)
+
+
+# --- what is called speech ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def talkers() -> dict[str, torch.Tensor]:
+    """Clean synthetic speech of 12 voices, 3 s each."""
+    draw = random(3)
+    texts = {
+        language: speech.sentences(language, draw, 0, len(SPLITS))
+        for language in sorted(set(speech.LANGUAGES.values()))
+    }
+    voices = (speech.LOW_SPEAKERS + speech.HIGH_SPEAKERS)[:12]
+    spoken = {v: talk(f"en-us+{v}", round(3 * SAMPLE_RATE), texts, draw) for v in voices}
+    return {name: calibrate(sound, 65.0) for name, sound in spoken.items()}
+
+
+def in_noise(sound: torch.Tensor, snr_db: float) -> torch.Tensor:
+    """Speech in noise, with digital silence around it, which is none of the recording's."""
+    noisy = mix(sound, noise("speech-shaped", len(sound), random(), []), snr_db)
+    return torch.cat([torch.zeros(9000), noisy, torch.zeros(9000)])
+
+
+def test_pauses_of_speech_are_as_deep_as_its_noise_lets_them(talkers):
+    for sound in talkers.values():
+        depths = [pause_depth_db(in_noise(sound, snr_db)) for snr_db in (30.0, 5.0, 0.0, -5.0)]
+        assert depths == sorted(depths, reverse=True)
+        assert pause_depth_db(sound) > 18
+        assert depths[1] < 15
+        assert depths[3] < 8
+        assert pause_depth_db(1e-3 * sound) == pytest.approx(pause_depth_db(sound), abs=0.01)
+
+
+def test_noisy_sentences_called_speech_are_refused_by_name(talkers):
+    require_clean(talkers)
+    noisy = {name: in_noise(sound, 3.0) for name, sound in list(talkers.items())[:4]}
+    first = min(noisy, key=lambda name: pause_depth_db(noisy[name]))
+    with pytest.raises(ValueError, match=rf"4 of 12 sounds .* speech: {first} \(.*kind 'noisy'"):
+        require_clean(talkers | noisy)
+    require_clean(talkers | noisy, depth_db=0)
+    with pytest.warns(UserWarning, match=f"1 of 12 sounds called speech seem noisy.*: {first} "):
+        require_clean(talkers | {first: noisy[first]})
+    # of a word there is no pause to judge by
+    require_clean({str(i): sound[9000:20_000] for i, sound in enumerate(noisy.values())})
+
+
+def test_noisy_speech_of_a_folder_is_refused_and_taken_once_its_kind_is_said(tmp_path, talkers):
+    (tmp_path / "speech").mkdir()
+    for number, (name, sound) in enumerate(talkers.items()):
+        written = in_noise(sound, 0.0) if number < 6 else sound
+        write(tmp_path / "speech" / f"{number}-{name}.wav", written, 24414)
+    with pytest.raises(ValueError, match=r"6 of 12 sounds called speech .*speech/[0-5]-"):
+        read_folder(tmp_path)
+    assert len(read_folder(tmp_path, depth_db=0)["speech"]) == 12
+    files = sorted(path.name for path in (tmp_path / "speech").iterdir())
+    rows = [f"speech/{f},{'noisy' if int(f.split('-')[0]) < 6 else 'speech'}" for f in files]
+    (tmp_path / "manifest.csv").write_text("\n".join(["file,kind", *rows]))
+    found = read_folder(tmp_path)
+    assert (len(found["speech"]), len(found["others"])) == (6, 6)
+
+
+def test_an_aid_takes_from_a_cohort_what_is_clean_and_can_be_heard(tmp_path, talkers):
+    pytest.importorskip("jsonargparse")
+    from recipes import train_compensation
+
+    def config_and_cohort(folder: str, spoken: dict[str, torch.Tensor]):
+        sounds = [Sound(n, "speech", n, "train", sound) for n, sound in spoken.items()]
+        sounds.append(Sound("rest", SPONTANEOUS, "silence", "train", torch.zeros(90_000)))
+        sounds.append(Sound("song", "music", "song", "train", in_noise(talkers[first], 0.0)))
+        cohort = store.create(tmp_path / folder, sounds)
+        return train_compensation.Config(cohort.path, "model", "out"), cohort
+
+    first = next(iter(talkers))
+    mixed = train_compensation.mixtures(*config_and_cohort("clean", talkers))
+    assert (len(mixed.speech), len(mixed.others)) == (12, 1)
+    noisy = {name: in_noise(sound, 0.0) for name, sound in talkers.items()}
+    with pytest.raises(ValueError, match="12 of 12 sounds called speech seem noisy"):
+        train_compensation.mixtures(*config_and_cohort("noisy", noisy))
 
 
 # --- workers ------------------------------------------------------------------------------------

@@ -70,9 +70,11 @@ def write_nwb(
 
 
 def _waveform(pynwb: NWB, entry: SoundEntry) -> NWB:
+    silent = entry.level_db_spl is None
+    level = "silence" if silent else f"{entry.level_db_spl:.2f} dB SPL (RMS)"
     return pynwb.TimeSeries(
         name=written_name(entry.name),
-        description=f"Sound pressure, {entry.level_db_spl:.2f} dB SPL (RMS)",
+        description=f"Sound pressure, {level}",
         data=pynwb.H5DataIO(shape=(entry.samples,), dtype=np.dtype("float32"), compression="gzip"),
         unit="pascal",
         rate=SAMPLE_RATE,
