@@ -22,6 +22,7 @@ from icsim.frames import recording_pairs
 from icsim.metrics import repeatability
 from icsim.recording import ALIGNMENT, APART
 from icsim.store import Cohort
+from recipes.ranges import AtLeastOne, Correlation, Count, NotEmptyStr, checked
 from recipes.state import run
 
 
@@ -29,22 +30,24 @@ from recipes.state import run
 class Config:
     """One alignment."""
 
-    cohort: str
+    cohort: NotEmptyStr
     """The cohort; each animal's alignment is written into it."""
     method: Literal["template", "permutation"] = "template"
     """Channels are brought to those of several normal brains, or, as published, a permutation makes
     each brain's channels those of one reference brain."""
-    capacity: float = 1.5
+    capacity: AtLeastOne = 1.5
     """How much of a brain a channel of the template can take, in units of its fair share."""
-    reference: list[str] | None = None
+    reference: list[NotEmptyStr] | None = None
     """Brains whose channels make the template (one for a permutation); by default the first three
     seen animals with normal hearing (the first)."""
-    smooth_bins: int = 8
+    smooth_bins: Count = 8
     """Bins that are averaged before channels are compared."""
-    reliable: float = 0.1
+    reliable: Correlation = 0.1
     """Correlation of a channel's smoothed answers to the same sound below which it is set apart."""
-    name: str = ALIGNMENT
+    name: NotEmptyStr = ALIGNMENT
     """Of the alignment: a cohort can hold several."""
+
+    __post_init__ = checked
 
 
 def align(config: Config) -> dict[str, dict]:

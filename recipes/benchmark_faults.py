@@ -35,6 +35,7 @@ from icsim.store import Cohort
 from icsim.weights import load_tensors
 from recipes.cells import Table, number
 from recipes.jobs import BY_TWO
+from recipes.ranges import Count, NotEmptyStr, Seconds, Seed, checked
 from recipes.state import claim, run, write_json, write_whole
 
 TIMES = ("seconds", "wall_s", "token", "created")
@@ -53,18 +54,20 @@ ROOT = Path(__file__).parents[1]
 class Config:
     """How often what is killed."""
 
-    out: str = "runs/benchmark_faults"
+    out: NotEmptyStr = "runs/benchmark_faults"
     """Folder of `summary.json` and `table.md`."""
-    kills: int = 12
+    kills: Count = 12
     """Kills of each command, at least."""
-    most_s: float = 15.0
+    most_s: Seconds = 15.0
     """Longest time between the command's start-up and a kill [s]."""
     commands: list[str] = dataclasses.field(
         default_factory=lambda: ["demo", "import_recording", "process", "evaluate", "two_processes"]
     )
     """Which commands are killed."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the moments."""
+
+    __post_init__ = checked
 
 
 @dataclasses.dataclass(frozen=True)

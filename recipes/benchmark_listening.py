@@ -54,6 +54,15 @@ from recipes.benchmark_compensation.tasks import KINDS, excerpts
 from recipes.cells import Table, number
 from recipes.jobs import Job, side_by_side
 from recipes.pages import png
+from recipes.ranges import (
+    ClosedUnitInterval,
+    Count,
+    NotEmptyStr,
+    NotNegative,
+    Seconds,
+    Seed,
+    checked,
+)
 from recipes.state import claim, run, seeded, write_json, write_whole
 
 NEAR = 0.05
@@ -80,41 +89,43 @@ Theta = tuple[float, ...]
 class Config:
     """Who listens, and how well."""
 
-    out: str = "runs/benchmark_listening"
+    out: NotEmptyStr = "runs/benchmark_listening"
     """Folder: a file for each listener and method, `summary.json`, a table and a figure."""
-    parameters: list[int] = dataclasses.field(default_factory=lambda: [3, 6])
+    parameters: list[Count] = dataclasses.field(default_factory=lambda: [3, 6])
     """Sizes of θ, P."""
     methods: list[str] = dataclasses.field(default_factory=lambda: ["ours", "random", "botorch"])
     """Which of these propose pairs."""
-    listeners: int = 20
+    listeners: Count = 20
     """For each size of θ."""
-    answers: int = 60
+    answers: Count = 60
     """That each gives at most."""
-    measured: str | None = None
+    measured: NotEmptyStr | None = None
     """Folder of a finished seed of `recipes.benchmark_compensation`, whose aid is told θ and whose
     unseen animals listen; a stand-in without it. `parameters` must be those of its model."""
-    points: int = 256
+    points: Count = 256
     """θ at which restoration is measured on each animal."""
-    excerpts: int = 4
+    excerpts: Count = 4
     """Test sounds for that."""
-    excerpt_s: float = 2.0
+    excerpt_s: Seconds = 2.0
     """Their length [s]."""
     surface: Literal["bowl", "dome"] = "bowl"
     """What θ is worth where nothing was measured."""
-    noise: float = 0.05
+    noise: NotNegative = 0.05
     """Standard deviation of choice noise, in units of the best worth."""
-    same: float = 0.03
+    same: NotNegative = 0.03
     """Difference below which "same" is answered, in the same units."""
-    lapses: float = 0.05
+    lapses: ClosedUnitInterval = 0.05
     """Share of answers that are given at random."""
-    drift: float = 0.02
+    drift: NotNegative = 0.02
     """Standard deviation of the slowly changing preference for the first, in the same units."""
-    animals: int = 9
+    animals: Count = 9
     """Known listeners."""
-    jobs: int = 2
+    jobs: Count = 2
     """Processes side by side."""
-    seed: int = 0
+    seed: Seed = 0
     """Of listeners."""
+
+    __post_init__ = checked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -163,8 +174,6 @@ def benchmark(config: Config) -> dict:
         raise ValueError(f"methods must be some of {', '.join(METHODS)}, got {config.methods}")
     if "audiogram" in config.methods and not config.measured:
         raise ValueError("stand-ins have no audiogram: leave the method out, or give --measured")
-    if min(config.listeners, config.answers, config.animals, *config.parameters) < 1:
-        raise ValueError("listeners, answers, animals and parameters must be 1 or more")
     out = Path(config.out)
     claim(out, config)
     (out / "listeners").mkdir(exist_ok=True)

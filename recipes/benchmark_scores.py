@@ -27,6 +27,7 @@ from icsim.simulation.sounds import speakers
 from icsim.simulation.speech import sentences, speak
 from icsim.sound import SAMPLE_RATE, calibrate, find_audio, mix, read_mono, resample
 from recipes.jobs import processes
+from recipes.ranges import Count, NotEmptyStr, Seconds, Seed, checked
 from recipes.state import run, write_json
 
 LISTENERS = {
@@ -52,20 +53,22 @@ CLIPPED_DB = -12.0
 class Config:
     """What is scored."""
 
-    out: str = "runs/benchmark_scores"
+    out: NotEmptyStr = "runs/benchmark_scores"
     """Folder of `summary.json`."""
-    sounds: str | None = None
+    sounds: NotEmptyStr | None = None
     """Folder of speech files in place of synthesised sentences."""
-    files: int = 50
+    files: Count = 50
     """How many sounds."""
-    longest_s: float = 3.0
+    longest_s: Seconds = 3.0
     """Of each file, so much is taken [s]."""
-    batch: int = 8
+    batch: Count = 8
     """Sounds scored at a time, by either program."""
-    processes: int = os.cpu_count() or 1
+    processes: Count = os.cpu_count() or 1
     """Of pyclarity."""
-    seed: int = 0
+    seed: Seed = 0
     """Of sentences and noises."""
+
+    __post_init__ = checked
 
 
 def benchmark(config: Config) -> dict:

@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -49,6 +50,7 @@ from recipes import demo
 from recipes.benchmark_compensation.tasks import pace
 from recipes.cells import Table, number
 from recipes.jobs import BY_TWO
+from recipes.ranges import Count, NotEmptyStr, Seconds, checked
 from recipes.state import autocast, run, write_json, write_whole
 
 FRAME_BINS = 256
@@ -75,41 +77,40 @@ PARTS = (
 class Config:
     """What is timed; the sizes are the published ones."""
 
-    out: str = "runs/benchmark_speed"
+    out: NotEmptyStr = "runs/benchmark_speed"
     """Folder of `summary.json` and `table.md`."""
-    parts: list[str] = dataclasses.field(
+    parts: list[Literal[*PARTS]] = dataclasses.field(
         default_factory=lambda: [part for part in PARTS if part != "compile"]
     )
     """What is measured; `compile`, too, where there is a C++ compiler."""
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     """Sizes of the encoder."""
-    channels: int = 512
+    channels: Count = 512
     """Response channels."""
-    animals: list[int] = dataclasses.field(default_factory=lambda: [1, 9, 20])
+    animals: list[Count] = dataclasses.field(default_factory=lambda: [1, 9, 20])
     """Numbers of animals; the first is what the others are compared with."""
-    batch: int = 4
+    batch: Count = 4
     """Frames a step."""
-    rounds: int = 5
+    rounds: Count = 5
     """Turns, of which the median counts."""
-    precision: str = "auto"
-    """auto, no or bf16."""
-    seconds: list[float] = dataclasses.field(default_factory=lambda: [1.0, 2.0, 4.0, 16.0])
+    precision: Literal["auto", "no", "bf16"] = "auto"
+    """Of the convolutions, as in training."""
+    seconds: list[Seconds] = dataclasses.field(default_factory=lambda: [1.0, 2.0, 4.0, 16.0])
     """Lengths of sounds whose inference is timed [s]."""
-    fit_seconds: float = 10.0
+    fit_seconds: Seconds = 10.0
     """Sound that a candidate is judged on [s]."""
     masks: MasksConfig = dataclasses.field(default_factory=MasksConfig)
     """Sizes of one stream."""
     waveform: WaveformConfig = dataclasses.field(default_factory=WaveformConfig)
     """Sizes of the other."""
-    stream_seconds: float = 8.0
+    stream_seconds: Seconds = 8.0
     """Sound that streams process [s]."""
+
+    __post_init__ = checked
 
 
 def benchmark(config: Config) -> dict:
     """All figures; also written to `out`."""
-    unknown = sorted(set(config.parts) - set(PARTS))
-    if unknown:
-        raise ValueError(f"parts must be some of {', '.join(PARTS)}, got {', '.join(unknown)}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rate = matrix_rate(device, config.precision)
     works = {

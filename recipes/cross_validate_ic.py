@@ -25,6 +25,7 @@ from icsim.optimiser import Muon, split_parameters
 from icsim.sound import BIN_SAMPLES, RESPONSE_RATE
 from icsim.store import Cohort
 from recipes import figures, networks
+from recipes.ranges import Count, NotEmptyStr, Positive, Seed, checked
 from recipes.state import claim, run, write_json
 
 WINDOWS_BINS = (1, 8, 38)
@@ -35,26 +36,28 @@ WINDOWS_BINS = (1, 8, 38)
 class Config:
     """One cross-validation."""
 
-    cohort: str
+    cohort: NotEmptyStr
     """The recording."""
-    animal: str
+    animal: NotEmptyStr
     """Who; each of its sounds is used that was heard at least twice."""
-    out: str
+    out: NotEmptyStr
     """Folder of `summary.json` and the figure."""
-    blocks: int = 5
+    blocks: Count = 5
     """Parts that the time is cut into."""
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     """Sizes of the encoder."""
-    window_bins: int = 128
+    window_bins: Count = 128
     """Bins of a training window."""
-    steps: int = 120
+    steps: Count = 120
     """At most so many steps, each of all training windows."""
-    learning_rate: float = 3e-3
+    learning_rate: Positive = 3e-3
     """Of Adam for vectors; it falls to zero."""
-    kernel_rate: float = 0.01
+    kernel_rate: Positive = 0.01
     """Of Muon for kernels."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the networks."""
+
+    __post_init__ = checked
 
 
 def cross_validate(config: Config) -> dict:

@@ -23,6 +23,7 @@ from recipes import (
     train_compensation,
     train_ic,
 )
+from recipes.ranges import NotEmptyStr, checked
 from recipes.state import claim, parse, run, write_json
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -32,12 +33,14 @@ CONFIGS = Path(__file__).parent / "configs"
 class Config:
     """What the demo is made of."""
 
-    out: str = "runs/demo"
+    out: NotEmptyStr = "runs/demo"
     """Folder for everything; the report is `report.html` in it."""
-    sounds: str | None = None
+    sounds: NotEmptyStr | None = None
     """Folder of WAV, FLAC or OGG files to use in place of the embedded sounds."""
-    size: str = "demo"
+    size: NotEmptyStr = "demo"
     """Which configurations to use: `recipes/configs/<recipe>/<size>.yaml`."""
+
+    __post_init__ = checked
 
 
 def demo(config: Config) -> dict:

@@ -31,6 +31,7 @@ from icsim.store import Cohort
 from icsim.weights import load_network, load_tensors
 from recipes import align, figures, judge
 from recipes.pages import inline, png, template
+from recipes.ranges import NotEmptyStr, checked
 from recipes.state import run, write_whole
 
 DEVICES = {"unprocessed": "unaided", "nal_r": "NAL-R", "masks": "our aid"}
@@ -47,8 +48,10 @@ PLAYED_HZ = 24000
 class Config:
     """Which report to write again."""
 
-    out: str = "runs/demo"
+    out: NotEmptyStr = "runs/demo"
     """Folder of a finished demo."""
+
+    __post_init__ = checked
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,6 +30,16 @@ from icsim.sound import BIN_SAMPLES, SAMPLE_RATE
 from icsim.store import Cohort
 from icsim.weights import fingerprint, load_network
 from recipes import figures, networks
+from recipes.ranges import (
+    AtLeastOne,
+    Count,
+    CountOrZero,
+    Hours,
+    NotEmptyStr,
+    Seconds,
+    Seed,
+    checked,
+)
 from recipes.state import run, seeded, write_json
 
 
@@ -37,17 +47,17 @@ from recipes.state import run, seeded, write_json
 class Config:
     """One listener to find."""
 
-    cohort: str
+    cohort: NotEmptyStr
     """Where its responses are."""
-    model: str
+    model: NotEmptyStr
     """A trained BetaICNet."""
-    animal: str
+    animal: NotEmptyStr
     """Its name; aligned before."""
-    out: str
+    out: NotEmptyStr
     """Folder for `<animal>.json` and figures."""
-    alignment: str = ALIGNMENT
+    alignment: NotEmptyStr = ALIGNMENT
     """The alignment that the model was trained with."""
-    rounds: int = 0
+    rounds: CountOrZero = 0
     """How often channels are matched again, with what the model says of the listener found, and
     the listener is fitted again. It predicts better, but what a loss did to the channels is then
     said by their places as much as by θ."""
@@ -55,22 +65,24 @@ class Config:
     """How θ is searched."""
     start: Literal["sobol", "animals"] = "animals"
     """Begin with well-spread points, or with the animals that the model knows."""
-    initial: int = 8
+    initial: Count = 8
     """Sobol points to begin with."""
-    evaluations: int = 40
+    evaluations: Count = 40
     """Evaluations of a Bayesian search."""
-    within: float = 1.02
+    within: AtLeastOne = 1.02
     """Ratio to the target, the best of a dense search, that counts as found."""
-    dense: int | None = None
+    dense: Count | None = None
     """Points of a dense search, which shows how good the fit is; none if not given."""
-    first_hours: float = 2.0
+    first_hours: Hours = 2.0
     """Use what was heard in this time [h]."""
-    seconds_a_sound: float = 15.0
+    seconds_a_sound: Seconds = 15.0
     """Use at most so much of each sound [s]."""
-    seconds: float = 30.0
+    seconds: Seconds = 30.0
     """Use at most so much in all [s]."""
-    seed: int = 0
+    seed: Seed = 0
     """Of starts and of the choice of frames."""
+
+    __post_init__ = checked
 
 
 def fit_theta(config: Config) -> dict:

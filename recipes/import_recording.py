@@ -24,6 +24,15 @@ from icsim.mua import count_spikes, multi_unit_activity
 from icsim.recording import Recording
 from icsim.sound import BIN_SAMPLES, RESPONSE_RATE, Sound, calibrate, find_audio, read, read_mono
 from icsim.store import Cohort, create
+from recipes.ranges import (
+    Count,
+    FullScaleDbSpl,
+    LevelDbSpl,
+    NotEmptyStr,
+    Seconds,
+    SecondsOrZero,
+    checked,
+)
 from recipes.state import claim, run, write_json
 
 WINDOWS_MS = (1.31, 10.0, 50.0)
@@ -39,11 +48,11 @@ class Config:
 
     kind: Literal["nwb", "frames", "broadband"]
     """What the recordings are."""
-    path: str
+    path: NotEmptyStr
     """File or folder of the recordings."""
-    out: str
+    out: NotEmptyStr
     """Folder: the cohort is `cohort.zarr` in it."""
-    name: str | None = None
+    name: NotEmptyStr | None = None
     """The animal's; by default what an NWB file says, and otherwise the folder's."""
     status: Literal["NH", "HI"] | None = None
     """Normal hearing or hearing impaired; needed unless NWB files say it."""
@@ -51,36 +60,38 @@ class Config:
     """Whether networks train on it; by default what an NWB file says, and otherwise seen."""
     split: Literal["train", "validation", "test"] = "train"
     """Split of all sounds, unless NWB files say it."""
-    sound_kind: str = "unknown"
+    sound_kind: NotEmptyStr = "unknown"
     """Class of all sounds: speech, music, ...; NWB files say it themselves."""
 
-    full_scale_db_spl: float | None = None
+    full_scale_db_spl: FullScaleDbSpl | None = None
     """nwb: where stimuli are not in pascals, the level of a sound whose RMS is 1 [dB SPL]."""
-    counts: str = COUNTS
+    counts: NotEmptyStr = COUNTS
     """nwb: the TimeSeries of counts; without one, spike times of the units are counted."""
-    presentations: str = PRESENTATIONS
+    presentations: NotEmptyStr = PRESENTATIONS
     """nwb: the table of presentations."""
-    stimulus_column: str = "stimulus_name"
+    stimulus_column: NotEmptyStr = "stimulus_name"
     """nwb: its column of stimulus names."""
 
-    frames_a_sound: int = 100
+    frames_a_sound: Count = 100
     """frames: how many make one sound."""
 
-    stimulus: str | None = None
+    stimulus: NotEmptyStr | None = None
     """broadband: the sound that was played in each trial, a sound file."""
-    onset_s: float | None = None
+    onset_s: SecondsOrZero | None = None
     """broadband: when it began, since the trial's file began [s]."""
-    level_db_spl: float | None = None
+    level_db_spl: LevelDbSpl | None = None
     """broadband: its RMS level [dB SPL]."""
-    interval_s: float = 20.0
+    interval_s: Seconds = 20.0
     """broadband: from the beginning of a presentation to that of the next [s]."""
     polarity: Literal["positive", "negative"] = "positive"
     """broadband: which crossings are counted; positive ones are the published."""
-    spikes: str | None = None
+    spikes: NotEmptyStr | None = None
     """broadband: a folder of a sorted unit, another channel: of its text file with the stimulus's
     name each line is a trial, spike times since the onset [ms]."""
-    spike_lines: list[int] | None = None
+    spike_lines: list[Count] | None = None
     """broadband: which line, counted from 1, belongs to each trial; by default in order."""
+
+    __post_init__ = checked
 
 
 def import_recording(config: Config) -> str:

@@ -29,6 +29,7 @@ from icsim.store import Cohort
 from icsim.weights import load_network
 from recipes.ears import audiogram
 from recipes.jobs import killed_named, processes
+from recipes.ranges import Count, LevelDbSpl, NotEmptyStr, RatioDb, Seconds, Seed, checked
 from recipes.state import run, write_json, write_whole
 
 
@@ -36,32 +37,34 @@ from recipes.state import run, write_json, write_whole
 class Config:
     """What to judge, and on what."""
 
-    cohort: str
+    cohort: NotEmptyStr
     """A simulated cohort: the truth is needed."""
-    model: str
+    model: NotEmptyStr
     """The BetaICNet that the aid was trained through."""
-    aid: str
+    aid: NotEmptyStr
     """A trained Masks."""
-    fits: str
+    fits: NotEmptyStr
     """Folder of `<animal>.json` from `recipes.fit_theta`; these animals are the listeners."""
-    out: str
+    out: NotEmptyStr
     """Folder for `judged.json`, `scores.csv` and `scores.md`."""
-    excerpts: int = 9
+    excerpts: Count = 9
     """Test sounds that restoration is measured on, of all classes that an aid may meet."""
-    excerpt_s: float = 4.0
+    excerpt_s: Seconds = 4.0
     """Their length [s]."""
-    level_db_spl: float = 65.0
+    level_db_spl: LevelDbSpl = 65.0
     """Their level [dB SPL]."""
-    speech: int = 4
+    speech: Count = 4
     """Speech excerpts that intelligibility and quality are scored on."""
     scores: tuple[str, ...] = ("stoi", "estoi", "pesq", "si_sdr_db", "haspi", "hasqi")
     """Which scores; HASPI and HASQI take most of the time."""
-    snr_db: float = 5.0
+    snr_db: RatioDb = 5.0
     """Their signal-to-noise ratio [dB]."""
-    workers: int = 2
+    workers: Count = 2
     """Processes that compute scores."""
-    seed: int = 0
+    seed: Seed = 0
     """Of excerpts and noise."""
+
+    __post_init__ = checked
 
 
 KINDS = ("speech", "noisy", "music", "instrument")

@@ -35,6 +35,18 @@ from icsim.store import Cohort
 from icsim.weights import fingerprint, load_network
 from recipes.ears import known_audiograms
 from recipes.fits import read_fit
+from recipes.ranges import (
+    Count,
+    CountOrZero,
+    Exponent,
+    LevelDbSpl,
+    MaximumDbSpl,
+    NotEmptyStr,
+    Port,
+    Seconds,
+    Seed,
+    checked,
+)
 from recipes.state import run, write_json
 
 DEMO = Path("runs/demo")
@@ -54,58 +66,60 @@ HIGHEST_DB_SPL = 120.0
 class Config:
     """Which aid to fit, for whom, with which sounds, and how."""
 
-    model: str = str(DEMO / "ic" / "model.safetensors")
+    model: NotEmptyStr = str(DEMO / "ic" / "model.safetensors")
     """The BetaICNet whose θ is fitted."""
-    aid: str = str(DEMO / "aid" / "aid.safetensors")
+    aid: NotEmptyStr = str(DEMO / "aid" / "aid.safetensors")
     """An aid trained through it."""
-    sounds: str = str(DEMO / "cohort" / "cohort.zarr")
+    sounds: NotEmptyStr = str(DEMO / "cohort" / "cohort.zarr")
     """A folder of sound files, or a cohort, whose test sounds are taken."""
-    study: str = "runs/listening"
+    study: NotEmptyStr = "runs/listening"
     """Folder of the study: a file for each listener."""
-    listener: str = "L01"
+    listener: NotEmptyStr = "L01"
     """A code for the listener: letters, digits, - and _; no name."""
     mode: Literal["loudness", "gain"] | None = None
     """`loudness`: the two sounds of a pair are made equally loud; `gain`: they stay as the aid made
     them. Must be chosen, but for a demo, which is `loudness`."""
-    calibration: str | None = None
+    calibration: NotEmptyStr | None = None
     """JSON with date, transducer and full_scale_db_spl, the level of a sound whose RMS is 1; see
     docs/listening.md."""
     demo: bool | None = None
     """Play without calibration. By default only if aid and sounds are those of `make demo`."""
-    audiogram: str | None = None
+    audiogram: NotEmptyStr | None = None
     """Of the listener, a file or a standard one: the search begins near listeners who are like it,
     and the confirmation includes NAL-R, otherwise no aid at all."""
-    start: str | None = None
+    start: NotEmptyStr | None = None
     """JSON with θ to start from, such as a fit; by default what the audiogram says, or the mean of
     the known listeners."""
-    consent: str | None = None
+    consent: NotEmptyStr | None = None
     """Text file that the listener agrees to, beside the instructions."""
-    level_db_spl: float = 65.0
+    level_db_spl: LevelDbSpl = 65.0
     """Of the sounds before the aid [dB SPL]."""
-    maximum_db_spl: float = 105.0
+    maximum_db_spl: MaximumDbSpl = 105.0
     """No sample exceeds this magnitude [dB SPL]."""
-    seconds: float = 4.0
+    seconds: Seconds = 4.0
     """Length of an excerpt [s]."""
-    most_sounds: int = 12
+    most_sounds: Count = 12
     """Sounds that are used, evenly from all."""
-    noise_reduction: float = 1.0
+    noise_reduction: Exponent = 1.0
     """Exponent of the aid's noise mask: 0 off, 1 as trained."""
-    gain: float = 1.0
+    gain: Exponent = 1.0
     """Exponent of its compensating mask: 0 off, 1 as trained."""
-    comparisons: int = 40
+    comparisons: Count = 40
     """Most comparisons; the search may end earlier."""
-    confirmations: int = 6
+    confirmations: CountOrZero = 6
     """Blind comparisons of the best θ at the end, with the start and with the reference each."""
-    break_after: int = 15
+    break_after: Count = 15
     """Answers from one break to the next."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the order of sounds and pairs."""
-    host: str = "127.0.0.1"
+    host: NotEmptyStr = "127.0.0.1"
     """Address to serve at; any but this machine's own needs a token."""
-    port: int = 8000
+    port: Port = 8000
     """Port to serve at."""
-    token: str | None = None
+    token: NotEmptyStr | None = None
     """The experimenter's token; the listener gets another, made of it."""
+
+    __post_init__ = checked
 
 
 def listen(config: Config) -> None:

@@ -24,6 +24,16 @@ from icsim.simulation.cochlea import filter_sound
 from icsim.simulation.sounds import embedded_sounds
 from icsim.sound import SAMPLE_RATE, Sound
 from icsim.store import Cohort, create
+from recipes.ranges import (
+    Count,
+    Hours,
+    NotEmptyStr,
+    NotNegative,
+    Seconds,
+    SecondsOrZero,
+    Seed,
+    checked,
+)
 from recipes.state import claim, run, seeded
 
 
@@ -31,41 +41,45 @@ from recipes.state import claim, run, seeded
 class Member:
     """One animal to simulate."""
 
-    name: str
+    name: NotEmptyStr
     hearing: Literal["NH", "HI", "hidden"]
     """Normal, impaired, or synapses lost with normal thresholds."""
-    severity: float = 1.0
+    severity: NotNegative = 1.0
     """Of HI: threshold shift in units of a mild high-frequency loss."""
     role: Literal["seen", "unseen"] = "seen"
     """Whether networks train on it."""
+
+    __post_init__ = checked
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """A cohort of simulated gerbils."""
 
-    out: str
+    out: NotEmptyStr
     """Folder: the cohort is `cohort.zarr` in it."""
     members: list[Member]
     """The animals."""
-    channels: int = 64
+    channels: Count = 64
     """Channels of each animal."""
-    train_s: float = 240.0
+    train_s: SecondsOrZero = 240.0
     """Training sounds [s]."""
-    validation_s: float = 20.0
+    validation_s: SecondsOrZero = 20.0
     """Validation sounds [s]."""
-    test_s: float = 60.0
+    test_s: SecondsOrZero = 60.0
     """Test sounds [s]; these and the validation sounds are heard twice."""
-    sounds: str | None = None
+    sounds: NotEmptyStr | None = None
     """Folder of sound files in place of the embedded sounds."""
-    hours: float = 11.0
+    hours: Hours = 11.0
     """Length of each recording [h]; presentations are spread over it."""
-    longest_s: float = 30.0
+    longest_s: Seconds = 30.0
     """Longest sound [s]."""
-    scatter: float = 0.1
+    scatter: NotNegative = 0.1
     """Private deviation of each channel, in units of the spread over the map."""
-    seed: int = 0
+    seed: Seed = 0
     """Of sounds, animals and responses."""
+
+    __post_init__ = checked
 
 
 def make_cohort(config: Config, sounds: list[Sound] | None = None) -> str:

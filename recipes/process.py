@@ -35,6 +35,7 @@ from icsim.sound import REFERENCE_PA, SAMPLE_RATE, find_audio
 from icsim.weights import load_network
 from recipes.fits import read_fit
 from recipes.jobs import killed_named, processes
+from recipes.ranges import Count, Exponent, FullScaleDbSpl, MaximumDbSpl, NotEmptyStr, checked
 from recipes.state import claim, run
 
 LOWEST_RATE_HZ = 8000
@@ -51,26 +52,28 @@ MOST_BYTES = 2**32 - 2**16
 class Config:
     """What to process, with which aid, for whom."""
 
-    aid: str
+    aid: NotEmptyStr
     """A trained aid."""
-    sounds: str
+    sounds: NotEmptyStr
     """A sound file, or a folder of them, whatever its depth."""
-    out: str
+    out: NotEmptyStr
     """Folder of the processed sounds, named as the sounds are, and of `config.json`."""
-    theta: str | None = None
+    theta: NotEmptyStr | None = None
     """The listener: the JSON that `recipes.fit_theta` wrote."""
-    audiogram: str | None = None
+    audiogram: NotEmptyStr | None = None
     """The listener, for an aid that takes audiograms: see `Audiogram.read`."""
-    noise_reduction: float = 1.0
+    noise_reduction: Exponent = 1.0
     """Exponent of the noise mask: 0 off, 1 as trained."""
-    gain: float = 1.0
+    gain: Exponent = 1.0
     """Exponent of the compensating mask: 0 off, 1 as trained."""
-    full_scale_db_spl: float = 100.0
+    full_scale_db_spl: FullScaleDbSpl = 100.0
     """Level of a sound whose RMS is 1 [dB SPL]."""
-    maximum_db_spl: float = 110.0
+    maximum_db_spl: MaximumDbSpl = 110.0
     """The highest magnitude of a sample that comes out [dB SPL]."""
-    workers: int = 2
+    workers: Count = 2
     """Processes, each with a file at a time."""
+
+    __post_init__ = checked
 
 
 def process(config: Config) -> Path:
@@ -83,10 +86,6 @@ def process(config: Config) -> Path:
         ValueError: If aid, listener and settings do not go together, before anything is done; or
             if sounds cannot be processed: after all others are done, each with its reason.
     """
-    if config.workers < 1:
-        raise ValueError(f"workers must be at least 1, got {config.workers}")
-    if not math.isfinite(config.full_scale_db_spl):
-        raise ValueError(f"full_scale_db_spl must be finite, got {config.full_scale_db_spl}")
     aid, listener = equipped(config)
     _stream(config, aid, listener)  # refuses settings before any file is touched
     files = targets(config)

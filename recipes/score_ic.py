@@ -22,6 +22,7 @@ from icsim.recording import ALIGNMENT
 from icsim.sound import BIN_SAMPLES
 from icsim.store import Cohort
 from recipes import networks
+from recipes.ranges import NotEmptyStr, checked
 from recipes.state import autocast, run
 
 
@@ -29,16 +30,18 @@ from recipes.state import autocast, run
 class Config:
     """What to score."""
 
-    cohort: str
+    cohort: NotEmptyStr
     """Cohort with test sounds that each animal heard twice."""
-    model: str
+    model: NotEmptyStr
     """A trained BetaICNet, ABRNet or ICNet."""
-    fits: str | None = None
+    fits: NotEmptyStr | None = None
     """Folder of `<animal>.json` for animals that the model was not trained on."""
-    alignment: str = ALIGNMENT
+    alignment: NotEmptyStr = ALIGNMENT
     """Of unseen animals, for ABRNet."""
     precision: Literal["auto", "no", "bf16"] = "no"
     """Of the network, as in training."""
+
+    __post_init__ = checked
 
 
 @dataclasses.dataclass(frozen=True)

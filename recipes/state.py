@@ -199,13 +199,6 @@ def everywhere(terms: dict[str, torch.Tensor], accelerator: Accelerator) -> dict
     return dict(zip(terms, accelerator.reduce(values, "mean").tolist(), strict=True))
 
 
-def check_batch(batch: int, micro_batch: int | None) -> None:
-    """Raise a ValueError if either is no number of sounds."""
-    for name, value in (("batch", batch), ("micro_batch", micro_batch)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
-
-
 def in_parts(
     rows: int, micro_batch: int | None, accelerator: Accelerator, *models: nn.Module
 ) -> Iterator[slice]:

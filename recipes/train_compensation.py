@@ -51,8 +51,20 @@ from icsim.weights import fingerprint, load_network, save_network
 from recipes import ears, figures
 from recipes.ears import Ears
 from recipes.fits import read_fit
+from recipes.ranges import (
+    ClosedUnitInterval,
+    Count,
+    CountOrZero,
+    LevelDbSpl,
+    NotEmptyStr,
+    NotNegative,
+    Positive,
+    RatioDb,
+    Seconds,
+    Seed,
+    checked,
+)
 from recipes.state import (
-    check_batch,
     claim,
     diverged,
     everywhere,
@@ -69,42 +81,44 @@ from recipes.state import (
 class Weights:
     """Of terms that guard against what the objective alone lets pass."""
 
-    roughness: float = 0.05
+    roughness: NotNegative = 0.05
     """Of the gain's second difference over bands."""
-    flutter: float = 0.05
+    flutter: NotNegative = 0.05
     """Of the gain's change from hop to hop."""
-    effort: float = 0.002
+    effort: NotNegative = 0.002
     """Of the gain itself."""
-    hiss: float = 0.05
+    hiss: NotNegative = 0.05
     """Of gain for what nobody hears."""
-    contrast: float = 0.2
+    contrast: NotNegative = 0.2
     """Of compression beyond 3:1, and of expansion."""
-    distortion: float = 0.5
+    distortion: NotNegative = 0.5
     """Of what noise reduction leaves or makes that is not the clean sound."""
-    intelligibility: float = 0.0
+    intelligibility: NotNegative = 0.0
     """Of 1 − HASPI with both masks on; needs excerpts of 1 s, and time."""
+
+    __post_init__ = checked
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """One training run of an aid."""
 
-    cohort: str
+    cohort: NotEmptyStr
     """Whose training sounds the aid hears, and which says who hears normally."""
-    model: str
+    model: NotEmptyStr
     """The trained BetaICNet."""
-    out: str
+    out: NotEmptyStr
     """Folder of the run."""
-    more_models: list[str] = dataclasses.field(default_factory=list)
+    more_models: list[NotEmptyStr] = dataclasses.field(default_factory=list)
     """Others of the same animals: what all of them say is harder to exploit than what one says."""
     through: Literal["model", "auditory", "animal"] = "model"
     """What judges the sound: BetaICNet, the auditory model of human ears by audiogram, or the
     simulated animal of `only` itself, which no laboratory can do."""
     told: Literal["theta", "audiogram"] = "theta"
     """What the aid is told of its listener."""
-    only: str | None = None
+    only: NotEmptyStr | None = None
     """A fit of `recipes.fit_theta`: the aid is for this listener alone."""
-    begin_from: str | None = None
+    begin_from: NotEmptyStr | None = None
     """Another aid of the same sizes to begin from."""
     network: Literal["masks", "waveform"] = "masks"
     """Which aid."""
@@ -112,48 +126,47 @@ class Config:
     """Its sizes; `listener` follows from what the aid is told."""
     waveform: WaveformConfig = dataclasses.field(default_factory=WaveformConfig)
     """Its sizes; `listener` follows from what the aid is told."""
-    steps: int = 20_000
+    steps: Count = 20_000
     """Training steps."""
-    batch: int = 8
+    batch: Count = 8
     """Excerpts a step, over all processes."""
-    micro_batch: int | None = None
+    micro_batch: Count | None = None
     """Excerpts that a process works on at a time, whose gradients add up to the step's, where
     memory does not hold its share at once."""
-    excerpt_s: float = 1.0
+    excerpt_s: Seconds = 1.0
     """Length of an excerpt [s]."""
-    sounds: str | None = None
+    sounds: NotEmptyStr | None = None
     """Folder of sound files in place of the cohort's; `icsim.catalogue` says what is what."""
-    pause_depth_db: float = PAUSE_DEPTH_DB
+    pause_depth_db: NotNegative = PAUSE_DEPTH_DB
     """How far pauses must lie below speech for it to be taken as clean [dB]; where more than a
     tenth of the speech is noisier, training is refused. 0 takes everything."""
-    reverberant: float = 0.0
+    reverberant: ClosedUnitInterval = 0.0
     """Share of excerpts heard in a room."""
-    level_db_spl: tuple[float, float] = (45.0, 85.0)
+    level_db_spl: tuple[LevelDbSpl, LevelDbSpl] = (45.0, 85.0)
     """Range of the excerpts' levels [dB SPL]."""
-    snr_db: tuple[float, float] = (-5.0, 20.0)
+    snr_db: tuple[RatioDb, RatioDb] = (-5.0, 20.0)
     """Range of the signal-to-noise ratios of those with noise [dB]."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Of Adam; rates warm up over 20 steps and fall to zero along a cosine."""
-    matrix_rate: float | None = None
+    matrix_rate: Positive | None = None
     """Of Muon for all matrices; Adam for them too if not given."""
-    widening: float = 0.05
+    widening: NotNegative = 0.05
     """Spread of sampled listeners around and between the animals, in units of θ."""
-    misfit: float = 0.0
+    misfit: NotNegative = 0.0
     """Spread of what the aid is told around the listener that judges it, in units of θ: a fit is
     never exact."""
     noise_reduction: bool = True
     """Train the gains against noise too, or compensation alone."""
     weights: Weights = dataclasses.field(default_factory=Weights)
     """Of the terms that guard."""
-    save_every_s: float = 120.0
+    save_every_s: NotNegative = 120.0
     """Longest time of work that a killed run loses [s]."""
-    workers: int = 0
+    workers: CountOrZero = 0
     """Processes that mix sounds ahead; 0 mixes in this one."""
-    seed: int = 0
+    seed: Seed = 0
     """Of weights, sounds and listeners."""
 
-    def __post_init__(self):
-        check_batch(self.batch, self.micro_batch)
+    __post_init__ = checked
 
 
 def train(config: Config) -> Path:

@@ -31,9 +31,9 @@ from icsim.store import Cohort
 from icsim.theta import separation
 from icsim.weights import save_network
 from recipes import figures, networks
+from recipes.ranges import Count, CountOrZero, NotEmptyStr, NotNegative, Positive, Seed, checked
 from recipes.state import (
     autocast,
-    check_batch,
     claim,
     diverged,
     everywhere,
@@ -50,66 +50,65 @@ from recipes.state import (
 class Config:
     """One training run; the defaults are the published settings."""
 
-    cohort: str
+    cohort: NotEmptyStr
     """Cohort to learn from."""
-    out: str
+    out: NotEmptyStr
     """Folder of the run."""
     network: networks.Kind = "beta"
     """BetaICNet, ABRNet, or ICNet with a branch an animal."""
-    animals: list[str] | None = None
+    animals: list[NotEmptyStr] | None = None
     """Animals to learn from; by default all that are `seen`."""
-    alignment: str = ALIGNMENT
+    alignment: NotEmptyStr = ALIGNMENT
     """Which alignment of the cohort; ICNet needs none."""
-    parameters: int = 6
+    parameters: Count = 6
     """Dimensions of θ."""
-    begin_from: str | None = None
+    begin_from: NotEmptyStr | None = None
     """Checkpoint to begin from: as published, of an ICNet of normal animals."""
-    rematch_epochs: list[int] = dataclasses.field(default_factory=list)
+    rematch_epochs: list[CountOrZero] = dataclasses.field(default_factory=list)
     """Epochs before which channels are matched again by likelihood: for better prediction at the
     cost of what θ says."""
-    animals_a_step: int | None = None
+    animals_a_step: Count | None = None
     """Animals that answer in a step, drawn anew for each; all if not given. Their answers to the
     same sounds say much the same, so that a few make steps cheaper and hardly worse."""
     noise: bool = True
     """Draw θ with its uncertainty; without, its mean is used."""
     encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
     """Sizes of the encoder."""
-    fusion_size: int = 16
+    fusion_size: Count = 16
     """Taps of the fusion's convolutions."""
     shared_drift: bool = True
     """One time transfer for all animals, or one for each."""
-    batch: int = 32
+    batch: Count = 32
     """Frames a step, over all processes."""
-    micro_batch: int | None = None
+    micro_batch: Count | None = None
     """Frames that a process works on at a time, whose gradients add up to the step's, where memory
     does not hold its share at once."""
-    epochs: int = 120
+    epochs: Count = 120
     """At most so many passes over the training sounds."""
-    learning_rate: float = 4e-4
+    learning_rate: Positive = 4e-4
     """Of Adam."""
-    listener_rate: float = 10.0
+    listener_rate: NotNegative = 10.0
     """Factor on it for the listeners' means."""
-    kernel_rate: float | None = None
+    kernel_rate: Positive | None = None
     """Of Muon for all kernels; Adam, as published, if not given."""
     schedule: Literal["plateau", "cosine"] = "plateau"
     """Halve after 4 epochs without gain and stop after 10, or fall to zero over all epochs."""
-    kl_weight: float = 1e-3
+    kl_weight: NotNegative = 1e-3
     """Of the listeners' divergence from their prior."""
-    threshold_weight: float = 0.02
+    threshold_weight: NotNegative = 0.02
     """Of the threshold penalty."""
-    threshold_epochs: int = 10
+    threshold_epochs: CountOrZero = 10
     """Epochs with the threshold penalty."""
     precision: Literal["auto", "no", "bf16"] = "auto"
     """Of the convolutions; losses and filters stay in float32."""
-    save_every_s: float = 120.0
+    save_every_s: NotNegative = 120.0
     """Longest time of work that a killed run loses [s]."""
-    workers: int = 0
+    workers: CountOrZero = 0
     """Processes that read frames ahead; 0 reads in this one."""
-    seed: int = 0
+    seed: Seed = 0
     """Of weights, order and noise."""
 
-    def __post_init__(self):
-        check_batch(self.batch, self.micro_batch)
+    __post_init__ = checked
 
 
 def train(config: Config) -> Path:

@@ -15,6 +15,7 @@ from icsim.store import Cohort
 from recipes import cohorts, fit_theta, train_compensation, train_ic
 from recipes.benchmark_compensation import report, tasks
 from recipes.jobs import Job, finished, side_by_side
+from recipes.ranges import Count, LevelDbSpl, NotEmptyStr, RatioDb, Seconds, Seed, checked
 from recipes.state import claim, parse
 
 
@@ -22,38 +23,40 @@ from recipes.state import claim, parse
 class Config:
     """What is compared, on whom."""
 
-    out: str
+    out: NotEmptyStr
     """Folder: one folder for each seed, `summary.json`, tables, figures and a page."""
-    cohort: str
+    cohort: NotEmptyStr
     """Configuration of `recipes.make_cohort`; its unseen animals are the listeners."""
-    icnet_training: str
+    icnet_training: NotEmptyStr
     """Configuration of `recipes.train_ic` of the ICNet that the model begins from."""
-    training: str
+    training: NotEmptyStr
     """The same of the BetaICNet that aids are trained through."""
-    aid_training: str
+    aid_training: NotEmptyStr
     """Configuration of `recipes.train_compensation` of all aids."""
-    own_steps: int
+    own_steps: Count
     """Steps for a network of one listener's own, which begins from the one for all."""
-    ablation_steps: int
+    ablation_steps: Count
     """Steps for an ablation, which begins from it too."""
-    seeds: list[int] = dataclasses.field(default_factory=lambda: [0, 1, 2])
+    seeds: list[Seed] = dataclasses.field(default_factory=lambda: [0, 1, 2])
     """Each is another cohort, other sounds and other networks."""
-    ablation_seeds: list[int] = dataclasses.field(default_factory=lambda: [0])
+    ablation_seeds: list[Seed] = dataclasses.field(default_factory=lambda: [0])
     """Seeds for which the ablations are trained too."""
-    fit_seconds: float = 20.0
+    fit_seconds: Seconds = 20.0
     """Sound that a listener is fitted on [s]."""
-    levels_db_spl: list[float] = dataclasses.field(default_factory=lambda: [50.0, 65.0, 80.0])
+    levels_db_spl: list[LevelDbSpl] = dataclasses.field(default_factory=lambda: [50.0, 65.0, 80.0])
     """Levels of sounds in quiet [dB SPL]; the middle one is that of noisy speech too."""
-    snr_db: float = 5.0
+    snr_db: RatioDb = 5.0
     """Signal-to-noise ratio of noisy speech [dB]."""
-    excerpts: int = 8
+    excerpts: Count = 8
     """Test sounds in quiet."""
-    excerpt_s: float = 3.0
+    excerpt_s: Seconds = 3.0
     """Their length [s]."""
-    speech: int = 4
+    speech: Count = 4
     """Sentences in noise."""
-    jobs: int = 2
+    jobs: Count = 2
     """Processes side by side."""
+
+    __post_init__ = checked
 
 
 EVERYONE: dict[str, dict] = {

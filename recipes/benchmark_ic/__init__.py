@@ -14,6 +14,7 @@ from recipes import cohorts, train_ic
 from recipes.benchmark_ic import report, tasks
 from recipes.benchmark_ic.results import FITTED
 from recipes.jobs import Job, side_by_side
+from recipes.ranges import Count, NotEmptyStr, Seconds, Seed, checked
 from recipes.state import claim, parse
 
 
@@ -21,30 +22,32 @@ from recipes.state import claim, parse
 class Config:
     """What is compared; the animals are those of the cohort's configuration."""
 
-    out: str
+    out: NotEmptyStr
     """Folder: one folder for each seed, `summary.json`, tables and figures."""
-    cohort: str
+    cohort: NotEmptyStr
     """Configuration of `recipes.make_cohort`: all animals, those of `nine` among them."""
-    training: str
+    training: NotEmptyStr
     """Configuration of `recipes.train_ic`, for BetaICNet and ABRNet."""
-    icnet_training: str
+    icnet_training: NotEmptyStr
     """The same for ICNets, which have nothing to begin from."""
-    nine: list[str]
+    nine: list[NotEmptyStr]
     """The smaller group of training animals; the larger one is all that are seen."""
-    singles: list[str]
+    singles: list[NotEmptyStr]
     """Animals of `nine` that get an ICNet of their own."""
-    seeds: list[int] = dataclasses.field(default_factory=lambda: [0, 1, 2])
+    seeds: list[Seed] = dataclasses.field(default_factory=lambda: [0, 1, 2])
     """Each is another cohort, other sounds and other networks."""
-    ablation_seeds: list[int] = dataclasses.field(default_factory=lambda: [0])
+    ablation_seeds: list[Seed] = dataclasses.field(default_factory=lambda: [0])
     """Seeds for which the ablations are trained too."""
-    searched: list[str] = dataclasses.field(default_factory=list)
+    searched: list[NotEmptyStr] = dataclasses.field(default_factory=list)
     """Unseen animals on which the ways of searching θ are compared."""
-    fit_seconds: float = 20.0
+    fit_seconds: Seconds = 20.0
     """Sound that a listener is fitted on [s]."""
-    dense: int = 128
+    dense: Count = 128
     """Points of the dense search that finds each search's target."""
-    jobs: int = 2
+    jobs: Count = 2
     """Processes side by side."""
+
+    __post_init__ = checked
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ from recipes.benchmark_ic.summary import summarise
 from recipes.benchmark_ic.tables import tables
 from recipes.cells import Table
 from recipes.pages import inline, png, template
+from recipes.ranges import NotEmptyStr, checked
 from recipes.state import run, write_json, write_whole
 
 
@@ -21,8 +22,10 @@ from recipes.state import run, write_json, write_whole
 class Config:
     """Which report to write again."""
 
-    out: str
+    out: NotEmptyStr
     """Folder of a benchmark, of which one seed is complete at least."""
+
+    __post_init__ = checked
 
 
 def write(out: Path) -> dict:

@@ -95,7 +95,7 @@ def _new_listener(
     latents: score_ic.Latents,
 ) -> dict:
     config = fit_theta.Config(
-        job.cohort, job.model, animal, "", job.alignment, rounds=0, seconds=job.seconds
+        job.cohort, job.model, animal, job.out, job.alignment, rounds=0, seconds=job.seconds
     )
     batch = fit_theta.first_frames(cohort, config)
     stored = fit_theta.stored_matching(cohort, animal, job.alignment, network)
@@ -133,7 +133,7 @@ def searches(job: Searches) -> None:
     """For each way of searching its course, seconds, and where it got to the target."""
     network, _ = networks.load(job.model)
     cohort = Cohort.open(job.cohort)
-    config = fit_theta.Config(job.cohort, job.model, job.animal, "", seconds=job.seconds)
+    config = fit_theta.Config(job.cohort, job.model, job.animal, job.out, seconds=job.seconds)
     batch = fit_theta.first_frames(cohort, config)
     matching = fit_theta.stored_matching(cohort, job.animal, ALIGNMENT, network)
     cost = listener_cost(network, batch["sound"], batch["counts"][:, 0], CONTEXT_BINS, matching)

@@ -20,6 +20,7 @@ from icsim.simulation.sounds import embedded_sounds
 from icsim.sound import SAMPLE_RATE, calibrate
 from recipes.describe_animals import figures as draw
 from recipes.describe_animals import measurements as measure
+from recipes.ranges import Count, NotEmptyStr, NotNegative, Seconds, Seed, checked
 from recipes.state import seeded
 
 
@@ -27,28 +28,30 @@ from recipes.state import seeded
 class Config:
     """How much is measured."""
 
-    out: str | None = None
+    out: NotEmptyStr | None = None
     """Folder of the figures; without one there are only tables."""
-    listeners: int = 100
+    listeners: Count = 100
     """Animals whose thresholds are measured, of each hearing."""
-    brains: int = 8
+    brains: Count = 8
     """Healthy animals whose responses are measured."""
-    channels: int = 48
+    channels: Count = 48
     """Channels of each."""
-    seconds: float = 12.0
+    seconds: Seconds = 12.0
     """Sounds that they hear [s]."""
-    scatters: tuple[float, ...] = (0.0, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
+    scatters: tuple[NotNegative, ...] = (0.0, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3)
     """Private deviations of channels, in units of the spread over the map, that are compared."""
-    scatter_channels: tuple[int, ...] = (128, 256)
+    scatter_channels: tuple[Count, ...] = (128, 256)
     """Channels of the brains in which they are."""
-    scatter_brains: int = 5
+    scatter_brains: Count = 5
     """How many brains."""
-    scatter_seconds: float = 30.0
+    scatter_seconds: Seconds = 30.0
     """Sounds that they hear [s]."""
-    figure_channels: int = 64
+    figure_channels: Count = 64
     """Channels of the animal in the figures."""
-    seed: int = 0
+    seed: Seed = 0
     """Of animals and sounds."""
+
+    __post_init__ = checked
 
 
 HEARINGS = (("NH", 0.0), ("HI", 0.4), ("HI", 1.0), ("HI", 1.8), ("hidden", 0.0))

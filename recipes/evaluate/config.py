@@ -1,9 +1,18 @@
 """What to score, for whom, and how."""
 
 import dataclasses
-import math
 
 from evaluation.delay import LONGEST_S
+from recipes.ranges import (
+    Count,
+    CountOrZero,
+    FullScaleDbSpl,
+    LevelDbSpl,
+    NotEmptyStr,
+    SecondsOrZero,
+    Seed,
+    checked,
+)
 
 SIGNAL_SCORES = ("stoi", "estoi", "pesq", "pesq_narrow", "si_sdr_db")
 """What needs no listener and no level."""
@@ -23,44 +32,46 @@ ALL_SCORES = (*SIGNAL_SCORES, *EAR_SCORES, RESTORATION, *LEVELS)
 class Config:
     """What is scored, for whom."""
 
-    clean: str
+    clean: NotEmptyStr
     """Folder of clean speech: WAV, FLAC or OGG files of one channel, at any depth."""
-    processed: list[str] | str
+    processed: list[NotEmptyStr] | NotEmptyStr
     """Folder of what a device made of it, under the same names; or several, one a device:
     `--processed '[A, B]'`, or the option more than once."""
-    noisy: str | None = None
+    noisy: NotEmptyStr | None = None
     """Folder of what went into the device, under the same names, if that was not the clean
     speech."""
-    audiogram: str | None = None
+    audiogram: NotEmptyStr | None = None
     """The listener of HASPI and HASQI: `N1` to `N7`, `S1` to `S3`, `normal`, or a CSV or JSON
     file; see `docs/evaluation.md`."""
-    theta: str | None = None
+    theta: NotEmptyStr | None = None
     """The listener of neural restoration: the JSON that `recipes.fit_theta` wrote. Needs
     `model`."""
-    model: str | None = None
+    model: NotEmptyStr | None = None
     """The BetaICNet that θ belongs to."""
-    out: str = "runs/evaluated"
+    out: NotEmptyStr = "runs/evaluated"
     """Folder of `report.html`, `scores.csv`, `scores.json` and what a resumed run needs."""
     scores: list[str] | None = None
     """Which scores; by default all that the listener allows. HASPI and HASQI take most of the
     time."""
     pyclarity: bool = False
     """HASPI and HASQI by the reference program, slower, to check those of this project."""
-    full_scale_db_spl: float = 100.0
+    full_scale_db_spl: FullScaleDbSpl = 100.0
     """Level of a sound whose RMS is 1 [dB SPL], in all folders, as in `recipes.process`."""
-    clean_db_spl: float | None = None
+    clean_db_spl: LevelDbSpl | None = None
     """Set each clean sound to this level [dB SPL], and whatever was made of it by the same
     factor; for files whose level means nothing."""
-    channel: int | None = None
+    channel: CountOrZero | None = None
     """Which channel of files with several, from 0; without it they are refused."""
-    max_delay_s: float = LONGEST_S
+    max_delay_s: SecondsOrZero = LONGEST_S
     """Files that are later or earlier than this are not scored [s]."""
-    examples: int = 6
+    examples: CountOrZero = 6
     """Files to hear in the report, the worst ones."""
-    workers: int = 2
+    workers: Count = 2
     """Processes, each with a file at a time."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the noise within HASPI and HASQI and of bootstrap intervals."""
+
+    __post_init__ = checked
 
 
 def folders(config: Config) -> list[str]:
@@ -98,11 +109,3 @@ def _check(config: Config) -> None:
         raise ValueError("θ says nothing without its model: give --theta and --model together")
     if not folders(config):
         raise ValueError("no folder of processed sounds; give --processed FOLDER")
-    for name, lowest in (("workers", 1), ("examples", 0), ("max_delay_s", 0), ("channel", 0)):
-        value = getattr(config, name)
-        if value is not None and not lowest <= value < math.inf:
-            raise ValueError(f"{name} must be at least {lowest}, got {value}")
-    for name in ("full_scale_db_spl", "clean_db_spl"):
-        value = getattr(config, name)
-        if value is not None and not math.isfinite(value):
-            raise ValueError(f"{name} must be finite, got {value}")

@@ -384,7 +384,7 @@ def test_short_recordings_are_cross_validated(finished, tmp_path):
 
 
 def test_a_block_is_predicted_without_its_answers():
-    config = cross_validate_ic.Config("", "", "", **CROSS)
+    config = cross_validate_ic.Config("cohort", "animal", "out", **CROSS)
     sound, counts = torch.randn(600 * 32), torch.randint(0, 4, (2, 5, 600), dtype=torch.uint8)
     tested = []
     for block in range(3):
