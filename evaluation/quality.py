@@ -4,6 +4,10 @@ Every score has the same signature, `(clean, processed, sample_rate, …) -> Sco
 pascals, aligned in time.
 """
 
+import contextlib
+import itertools
+import math
+
 import torch
 from torch import Tensor
 
@@ -20,10 +24,21 @@ PESQ_NARROW_RATE_HZ = 8000
 """Narrow band [Hz]. Source: ITU-T P.862."""
 
 PESQ_LONGEST_S = 20.0
-"""The reference program holds 50 utterances and crashes at the 51st [s].
+"""Longer sounds are judged in pieces [s], of which the standard knows nothing.
 
-Utterances and pauses of at least 0.2 s each cannot number more than that in 20 s.
+The reference program holds 50 utterances and crashes at the 51st. Utterances and pauses of at least
+0.2 s each cannot number more than that in 20 s.
 """
+
+PESQ_PIECE_S = 16.0
+"""The pieces have this length on average, or less [s]: there is room to move their ends (chosen
+here)."""
+
+PESQ_SHORTEST_S = 8.0
+"""No piece is shorter [s]. Source: ITU-T P.862.3, 7.1, for what PESQ is made for."""
+
+QUIET_S = 0.2
+"""A cut is where the clean sound is quietest for so long [s] (chosen here)."""
 
 SI_SDR_LIMIT_DB = 100.0
 """Beyond it [dB] two sounds are the same, or have nothing in common (chosen here)."""
@@ -36,7 +51,8 @@ def pesq(clean: Sounds, processed: Sounds, sample_rate: float) -> Score:
     brings each to the same level.
 
     Args:
-        clean: Clean speech, `(B, T)`, at most 20 s long.
+        clean: Clean speech, `(B, T)`. Sounds of more than 20 s are cut by `pieces`; the score is
+            then the mean of the pieces, weighted by their lengths, and a note says so.
         processed: What is judged, `(B, T)`.
         sample_rate: Of both [Hz].
 
@@ -57,10 +73,24 @@ def pesq_narrow(clean: Sounds, processed: Sounds, sample_rate: float) -> Score:
 
 
 def _pesq(clean: Sounds, processed: Sounds, sample_rate: float, rate_hz: int, band: str) -> Score:
-    def metric(clean: Tensor, processed: Tensor) -> float:
+    def metric(clean: Tensor, processed: Tensor) -> tuple[float, str | None]:
         import pesq as package
 
-        return package.pesq(rate_hz, clean.numpy(), processed.numpy(), band)
+        cuts = pieces(clean, rate_hz)
+        if len(cuts) == 1:
+            return package.pesq(rate_hz, clean.numpy(), processed.numpy(), band), None
+        found = []
+        for cut in cuts:
+            with contextlib.suppress(package.NoUtterancesError):
+                pair = clean[cut].numpy(), processed[cut].numpy()
+                found.append((cut.stop - cut.start, package.pesq(rate_hz, *pair, band)))
+        if not found:
+            raise ValueError(f"no utterance in any of {len(cuts)} pieces")
+        spoken = sum(samples for samples, _ in found)
+        mean = sum(samples * value for samples, value in found) / spoken
+        note = f"mean of {len(found)} pieces of {spoken / len(found) / rate_hz:.1f} s"
+        without = len(cuts) - len(found)
+        return mean, note + (f"; {without} more without an utterance" if without else "")
 
     return score_each(
         metric,
@@ -68,9 +98,40 @@ def _pesq(clean: Sounds, processed: Sounds, sample_rate: float, rate_hz: int, ba
         processed,
         sample_rate,
         rate_hz,
-        longest_s=PESQ_LONGEST_S,
         install="pip install pesq (with a C compiler)",
     )
+
+
+def pieces(clean: Tensor, sample_rate: float) -> list[slice]:
+    """Where a sound of more than 20 s is cut, into pieces of 8 to 20 s, at its quietest places.
+
+    Args:
+        clean: Clean speech, `(T,)`.
+        sample_rate: [Hz].
+
+    Returns:
+        Samples of each piece; one piece if the sound is not longer than 20 s.
+
+    >>> pieces(torch.ones(45 * 100), 100)
+    [slice(0, 1500, None), slice(1500, 3000, None), slice(3000, 4500, None)]
+    """
+    samples = len(clean)
+    if samples <= (PESQ_LONGEST_S + 1 / sample_rate) * sample_rate:
+        return [slice(0, samples)]
+    count = math.ceil(samples / sample_rate / PESQ_PIECE_S)
+    each = samples / count
+    # Both ends of a piece may move by so much.
+    room = min(each - PESQ_SHORTEST_S * sample_rate, PESQ_LONGEST_S * sample_rate - each) / 2
+    window = round(QUIET_S * sample_rate)
+    ends = [0]
+    for place in range(1, count):
+        first, last = math.ceil(place * each - room), math.floor(place * each + room)
+        around = clean[first - window // 2 : last - window // 2 + window]
+        power = around.square().unfold(0, window, 1).mean(-1)
+        quietest = (power <= power.min()).nonzero().flatten()
+        # Of equally quiet places the middle one.
+        ends.append(first + int(quietest[len(quietest) // 2]))
+    return [slice(*pair) for pair in itertools.pairwise([*ends, samples])]
 
 
 def hasqi(

@@ -29,6 +29,9 @@ Row = dict[str, str | float | int | None]
 SHORTEST_S = 0.01
 """Shorter sounds are refused by every score [s] (chosen here)."""
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""With these begins what a spreadsheet may run; the last four are the full-width =, +, -, @."""
+
 LABELS = ("device", "file", "missing")
 """Columns of a row that are no scores."""
 
@@ -41,6 +44,8 @@ class Score:
     """`(B,)`; NaN where it could not be computed. In double precision, as metrics give them."""
     reasons: tuple[str | None, ...]
     """Why not, for each NaN; None for each number."""
+    notes: tuple[str | None, ...] = ()
+    """How a number came about where that is not the usual way, one for each sound, or none."""
 
     def __post_init__(self) -> None:
         missing = [reason is not None for reason in self.reasons]
@@ -51,7 +56,7 @@ class Score:
 
 
 def score_each(
-    metric: Callable[[Tensor, Tensor], float],
+    metric: Callable[[Tensor, Tensor], float | tuple[float, str | None]],
     clean: Sounds,
     processed: Sounds,
     sample_rate: float,
@@ -67,7 +72,8 @@ def score_each(
     back as it was: a score depends on its pair alone. Use processes, not threads, for speed.
 
     Args:
-        metric: From the two sounds, `(T,)` in double precision on the CPU, to a number.
+        metric: From the two sounds, `(T,)` in double precision on the CPU, to a number, or to a
+            number and a note on it.
         clean: The reference.
         processed: What is judged.
         sample_rate: Of both [Hz].
@@ -90,16 +96,19 @@ def score_each(
         raise ValueError(
             f"{len(clean)} clean and {len(processed)} processed sounds; match them first"
         )
-    values, reasons = [], []
+    values, reasons, notes = [], [], []
     for pair in zip(clean, processed, strict=True):
-        value, reason = math.nan, _obstacle(*pair, sample_rate, shortest_s, longest_s)
+        value, note = math.nan, None
+        reason = _obstacle(*pair, sample_rate, shortest_s, longest_s)
         if reason is None:
             try:
                 with _repeatable(seed):
                     ready = (sound.detach().cpu().double() for sound in pair)
-                    value = float(
-                        metric(*(resample(s, sample_rate, rate_hz or sample_rate) for s in ready))
+                    found = metric(
+                        *(resample(s, sample_rate, rate_hz or sample_rate) for s in ready)
                     )
+                value, note = found if isinstance(found, tuple) else (found, None)
+                value = float(value)
             except ImportError as error:
                 reason = f"{error.name or error} is not installed: {install}"
             except ValueError as error:
@@ -110,7 +119,8 @@ def score_each(
                 reason = None if math.isfinite(value) else f"the result is {value}"
         values.append(value if reason is None else math.nan)
         reasons.append(reason)
-    return Score(torch.tensor(values, dtype=torch.float64), tuple(reasons))
+        notes.append(note if reason is None else None)
+    return Score(torch.tensor(values, dtype=torch.float64), tuple(reasons), tuple(notes))
 
 
 def obstacle(clean: Tensor, processed: Tensor) -> str | None:
@@ -289,12 +299,27 @@ def _cell(row: Row) -> str:
 
 
 def write_csv(path: str | Path, table: Sequence[Row]) -> None:
-    """Write rows as CSV; a column for every key of any row, empty where missing."""
+    """Write rows as CSV; a column for every key of any row, empty where missing.
+
+    Text that a spreadsheet would run as a formula, such as a file called `=1+1`, gets an apostrophe
+    in front: it is shown as it is and computes nothing. JSON has it without.
+    """
     columns = list(dict.fromkeys(key for row in table for key in row))
     with whole_file(path) as beside, beside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
-        writer.writerows(table)
+        writer.writerows({key: inert(value) for key, value in row.items()} for row in table)
+
+
+def inert(cell: str | float | None) -> str | float | None:
+    """A cell that no spreadsheet takes for a formula; numbers stay numbers.
+
+    Source: OWASP, CSV injection.
+
+    >>> inert("=1+1"), inert("a=b"), inert(-1.5)
+    ("'=1+1", 'a=b', -1.5)
+    """
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
 
 
 def write_json(path: str | Path, table: Sequence[Row]) -> None:

@@ -1,6 +1,8 @@
 import csv
+import itertools
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -19,7 +21,15 @@ from evaluation.neural import (
     restoration,
     restoration_through,
 )
-from evaluation.quality import hasqi, level_change, output_level, pesq, pesq_narrow, si_sdr
+from evaluation.quality import (
+    hasqi,
+    level_change,
+    output_level,
+    pesq,
+    pesq_narrow,
+    pieces,
+    si_sdr,
+)
 from evaluation.table import (
     Score,
     bootstrap,
@@ -240,9 +250,55 @@ def test_stoi_of_too_little_speech_is_missing_not_nearly_zero(speech):
     assert "too little speech" in score.reasons[0]
 
 
-def test_pesq_refuses_what_would_crash_it():
-    long = torch.ones(1, 8000 * 21)
-    assert "too long" in pesq(long, long, 8000).reasons[0]
+def spoken(duration_s: float, rate: int = 8000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Words of 0.9 s in pauses of 0.6 s, and the same in noise that grows, `(1, T)` each."""
+    generator = torch.Generator().manual_seed(0)
+    time = torch.arange(round(duration_s * rate)) / rate
+    phase = 2 * torch.pi * (120 * time + 3 * torch.sin(2 * torch.pi * 1.1 * time))
+    voice = sum(torch.sin(n * phase) / n for n in range(1, 25)) * (time % 1.5 < 0.9)
+    voice = voice * (0.3 + torch.sin(2 * torch.pi * 3.3 * time) ** 2)
+    noise = torch.randn(len(time), generator=generator) * (0.01 + 0.2 * time / duration_s)
+    return voice[None], (voice + noise)[None]
+
+
+def test_pesq_of_a_long_sound_is_the_mean_of_its_parts_and_says_so():
+    pytest.importorskip("pesq")
+    clean, noisy = spoken(45.0)
+    score = pesq_narrow(clean, noisy, 8000)
+    assert score.reasons == (None,)
+    assert score.notes == ("mean of 3 pieces of 15.0 s",)
+    cuts = pieces(clean[0], 8000)
+    parts = [pesq_narrow(clean[:, cut], noisy[:, cut], 8000).values.item() for cut in cuts]
+    # Noise grows, so the parts differ, and a single one would not do.
+    assert parts[0] > parts[1] + 0.1 > parts[2] + 0.1
+    assert score.values.item() == pytest.approx(sum(parts) / 3, abs=0.02)
+    fixed = [slice(n * 120_000, (n + 1) * 120_000) for n in range(3)]
+    apart = [pesq_narrow(clean[:, cut], noisy[:, cut], 8000).values.item() for cut in fixed]
+    assert score.values.item() == pytest.approx(sum(apart) / 3, abs=0.1)
+
+
+def test_pesq_leaves_out_pieces_in_which_nothing_is_said():
+    pytest.importorskip("pesq")
+    clean, noisy = spoken(45.0)
+    clean[:, 13 * 8000 : 32 * 8000] = 0
+    score = pesq_narrow(clean, noisy, 8000)
+    assert re.match(r"mean of 2 pieces of .* s; 1 more without an utterance", score.notes[0])
+
+
+@pytest.mark.parametrize("duration_s", [20.1, 24.0, 31.9, 32.1, 45.0, 100.0])
+def test_pieces_of_long_sounds_last_8_to_20_s_and_begin_in_pauses(duration_s):
+    clean = spoken(duration_s, 1000)[0][0]
+    cuts = pieces(clean, 1000)
+    assert (cuts[0].start, cuts[-1].stop) == (0, len(clean))
+    assert all(first.stop == second.start for first, second in itertools.pairwise(cuts))
+    assert all(8000 <= cut.stop - cut.start <= 20_000 for cut in cuts)
+    assert all(clean[cut.start - 80 : cut.start + 80].abs().max() == 0 for cut in cuts[1:])
+
+
+def test_pesq_of_20_s_is_one_piece_without_a_note(speech):
+    pytest.importorskip("pesq")
+    assert pieces(torch.ones(20 * 8000), 8000) == [slice(0, 160_000)]
+    assert pesq(speech, speech, SAMPLE_RATE).notes == (None,)
 
 
 def test_hearing_aid_scores_refuse_less_than_a_second(speech):
@@ -504,3 +560,24 @@ def test_files_bring_the_rows_back(tmp_path, table):
     assert float(back[0]["stoi"]) == table[0]["stoi"]
     assert (back[0]["haspi"], back[0]["missing"]) == ("", table[0]["missing"])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.csv", "scores.json"]
+
+
+def test_cells_that_a_spreadsheet_would_run_are_inert_in_csv_and_whole_in_json(tmp_path):
+    starts = ("=1+1", "+1", "-1+1|cmd", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1")
+    table = [
+        {"device": start, "file": f"{start}.wav", "stoi": -0.5, "missing": start, "notes": "a=b"}
+        for start in starts
+    ]
+    write_csv(tmp_path / "scores.csv", table)
+    with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as file:
+        back = list(csv.DictReader(file))
+    for start, row in zip(starts, back, strict=True):
+        assert (row["device"], row["file"], row["missing"]) == (
+            f"'{start}",
+            f"'{start}.wav",
+            f"'{start}",
+        )
+        # Numbers stay numbers, and text that is harmless stays as it is.
+        assert (row["stoi"], row["notes"]) == ("-0.5", "a=b")
+    write_json(tmp_path / "scores.json", table)
+    assert json.loads((tmp_path / "scores.json").read_text())[0]["device"] == "=1+1"
