@@ -56,7 +56,15 @@ class Config:
     pyclarity: bool = False
     """HASPI and HASQI by the reference program, slower, to check those of this project."""
     full_scale_db_spl: FullScaleDbSpl = 100.0
-    """Level of a sound whose RMS is 1 [dB SPL], in all folders, as in `recipes.process`."""
+    """Level of a sound whose RMS is 1 [dB SPL], as in `recipes.process`; in every folder for which
+    none of the next three says otherwise."""
+    clean_full_scale_db_spl: FullScaleDbSpl | None = None
+    """The same of the clean files, if theirs is another [dB SPL]."""
+    noisy_full_scale_db_spl: FullScaleDbSpl | None = None
+    """The same of the noisy files [dB SPL]."""
+    processed_full_scale_db_spl: list[FullScaleDbSpl] | FullScaleDbSpl | None = None
+    """The same of the processed files [dB SPL]: one number for all devices, or a list with one for
+    each, in the order of `processed`."""
     clean_db_spl: LevelDbSpl | None = None
     """Set each clean sound to this level [dB SPL], and whatever was made of it by the same
     factor; for files whose level means nothing."""
@@ -77,6 +85,28 @@ class Config:
 def folders(config: Config) -> list[str]:
     """Those of the processed sounds, one a device."""
     return [config.processed] if isinstance(config.processed, str) else list(config.processed)
+
+
+def full_scales_db_spl(config: Config) -> tuple[float, float, list[float]]:
+    """Level of a sound whose RMS is 1 in clean, noisy and each device's processed files [dB SPL].
+
+    Raises:
+        ValueError: If the processed folders are not as many as the levels given for them.
+    """
+    shared, own = config.full_scale_db_spl, config.processed_full_scale_db_spl
+    clean, noisy = (
+        shared if value is None else value
+        for value in (config.clean_full_scale_db_spl, config.noisy_full_scale_db_spl)
+    )
+    count = len(folders(config))
+    if not isinstance(own, list):
+        return clean, noisy, [shared if own is None else own] * count
+    if len(own) != count:
+        raise ValueError(
+            f"processed_full_scale_db_spl has {len(own)} levels for {count} processed folders; "
+            "give one for each, or a single one for all"
+        )
+    return clean, noisy, own
 
 
 def wanted_scores(config: Config) -> tuple[str, ...]:
@@ -109,3 +139,4 @@ def _check(config: Config) -> None:
         raise ValueError("θ says nothing without its model: give --theta and --model together")
     if not folders(config):
         raise ValueError("no folder of processed sounds; give --processed FOLDER")
+    full_scales_db_spl(config)

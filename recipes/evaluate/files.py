@@ -8,7 +8,7 @@ from torch import Tensor
 
 from evaluation.delay import delay, in_time
 from icsim.sound import REFERENCE_PA, calibrate, find_audio, level, read, resample
-from recipes.evaluate.config import Config, folders
+from recipes.evaluate.config import Config, folders, full_scales_db_spl
 
 LOWEST_RATE_HZ = 8000
 """Files of lower sample rates are refused: they hold too little of speech (chosen here)."""
@@ -33,6 +33,8 @@ class Pair:
     clean: Path | None
     processed: Path | None
     noisy: Path | None
+    processed_full_scale_db_spl: float
+    """Level of a sound whose RMS is 1 in the device's files [dB SPL]."""
 
     @property
     def made_of(self) -> dict[str, list[int] | None]:
@@ -79,7 +81,10 @@ def matched(config: Config) -> list[Pair]:
     clean = _by_name(config.clean)
     noisy = _by_name(config.noisy) if config.noisy else {}
     pairs = []
-    for device, folder in devices(folders(config)).items():
+    *_, levels = full_scales_db_spl(config)
+    for (device, folder), level_db_spl in zip(
+        devices(folders(config)).items(), levels, strict=True
+    ):
         processed = _by_name(folder)
         if not clean.keys() & processed.keys():
             raise ValueError(
@@ -87,7 +92,7 @@ def matched(config: Config) -> list[Pair]:
                 f"({min(processed)}, but {min(clean)}); give both the same names"
             )
         pairs += [
-            Pair(device, name, clean.get(name), processed.get(name), noisy.get(name))
+            Pair(device, name, clean.get(name), processed.get(name), noisy.get(name), level_db_spl)
             for name in sorted(clean.keys() | processed.keys())
         ]
     return pairs
@@ -121,13 +126,16 @@ def prepare(pair: Pair, config: Config) -> Prepared:
     for role in ("clean", "processed"):
         if getattr(pair, role) is None:
             raise ValueError(f"no {role} file of this name")
-    clean, rate = _read(pair.clean, "clean", config)
-    processed, from_hz = _read(pair.processed, "processed", config)
+    clean_db_spl, noisy_db_spl, _ = full_scales_db_spl(config)
+    clean, rate = _read(pair.clean, "clean", config, clean_db_spl)
+    processed, from_hz = _read(
+        pair.processed, "processed", config, pair.processed_full_scale_db_spl
+    )
     notes = [*_clipped(clean, "clean"), *_clipped(processed, "processed")]
     if from_hz != rate:
         notes.append(f"processed: resampled from {from_hz:g} to {rate:g} Hz")
         processed = resample(processed, from_hz, rate)
-    noisy, without_noisy = _noisy(pair, config, rate, len(clean))
+    noisy, without_noisy = _noisy(pair, config, noisy_db_spl, rate, len(clean))
     late, reason = _late(clean, noisy, processed, rate, config.max_delay_s)
     if reason:
         notes.append(f"delay taken as 0: {reason}")
@@ -161,7 +169,7 @@ def _by_name(folder: str) -> dict[str, Path]:
     return found
 
 
-def _read(path: Path, role: str, config: Config) -> tuple[Tensor, float]:
+def _read(path: Path, role: str, config: Config, full_scale_db_spl: float) -> tuple[Tensor, float]:
     """One channel of a file in pascals, `(T,)`, and its rate [Hz]."""
     try:
         samples, rate = read(path)
@@ -181,18 +189,18 @@ def _read(path: Path, role: str, config: Config) -> tuple[Tensor, float]:
         raise ValueError(f"{role}: samples are NaN or infinite")
     if not bool(sound.any()):
         raise ValueError(f"{role}: is silent")
-    pressure = sound * REFERENCE_PA * 10 ** (config.full_scale_db_spl / 20)
+    pressure = sound * REFERENCE_PA * 10 ** (full_scale_db_spl / 20)
     peak_db_spl = level(pressure.abs().max()[None]).item()
     if config.clean_db_spl is None and peak_db_spl > LOUDEST_DB_SPL:
         raise ValueError(
-            f"{role}: reaches {peak_db_spl:.0f} dB SPL at --full_scale_db_spl "
-            f"{config.full_scale_db_spl:g}; correct one of the two"
+            f"{role}: reaches {peak_db_spl:.0f} dB SPL, as an RMS of 1 is said to be "
+            f"{full_scale_db_spl:g} dB SPL; correct the file or --{role}_full_scale_db_spl"
         )
     return pressure, rate
 
 
 def _noisy(
-    pair: Pair, config: Config, rate: float, samples: int
+    pair: Pair, config: Config, full_scale_db_spl: float, rate: float, samples: int
 ) -> tuple[Tensor | None, str | None]:
     """What went into the device, as long as the clean sound, or why it is missing."""
     if config.noisy is None:
@@ -200,7 +208,7 @@ def _noisy(
     if pair.noisy is None:
         return None, "no noisy file of this name"
     try:
-        noisy, from_hz = _read(pair.noisy, "noisy", config)
+        noisy, from_hz = _read(pair.noisy, "noisy", config, full_scale_db_spl)
     except ValueError as error:
         return None, str(error)
     noisy = resample(noisy, from_hz, rate)

@@ -15,7 +15,16 @@ from recipes.cells import number
 from recipes.evaluate import drawing
 from recipes.evaluate.config import Config, wanted_scores
 from recipes.evaluate.files import Pair, prepare
-from recipes.evaluate.summary import MEANINGS, compared, summary, table, warnings, why
+from recipes.evaluate.summary import (
+    LEAST_FILES,
+    MEANINGS,
+    compared,
+    levels,
+    summary,
+    table,
+    warnings,
+    why,
+)
 from recipes.pages import inline, png, template
 from recipes.state import write_json, write_whole
 
@@ -44,14 +53,15 @@ def write(config: Config, pairs: Sequence[Pair], rows: Sequence[dict]) -> dict:
         rows: What was found of each.
 
     Returns:
-        `summary`, `differences`, `warnings`, `failures` and `notes` (a line a file), `files`,
-        `report` (path).
+        `summary`, `differences`, `warnings`, `levels` (a row a folder), `failures` and `notes` (a
+        line a file), `files`, `report` (path).
     """
     out = Path(config.out)
     failures = [f"{row['device']}: {row['file']}: {why(row)}" for row in rows if row["reasons"]]
     found = {
         "files": len(rows),
-        "warnings": warnings(rows),
+        "warnings": warnings(rows, config),
+        "levels": levels(rows, config),
         "failures": failures,
         "notes": [
             f"{row['device']}: {row['file']}: {'; '.join(row['notes'])}"
@@ -94,6 +104,7 @@ def page(config: Config, pairs: Sequence[Pair], rows: Sequence[dict], found: dic
         ranking=ranking,
         examples=examples(config, pairs, ordered),
         example_s=EXAMPLE_S,
+        least_files=LEAST_FILES,
     )
 
 

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from recipes.evaluate import Config, __main__, drawing, report, scoring, work
 from recipes.evaluate.config import wanted_scores
 from recipes.evaluate.files import devices, matched, prepare
 from recipes.evaluate.midbrain import midbrains
+from recipes.evaluate.summary import CANNOT_BE_TOLD, compared
 
 RATE = 16000
 QUICK = ["stoi", "si_sdr_db", "output_db_spl", "level_change_db"]
@@ -106,6 +108,83 @@ def test_levels_follow_the_full_scale_or_the_level_asked_for(config, tmp_path):
     row = rows(set_to)["aid", "a"]
     assert float(row["output_db_spl"]) == pytest.approx(71.2, abs=0.2)
     assert float(row["level_change_db"]) == pytest.approx(5.2, abs=0.2)
+
+
+def test_each_folder_may_have_a_full_scale_of_its_own(config, tmp_path):
+    """The same sounds, written with other full scales, are the same sounds once that is said."""
+    work.evaluate(config)
+    steps_db = {"clean": 5.0, "noisy": -3.0, "aid": 8.7}
+    for folder, step_db in steps_db.items():
+        for path in (tmp_path / folder).rglob("*.wav"):
+            sound, rate = soundfile.read(path, dtype="float32")
+            soundfile.write(path, 10 ** (-step_db / 20) * sound, rate, "FLOAT")
+    other = dataclasses.replace(
+        config,
+        clean_full_scale_db_spl=105.0,
+        noisy_full_scale_db_spl=97.0,
+        processed_full_scale_db_spl=[108.7],
+        out=str(tmp_path / "other"),
+    )
+    found = work.evaluate(other)
+    assert found["warnings"] == []
+    assert [row["full_scale_db_spl"] for row in found["levels"]] == [105.0, 97.0, 108.7]
+    for key, row in rows(other).items():
+        for score in QUICK:
+            assert float(row[score]) == pytest.approx(float(rows(config)[key][score]), abs=1e-3)
+
+
+def test_levels_that_disagree_are_warned_of_with_the_remedy(config, tmp_path):
+    for folder, factor_db in (("noisy", -8.7), ("aid", -15.0)):
+        for path in (tmp_path / folder).rglob("*.wav"):
+            sound, rate = soundfile.read(path, dtype="float32")
+            soundfile.write(path, 10 ** (factor_db / 20) * sound, rate, "FLOAT")
+    found = work.evaluate(config)
+    of_noisy, of_aid = found["warnings"]
+    assert "the noisy files hold the clean speech 8.7 dB softer" in of_noisy
+    assert "--noisy_full_scale_db_spl 108.7 in place of 100" in of_noisy
+    assert "aid: the files are 8.8 dB softer than the clean speech (median of 3)" in of_aid
+    assert "--processed_full_scale_db_spl" in of_aid
+    page = (Path(config.out) / "report.html").read_text(encoding="utf-8")
+    assert "8.7 dB softer" in page
+    assert "8.8 dB softer" in page
+    mended = dataclasses.replace(
+        config,
+        noisy_full_scale_db_spl=108.7,
+        processed_full_scale_db_spl=115.0,
+        out=str(tmp_path / "mended"),
+    )
+    assert work.evaluate(mended)["warnings"] == []
+
+
+def test_noise_that_hides_the_speech_is_no_reason_for_a_warning(config, tmp_path):
+    for path in (tmp_path / "noisy").rglob("*.wav"):
+        sound, rate = soundfile.read(path, dtype="float32")
+        soundfile.write(path, noisy(sound, 5, 8.0), rate, "FLOAT")
+    assert work.evaluate(config)["warnings"] == []
+
+
+def test_names_that_are_formulas_do_nothing_in_a_spreadsheet(config, tmp_path):
+    for folder in ("clean", "noisy", "aid"):
+        save(tmp_path / folder, "=1+1.wav", voice(3))
+    work.evaluate(config)
+    assert ("aid", "'=1+1") in rows(config)
+    stored = json.loads((Path(config.out) / "scores.json").read_text(encoding="utf-8"))
+    assert "=1+1" in [row["file"] for row in stored["rows"]]
+
+
+def test_a_score_that_came_about_in_another_way_has_a_note(config, tmp_path):
+    pytest.importorskip("pesq")
+    sound = np.concatenate([voice(seed, 1.3, 8000) for seed in range(17)])
+    for folder, made in (("clean", sound), ("aid", noisy(sound, 1))):
+        shutil.rmtree(tmp_path / folder)
+        save(tmp_path / folder, "long.wav", made, 8000)
+    alone = dataclasses.replace(config, noisy=None, scores=["pesq_narrow"])
+    work.evaluate(alone)
+    row = rows(alone)["aid", "long"]
+    assert row["missing"] == ""
+    assert row["notes"] == "pesq_narrow: mean of 2 pieces of 11.1 s"
+    page = (Path(alone.out) / "report.html").read_text(encoding="utf-8")
+    assert "mean of 2 pieces" in page
 
 
 def test_without_a_noisy_folder_levels_are_compared_with_the_clean_one(config, tmp_path):
@@ -313,7 +392,8 @@ def test_a_channel_can_be_chosen(config, tmp_path):
 def test_files_in_other_units_are_refused(config, tmp_path):
     save(tmp_path / "aid", "a.wav", 32768 * voice(0))
     work.evaluate(config)
-    assert "dB SPL at --full_scale_db_spl 100; correct one" in rows(config)["aid", "a"]["missing"]
+    missing = rows(config)["aid", "a"]["missing"]
+    assert "correct the file or --processed_full_scale_db_spl" in missing
 
 
 # --- resuming -----------------------------------------------------------------------------------
@@ -426,10 +506,33 @@ def test_devices_are_compared_file_by_file(config):
     assert {(row["first"], row["second"]) for row in found["differences"]} == {("noisy", "aid")}
     assert differences["si_sdr_db"]["difference"] == pytest.approx(8, abs=0.5)
     assert differences["si_sdr_db"]["low"] > 7
-    assert differences["si_sdr_db"]["verdict"] == "better"
-    assert differences["level_change_db"]["verdict"] == "higher"
+    # Three files tell nothing, however large the difference.
+    assert {row["verdict"] for row in found["differences"]} == {CANNOT_BE_TOLD}
     page = (Path(config.out) / "report.html").read_text(encoding="utf-8")
     assert "<h2>Differences</h2>" in page
+    assert "cannot be told (n = 3)" in page
+    assert "better (n" not in page
+
+
+def judged(score: str, steps: list[float]) -> str:
+    """The verdict on a device that scores higher by these steps, a file each."""
+    rows = [
+        {"device": device, "file": str(n), "scores": {score: 0.5 + step * (device == "b")}}
+        for device in "ab"
+        for n, step in enumerate(steps)
+    ]
+    (found,) = compared(rows, seed=0)
+    assert found["files"] == len(steps)
+    return found["verdict"]
+
+
+def test_number_of_files_and_paired_interval_decide_who_is_better():
+    assert judged("estoi", [0.1, 0.2]) == CANNOT_BE_TOLD
+    assert judged("estoi", [0.1, 0.2] * 4) == CANNOT_BE_TOLD
+    assert judged("estoi", [0.1, 0.2] * 5) == "better"
+    assert judged("estoi", [-0.1, -0.2] * 5) == "worse"
+    assert judged("estoi", [-0.1, 0.2] * 5) == CANNOT_BE_TOLD
+    assert judged("level_change_db", [0.1, 0.2] * 5) == "higher"
 
 
 def test_folders_are_called_by_what_tells_them_apart():
@@ -514,6 +617,9 @@ def test_what_is_prepared_is_what_the_library_scores(config):
         ({"channel": -1}, "channel.* does not conform.*-1"),
         ({"max_delay_s": float("nan")}, "max_delay_s.*nan does not conform"),
         ({"full_scale_db_spl": float("inf")}, "full_scale_db_spl.*inf does not conform"),
+        ({"clean_full_scale_db_spl": float("nan")}, "clean_full_scale_db_spl.* does not conform"),
+        ({"processed_full_scale_db_spl": [94.0, 94.0]}, "has 2 levels for 1 processed folders"),
+        ({"processed_full_scale_db_spl": [float("inf")]}, "processed_full_scale_db_spl.*inf"),
     ],
 )
 def test_impossible_settings_are_refused_before_anything_is_made(
