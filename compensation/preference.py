@@ -98,8 +98,6 @@ class Estimate:
     """Utility that the best θ is expected to have over this one, in units of the choice noise."""
     finished: bool
     """Whether that is too little to ask on."""
-    consistency: float | None
-    """Share of catch trials answered as before; None without any."""
 
 
 def propose(course: Course, limit_s: float | None = None) -> Comparison:
@@ -144,8 +142,18 @@ def estimate(course: Course) -> Estimate:
         tuple(taste.best.std(0).tolist()),
         gain,
         gain < NEGLIGIBLE and len(course.comparisons) >= LEAST_ANSWERS,
-        _consistency(course.comparisons),
     )
+
+
+def catch_trials(comparisons: Sequence[Comparison]) -> tuple[int, int]:
+    """How many catch trials were answered as the pair was before, and how many there were."""
+    before, alike = {}, []
+    swapped = {"first": "second", "second": "first", "same": "same"}
+    for one in comparisons:
+        if one.catch and (one.second, one.first) in before:
+            alike.append(swapped[one.answer] == before[one.second, one.first])
+        before[one.first, one.second] = one.answer
+    return sum(alike), len(alike)
 
 
 def to_dict(course: Course) -> dict:
@@ -266,13 +274,3 @@ def _catch(course: Course) -> Comparison | None:
     apart = [np.subtract(one.first, one.second) for one in fresh]
     one = fresh[int(np.argmax([difference @ difference for difference in apart]))]
     return Comparison(one.second, one.first, catch=True)
-
-
-def _consistency(comparisons: Sequence[Comparison]) -> float | None:
-    before, kept = {}, []
-    swapped = {"first": "second", "second": "first", "same": "same"}
-    for one in comparisons:
-        if one.catch and (one.second, one.first) in before:
-            kept.append(swapped[one.answer] == before[one.second, one.first])
-        before[one.first, one.second] = one.answer
-    return sum(kept) / len(kept) if kept else None

@@ -7,13 +7,15 @@
 A research tool on simulated gerbils. It is no medical device.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import ipaddress
 import json
-import math
+import os
 import re
 import secrets
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -57,6 +59,12 @@ KINDS = ("speech", "noisy", "music")
 
 SHAPE_LISTENERS, SHAPE_SOUNDS, SHAPE_S = 6, 3, 2.0
 """Listeners and sounds that tell what is heard of θ, and how much of each sound [s]."""
+
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended."""
+
+MOST_TRIALS = 10_000
+"""Pairs of a session (chosen here)."""
 
 HIGHEST_DB_SPL = 120.0
 """A maximum above it is refused [dB SPL] (chosen here)."""
@@ -117,7 +125,11 @@ class Config:
     port: Port = 8000
     """Port to serve at."""
     token: NotEmptyStr | None = None
-    """The experimenter's token; the listener gets another, made of it."""
+    """The experimenter's token; the listener gets another, made of it. With one, this machine is
+    asked for it, too. Other users of this machine can read a command line: better `token_file`, or
+    `ICSIM_LISTENING_TOKEN` in the environment."""
+    token_file: NotEmptyStr | None = None
+    """File that holds the token; if it is not there, one is drawn and kept in it."""
 
     __post_init__ = checked
 
@@ -130,64 +142,63 @@ def listen(config: Config) -> None:
     """
     try:
         from compensation.listening import application, storage
-        from compensation.listening.session import Session
+        from compensation.listening.session import Session, check_settings
     except ImportError as error:
         raise ValueError(
             f"the listening test needs FastAPI and uvicorn ({error}): pip install '.[listening]'"
         ) from error
-    local = is_local(config.host)
-    if not local and not config.token:
+    check(config)
+    local, mine = is_local(config.host), experimenter_token(config)
+    theirs = listener_token(mine) if mine else None
+    if not local and not mine:
         raise ValueError(
-            f"{config.host}: others can reach it, so a token is needed: add "
-            f"--token {secrets.token_urlsafe(18)}"
+            f"{config.host}: others can reach it, so a token is needed: add --token_file FILE, "
+            "where one is drawn and kept"
         )
-    torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is left for the pages
-    settings, process = prepared(config)
-    connection = storage.connect(Path(config.study) / f"{config.listener}.sqlite")
-    try:
-        session = Session(connection, settings, process, preference)
-    except ValueError:
-        connection.close()
-        raise
-    mine, theirs = config.token, listener_token(config.token) if config.token else None
-    hosts = (config.host, "127.0.0.1", "localhost", "[::1]", f"[{config.host}]") if local else None
-    app = application.application(session, theirs, mine, hosts)
-    name = f"[{config.host}]" if ":" in config.host else config.host
-    page = f"http://{name}:{config.port}/"
-    try:
-        listening = application.bind(config.host, config.port)
-    except ValueError:
-        session.close()
-        raise
-    print(f"listener {config.listener}:  {page}" + (f"#token={theirs}" if theirs else ""))
-    print(f"experimenter:  {page}experimenter" + (f"#token={mine}" if mine else ""))
-    print(
-        "A research tool on simulated gerbils, no medical device. Ctrl-C ends it; every answer is"
-    )
-    print("kept, and the same command goes on.", flush=True)
-    try:
-        application.serve(app, listening)
-    finally:
-        listening.close()
-        session.close()
+    application.check_tokens(mine, theirs)
+    file = Path(config.study) / f"{config.listener}.sqlite"
+    with contextlib.ExitStack() as opened:
+        listening = opened.enter_context(application.bind(config.host, config.port))
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))  # one is left for the pages
+        settings, process, shape = prepared(config)
+        connection = opened.enter_context(contextlib.closing(storage.connect(file)))
+        check_settings(storage.events(connection), settings, unless=["shape"])
+        # What takes minutes comes last; a page that is opened meanwhile waits.
+        settings = dataclasses.replace(settings, shape=shape())
+        session = opened.enter_context(
+            contextlib.closing(Session(connection, settings, process, preference))
+        )
+        hosts = (config.host, "127.0.0.1", "localhost", "[::1]", f"[{config.host}]")
+        app = application.application(session, theirs, mine, hosts if local else None)
+        name = f"[{config.host}]" if ":" in config.host else config.host
+        page = f"http://{name}:{config.port}/"
+        print(f"listener {config.listener}:  {page}" + (f"#token={theirs}" if theirs else ""))
+        print(f"experimenter:  {page}experimenter" + (f"#token={mine}" if mine else ""))
+        print(
+            "A research tool on simulated gerbils, no medical device. Ctrl-C ends it; every answer"
+        )
+        print("is kept, and the same command goes on.", flush=True)
+        try:
+            application.server(app).run([listening])
+        except KeyboardInterrupt:  # uvicorn has ended, and passes it on
+            print(f"ended; every answer is kept in {file}", file=sys.stderr)
+            sys.exit(INTERRUPTED)
 
 
-def prepared(config: Config) -> tuple:
-    """The settings of the session, and what the aid and the reference make of its sounds.
+def check(config: Config) -> None:
+    """See whether a configuration makes sense, and whether the files that it names are there.
 
     Raises:
-        ValueError: If something is missing or does not go together.
+        ValueError: If not; the message says what to do.
     """
     from compensation.listening.calibration import read_calibration
-    from compensation.listening.rendering import through_aid
-    from compensation.listening.session import Settings
 
     demo = is_demo(config)
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", config.listener):
         raise ValueError(f"listener must be a code such as L01, got {config.listener!r}")
     if config.mode is None and not demo:
         raise ValueError("choose --mode loudness (pairs equally loud) or --mode gain (as aided)")
-    if not math.isfinite(config.maximum_db_spl) or config.maximum_db_spl > HIGHEST_DB_SPL:
+    if config.maximum_db_spl > HIGHEST_DB_SPL:
         raise ValueError(
             f"maximum_db_spl must be at most {HIGHEST_DB_SPL:g}, got {config.maximum_db_spl}"
         )
@@ -196,15 +207,41 @@ def prepared(config: Config) -> tuple:
             f"sounds of {config.level_db_spl} dB SPL and {config.seconds} s cannot be played: the "
             "level must lie below the maximum, and 0.5 to 30 s are possible"
         )
-    calibration = None
+    if config.comparisons + 2 * config.confirmations > MOST_TRIALS:
+        raise ValueError(
+            f"comparisons {config.comparisons} and confirmations {config.confirmations}: nobody "
+            f"answers more than {MOST_TRIALS} pairs"
+        )
     if config.calibration:
-        calibration = read_calibration(config.calibration)
+        read_calibration(config.calibration)
     elif not demo:
         raise ValueError(
             "without --calibration FILE nobody knows how loud it is; the experimenter's page of a "
             "demo (--demo true) makes such a file, see docs/listening.md"
         )
+    consent_text(config)
+    if config.audiogram:
+        audiogram(config.audiogram)
+    if config.start:
+        read_fit(config.start)
     _there(config)
+
+
+def prepared(config: Config) -> tuple:
+    """The settings of a session, what aid and reference make of its sounds, and a late setting.
+
+    Returns:
+        Settings without `shape`; the sound of a θ, by its place; and what computes `shape`, in
+        minutes, or reads it, where another listener of the study had it computed.
+
+    Raises:
+        ValueError: If something is missing or does not go together.
+    """
+    from compensation.listening.calibration import read_calibration
+    from compensation.listening.rendering import through_aid
+    from compensation.listening.session import Settings
+
+    calibration = read_calibration(config.calibration) if config.calibration else None
     model, model_facts = load_network(config.model, BetaICNet)
     aid, facts = load_network(config.aid, Masks, Waveform)
     mark, trained = fingerprint(config.model), facts.get("model")
@@ -243,12 +280,7 @@ def prepared(config: Config) -> tuple:
         hashed.update(sound.contiguous().numpy().tobytes())
     digest, masks = hashed.hexdigest()[:16], (noise_reduction, config.gain)
     about = "-".join([fingerprint(config.aid), digest, *(f"{exponent:g}" for exponent in masks)])
-    kept = Path(config.study) / f"shape-{about}.json"
-    if not kept.is_file():
-        write_json(kept, heard_shape(aid, model, sounds, known, *masks))
-    consent = {}
-    if config.consent:
-        consent["consent"] = Path(config.consent).read_text(encoding="utf-8").strip()
+    consent = consent_text(config)
     settings = Settings(
         listener=config.listener,
         aid=fingerprint(config.aid),
@@ -258,7 +290,7 @@ def prepared(config: Config) -> tuple:
         known=tuple(map(tuple, known.tolist())),
         start=tuple(start.tolist()),
         guessed=guessed,
-        shape=tuple(map(tuple, json.loads(kept.read_text(encoding="utf-8")))),
+        shape=(),
         reference=f"NAL-R ({config.audiogram})" if ear else "unaided",
         mode=config.mode or "loudness",
         full_scale_db_spl=calibration.full_scale_db_spl if calibration else 100.0,
@@ -267,13 +299,64 @@ def prepared(config: Config) -> tuple:
         level_db_spl=config.level_db_spl,
         noise_reduction=noise_reduction,
         gain=config.gain,
-        **consent,
+        **({"consent": consent} if consent else {}),
         comparisons=config.comparisons,
         confirmations=config.confirmations,
         break_after=config.break_after,
         seed=config.seed,
     )
-    return settings, process
+    kept = Path(config.study) / f"shape-{about}.json"
+
+    def shape() -> tuple:
+        if not kept.is_file():
+            write_json(kept, heard_shape(aid, model, sounds, known, *masks))
+        return tuple(map(tuple, json.loads(kept.read_text(encoding="utf-8"))))
+
+    return settings, process, shape
+
+
+def consent_text(config: Config) -> str | None:
+    """What the listener agrees to beside the instructions, if the study has such a text.
+
+    Raises:
+        ValueError: If its file cannot be read or says nothing.
+    """
+    if config.consent is None:
+        return None
+    try:
+        text = Path(config.consent).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--consent {config.consent}: no text in UTF-8 ({error})") from error
+    if not text:
+        raise ValueError(f"--consent {config.consent}: is empty; write what listeners agree to")
+    return text
+
+
+def experimenter_token(config: Config) -> str | None:
+    """The experimenter's token: from the command line, its file, or the environment.
+
+    Raises:
+        ValueError: If it is given twice, or its file can neither be read nor made.
+    """
+    if config.token and config.token_file:
+        raise ValueError("give --token or --token_file, not both")
+    if config.token:
+        return config.token
+    if not config.token_file:
+        return os.environ.get("ICSIM_LISTENING_TOKEN") or None
+    path = Path(config.token_file)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+            with open(file, "w", encoding="utf-8") as kept:
+                kept.write(secrets.token_urlsafe(18) + "\n")
+        token = path.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--token_file {path}: cannot be read or made ({error})") from error
+    if not token:
+        raise ValueError(f"--token_file {path}: is empty; delete it, and a token is drawn")
+    return token
 
 
 def heard_shape(
@@ -316,8 +399,6 @@ def excerpts(config: Config) -> tuple[list[str], list[Tensor]]:
         ValueError: If no sound is long enough.
     """
     samples = round(config.seconds * SAMPLE_RATE)
-    if config.most_sounds < 1:
-        raise ValueError(f"most_sounds must be at least 1, got {config.most_sounds}")
     read = [(name, sound()) for name, sound in _evenly(_sounds(config), config.most_sounds)]
     found = [(name, sound) for name, sound in read if len(sound) >= samples]
     if not found:

@@ -4,13 +4,17 @@ import collections
 import contextlib
 import csv
 import dataclasses
+import http.client
 import io
 import itertools
 import json
 import math
 import os
+import random
+import socket
 import sqlite3
 import threading
+import time
 import types
 from datetime import date, timedelta
 from pathlib import Path
@@ -26,6 +30,7 @@ pytest.importorskip("httpx2")
 
 from starlette.testclient import TestClient
 
+from compensation import preference
 from compensation.listening import application, results, storage
 from compensation.listening.ahead import Ahead
 from compensation.listening.calibration import read_calibration
@@ -82,7 +87,7 @@ def estimate(course):
     firsts = sum(c.answer == "first" for c in course.comparisons)
     share = (firsts + 1) / (len(course.comparisons) + 2)
     return types.SimpleNamespace(
-        theta=(1 - share, 0.5), deviation=(0.1, 0.2), gain=1.0, finished=False, consistency=None
+        theta=(1 - share, 0.5), deviation=(0.1, 0.2), gain=1.5, finished=False
     )
 
 
@@ -93,6 +98,9 @@ SEARCH = types.SimpleNamespace(
     answered=answered,
     estimate=estimate,
     to_dict=dataclasses.asdict,
+    catch_trials=preference.catch_trials,
+    NEGLIGIBLE=1.0,
+    LEAST_ANSWERS=20,
 )
 
 
@@ -165,9 +173,20 @@ def consent(page):
     return post(page, "consent", client=client_id(), agreed=True)
 
 
+def hear(page, trial):
+    for side in "ab":
+        post(page, "played", trial=trial, side=side)
+
+
+def choose(page, trial, choice):
+    """Hear both, and answer."""
+    hear(page, trial)
+    return post(page, "answer", client=client_id(), trial=trial, choice=choice)
+
+
 def run_to_end(page, choice="a") -> dict:
     while (state := page.get("/api/session").json())["stage"] != "end":
-        post(page, "answer", client=client_id(), trial=state["trial"], choice=choice)
+        choose(page, state["trial"], choice)
     return state
 
 
@@ -222,6 +241,8 @@ def test_a_pair_that_returns_the_other_way_round_is_heard_that_way(begin):
     session = begin(search=proposals, comparisons=32, confirmations=0)
     session.consent(client_id())
     while (state := session.look())["stage"] != "end":
+        for side in "ab":
+            session.play(state["trial"], side)
         session.answer(client_id(), state["trial"], "same")
     swapped = [trial.swapped for trial in session.trials]
     assert swapped[:16] == swapped[16:]
@@ -251,7 +272,7 @@ def test_a_session_goes_on_where_it_was_cut_off(begin):
     consent(page)
     for trial, choice in enumerate(["a", "same"]):
         page.get("/api/session")
-        post(page, "answer", client=client_id(), trial=trial, choice=choice)
+        choose(page, trial, choice)
     state = page.get("/api/session").json()
     sound = page.get("/api/sound/2/b").content
     before = session.trials
@@ -263,7 +284,7 @@ def test_a_session_goes_on_where_it_was_cut_off(begin):
     assert page.get("/api/sound/2/b").content == sound
     assert [t.answer for t in before] == [means("a", before[0]), "same", None]
     # Killed between the answer and the next pair:
-    post(page, "answer", client=client_id(), trial=2, choice="b")
+    choose(page, 2, "b")
     session.close()
     session = begin()
     assert browser(session).get("/api/session").json()["trial"] == 3
@@ -272,19 +293,36 @@ def test_a_session_goes_on_where_it_was_cut_off(begin):
 
 def test_an_answer_is_on_the_disk_before_it_is_acknowledged(begin, tmp_path):
     session = begin()
-    assert session._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert session._connection.execute("PRAGMA synchronous").fetchone() == (2,)
     page = browser(session)
     consent(page)
-    page.get("/api/session")
-    post(page, "answer", client=client_id(), trial=0, choice="a")
-    # As a crash would leave them, while everything is still open.
-    for file in list(tmp_path.glob("L01.sqlite*")):
-        (tmp_path / f"copy{file.name[3:]}").write_bytes(file.read_bytes())
-    copy = storage.connect(tmp_path / "copy.sqlite")
-    assert [e.kind for e in storage.events(copy)][-1] in ("answer", "shown")
-    assert [e.content["choice"] for e in storage.events(copy) if e.kind == "answer"] == ["a"]
-    copy.close()
+    for trial, choice in enumerate("ab"):
+        page.get("/api/session")
+        choose(page, trial, choice)
+        # The one file, as a crash or a colleague's copy would leave it, while all is still open.
+        copy = tmp_path / f"copy{trial}.sqlite"
+        copy.write_bytes((tmp_path / "L01.sqlite").read_bytes())
+        with contextlib.closing(storage.connect(copy)) as connection:
+            events = storage.events(connection)
+        chosen = [event.content["choice"] for event in events if event.kind == "answer"]
+        assert chosen == list("ab"[: trial + 1])
+
+
+def test_a_file_with_a_log_beside_it_becomes_one(begin, tmp_path):
+    path = tmp_path / "L01.sqlite"
+    storage.connect(path).close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        storage.append(connection, "note", {})
+        for file in tmp_path.glob("L01.sqlite*"):
+            file.with_name(f"cut{file.name[3:]}").write_bytes(file.read_bytes())
+    assert (tmp_path / "cut.sqlite-wal").stat().st_size > 0
+    with contextlib.closing(storage.connect(tmp_path / "cut.sqlite")) as connection:
+        assert [event.kind for event in storage.events(connection)] == ["note"]
+        storage.append(connection, "note", {})
+        (tmp_path / "copy.sqlite").write_bytes((tmp_path / "cut.sqlite").read_bytes())
+    with contextlib.closing(storage.connect(tmp_path / "copy.sqlite")) as connection:
+        assert len(storage.events(connection)) == 2
 
 
 def test_settings_stay_and_a_file_is_open_once(begin, tmp_path):
@@ -304,6 +342,7 @@ def test_the_same_answer_again_changes_nothing(begin):
     page = browser(session)
     consent(page)
     page.get("/api/session")
+    hear(page, 0)
     body = {"client": client_id(), "trial": 0, "choice": "a"}
     first = post(page, "answer", **body)
     page.get("/api/session")
@@ -324,20 +363,46 @@ def test_answers_out_of_order_are_refused(begin):
     page.get("/api/session")
     before = session.events
     post(page, "answer", 409, client=client_id(), trial=1, choice="a")
-    post(page, "answer", client=client_id(), trial=0, choice="a")
+    choose(page, 0, "a")
     # The next pair has not been shown yet; and another page answers the one that is over.
     post(page, "answer", 409, client=client_id(), trial=1, choice="a")
     post(page, "answer", 409, client=client_id(), trial=0, choice="b")
-    assert len(session.events) == len(before) + 1
+    assert [e.kind for e in session.events[len(before) :]] == ["played", "played", "answer"]
     page.get("/api/session")
     assert page.get("/api/sound/0/a").status_code == 409
     assert page.get("/api/sound/2/a").status_code == 409
+
+
+def test_an_answer_counts_only_if_both_were_played(begin):
+    session = begin()
+    page = browser(session)
+    post(page, "played", 409, trial=0, side="a")
+    consent(page)
+    page.get("/api/session")
+    before = session.events
+    answer = {"client": client_id(), "trial": 0, "choice": "a"}
+    post(page, "answer", 409, **answer)
+    post(page, "played", 409, trial=1, side="a")
+    assert session.events == before
+    for _ in range(2):
+        post(page, "played", trial=0, side="b")
+    assert len(session.events) == len(before) + 1
+    post(page, "answer", 409, **answer)
+    # A server that was killed knows what had been heard.
+    session.close()
+    page = browser(begin())
+    page.get("/api/session")
+    post(page, "played", trial=0, side="a")
+    post(page, "answer", **answer)
+    page.get("/api/session")
+    post(page, "answer", 409, client=client_id(), trial=1, choice="a")
 
 
 def test_many_at_once_count_once(begin):
     session = begin()
     consent(browser(session))
     session.look()
+    hear(browser(session), 0)
     refused = []
 
     def press(choice):
@@ -361,7 +426,7 @@ def test_the_last_answer_can_be_taken_back_once(begin):
     consent(page)
     for trial in range(2):
         page.get("/api/session")
-        post(page, "answer", client=client_id(), trial=trial, choice="a")
+        choose(page, trial, "a")
     assert page.get("/api/session").json()["undo"] == 1
     second = session.trials[1]
     post(page, "undo", 409, client=client_id(), trial=0)
@@ -374,7 +439,9 @@ def test_the_last_answer_can_be_taken_back_once(begin):
     post(page, "undo", **body)
     post(page, "undo", 409, client=client_id(), trial=1)
     post(page, "undo", 409, client=client_id(), trial=0)
-    post(page, "answer", client=client_id(), trial=1, choice="b")
+    # Taken back, it is heard again.
+    post(page, "answer", 409, client=client_id(), trial=1, choice="b")
+    choose(page, 1, "b")
     post(page, "undo", **body)  # replayed: the new answer stays
     page.get("/api/session")
     zero, one = session.trials[:2]
@@ -410,7 +477,7 @@ def test_a_search_that_hangs_or_fails_does_not_stop_the_test(begin):
             assert page.get("/api/session").json()["trial"] == trial
             assert page.get(f"/api/sound/{trial}/a").status_code == 200
             if trial < 2:
-                post(page, "answer", client=client_id(), trial=trial, choice="a")
+                choose(page, trial, "a")
         assert all(trial.fallback for trial in session.trials)
         shown = page.get("/api/experimenter").json()
         assert shown["fallbacks"] == 3
@@ -432,6 +499,7 @@ def test_the_next_pair_is_ready_before_the_answer(begin):
     consent(browser(session))
     session.look()
     assert rendered.wait(30)
+    hear(browser(session), 0)
     session.answer(client_id(), 0, "same")
     after = propose(answered(Course((), 0), Comparison((), ()), "same"))
     assert {after.first, after.second} <= set(asked)
@@ -534,7 +602,7 @@ def test_without_its_token_nobody_gets_anything(begin):
     before = session.events
     for path in ("session", "sound/0/a", "sample", "experimenter", "experimenter/theta.json"):
         assert page.get(f"/api/{path}").status_code == 401
-        wrong = {"authorization": f"Bearer {LISTENER[:-1]}x", "cookie": "icsim_token=nonsense"}
+        wrong = {"authorization": f"Bearer {LISTENER[:-1]}x", "cookie": "icsim_token_8000=nonsense"}
         assert page.get(f"/api/{path}", headers=wrong).status_code == 401
         listener = page.get(f"/api/{path}", headers={"authorization": f"Bearer {LISTENER}"})
         assert (listener.status_code == 401) == path.startswith("experimenter")
@@ -552,6 +620,100 @@ def test_without_its_token_nobody_gets_anything(begin):
         application.application(session, "short", "short")
     with pytest.raises(ValueError, match="needs tokens"):
         application.application(session, hosts=None)
+
+
+def test_servers_on_two_ports_leave_each_other_s_cookies_alone(begin):
+    host = "http://127.0.0.1"
+    apps = [
+        application.application(begin(name), LISTENER + name, EXPERIMENTER + name)
+        for name in ("one", "two")
+    ]
+    one, two = (TestClient(app, f"{host}:{8000 + n}") for n, app in enumerate(apps))
+    for page, name in ((one, "one"), (two, "two")):
+        assert page.post("/api/token", json={"token": LISTENER + name}).status_code == 204
+    # A browser keeps one jar for all ports.
+    jar = {cookie.name: cookie.value for page in (one, two) for cookie in page.cookies.jar}
+    sent = {"cookie": "; ".join(f"{name}={value}" for name, value in jar.items())}
+    for page in (one, two):
+        page.cookies.clear()
+        assert page.get("/api/session", headers=sent).status_code == 200
+
+
+@contextlib.contextmanager
+def serving(session, request_s):
+    """The port of a server of a session."""
+    listening = application.bind(port=0)
+    server = application.server(application.application(session), request_s)
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    try:
+        yield listening.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
+
+
+HALVES = [
+    b"",
+    b"GET /api/session HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+    b"POST /api/consent HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\n{",
+]
+
+
+def ends(send, line):
+    """Whether the other side closes a connection on which something is sent now and then."""
+    for _ in range(1000):
+        try:
+            send(line)
+        except OSError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def ask_for_a_page(port):
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as page:
+        page.request("GET", "/api/session")
+        return page.getresponse().status
+
+
+def test_half_open_requests_keep_nobody_out(begin):
+    with serving(begin(), request_s=60.0) as port, contextlib.ExitStack() as opened:
+        for number in range(80):
+            half = opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+            half.sendall(HALVES[number % 3])
+        assert ask_for_a_page(port) == 200
+
+
+def test_half_open_requests_are_closed_in_time_and_slow_ones_too(begin):
+    session = begin()
+    before = session.events
+    with serving(session, request_s=0.5) as port, contextlib.ExitStack() as opened:
+        slow = opened.enter_context(socket.create_connection(("127.0.0.1", port), timeout=30))
+        slow.sendall(b"GET / HTTP/1.1\r\n")
+        for half in HALVES:
+            waiting = opened.enter_context(
+                socket.create_connection(("127.0.0.1", port), timeout=30)
+            )
+            waiting.sendall(half)
+            with contextlib.suppress(ConnectionResetError):
+                assert waiting.recv(1000) == b""
+        assert ends(slow.sendall, b"X-Slow: 1\r\n")
+        assert ask_for_a_page(port) == 200
+    assert session.events == before
+
+
+def test_a_body_that_is_cut_off_is_not_taken_for_one(begin):
+    session = begin()
+    body = json.dumps({"client": client_id(), "agreed": True}).encode()
+    head = f"POST /api/consent HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body) + 9}\r\n"
+    kind = b"Content-Type: application/json\r\n\r\n"
+    with serving(session, request_s=60.0) as port:
+        with contextlib.closing(socket.create_connection(("127.0.0.1", port))) as cut:
+            cut.sendall(head.encode() + kind + body)
+        assert ask_for_a_page(port) == 200
+    assert not session.consented
 
 
 def test_tokens_are_not_written_anywhere(begin, capfd, caplog, tmp_path):
@@ -623,6 +785,7 @@ def test_malformed_and_oversized_requests_change_nothing(begin):
     page = browser(session)
     consent(page)
     page.get("/api/session")
+    hear(page, 0)
     before = session.events
     good = {"client": client_id(), "trial": 0, "choice": "a"}
     wrong = [
@@ -746,16 +909,117 @@ def test_what_is_exported_is_what_happened(begin, tmp_path):
         assert row["best"] + row["other"] + row["same"] == 2
 
 
+def confirmed(*answers, planned=6):
+    """The rows of a confirmation that was answered so against the start."""
+    trials = [types.SimpleNamespace(against="start", answer=answer) for answer in answers]
+    return results.confirmation(trials, "NAL-R", planned)
+
+
 def test_the_confirmation_is_counted_for_the_best():
     trials = [
         types.SimpleNamespace(against=against, answer=answer)
         for against, answer in [("start", "first")] * 3
         + [("start", "second"), ("start", "same"), ("reference", None), (None, "second")]
     ]
-    start, reference = results.confirmation(trials, "NAL-R")
+    start, reference = results.confirmation(trials, "NAL-R", 5)
     assert (start["best"], start["other"], start["same"], start["share"]) == (3, 1, 1, 0.75)
     assert start["interval"][0] < 0.75 < start["interval"][1]
     assert (reference["against"], reference["share"]) == ("NAL-R", None)
+
+
+@pytest.mark.parametrize(
+    ("best", "other", "same", "verdict"),
+    [
+        (6, 0, 0, "confirmed"),
+        (4, 0, 2, "confirmed"),
+        (5, 1, 0, "not confirmed"),
+        (3, 3, 0, "not confirmed"),
+        (0, 6, 0, "not confirmed"),
+        (0, 3, 3, "not confirmed"),
+        (3, 0, 3, "cannot be told"),
+        (0, 0, 6, "cannot be told"),
+        (5, 0, 0, "cannot be told"),  # one is missing
+        (0, 3, 0, "cannot be told"),
+    ],
+)
+def test_the_verdict_follows_from_the_interval(best, other, same, verdict):
+    row, _ = confirmed(*["first"] * best, *["second"] * other, *["same"] * same)
+    assert row["verdict"] == verdict
+
+
+def test_three_of_three_against_it_is_not_confirmed_and_none_planned_cannot_be_told():
+    assert confirmed(*["second"] * 3, planned=3)[0]["verdict"] == "not confirmed"
+    assert results.verdict(confirmed(planned=0)) == "cannot be told"
+
+
+def test_all_of_a_confirmation_has_to_be_confirmed():
+    def whole(*verdicts):
+        return results.verdict([{"verdict": verdict} for verdict in verdicts])
+
+    assert whole("confirmed", "confirmed") == "confirmed"
+    assert whole("confirmed", "cannot be told") == "cannot be told"
+    assert whole("cannot be told", "not confirmed") == "not confirmed"
+
+
+def test_random_answers_are_hardly_ever_confirmed():
+    draw = random.Random(0)
+    verdicts = collections.Counter()
+    for _ in range(2000):
+        trials = [
+            types.SimpleNamespace(
+                against=against, answer=draw.choice(["first", "second", "same"][:kinds])
+            )
+            for kinds in [draw.choice([2, 3])]
+            for against in ["start", "reference"] * 6
+        ]
+        verdicts[results.verdict(results.confirmation(trials, "NAL-R", 6))] += 1
+    assert verdicts["confirmed"] <= 10
+    assert verdicts["not confirmed"] >= 1800
+
+
+def test_who_clicks_at_random_is_not_confirmed(begin):
+    session = begin(search=preference, comparisons=20, confirmations=6)
+    page, draw = browser(session), random.Random(0)
+    consent(page)
+    while (state := page.get("/api/session").json())["stage"] != "end":
+        choose(page, state["trial"], draw.choice("ab"))
+    shown = page.get("/api/experimenter").json()
+    assert shown["verdict"] == "not confirmed"
+    repeats, stop = shown["consistency"], shown["stopping"]
+    catches = [trial for trial in session.trials if trial.catch]
+    assert repeats["catch_trials"] == len(catches) >= 2
+    assert repeats["interval"][1] - repeats["interval"][0] > 0.5
+    assert stop["threshold"] == preference.NEGLIGIBLE
+    assert (stop["reason"] == "most comparisons") == (stop["gain"] >= stop["threshold"])
+    for exported in ("theta.json", "session.json"):
+        content = page.get(f"/api/experimenter/{exported}").json()
+        content = content.get("overview", content)
+        for key in ("verdict", "consistency", "stopping", "confirmation"):
+            assert content[key] == shown[key]
+    # The listener learns as much, once nothing is left to answer.
+    assert state["outcome"] == shown["sentences"]
+    assert "not confirmed" in " ".join(state["outcome"])
+    assert f"Of {len(catches)} pairs" in state["outcome"][0]
+
+
+def test_two_of_two_is_no_certainty(begin):
+    session = begin()
+    pair = Comparison((0.1, 0.5), (0.9, 0.5), "first")
+    back = Comparison(pair.second, pair.first, "second", catch=True)
+    session.course = lambda: Course((), 0, comparisons=(pair, back, pair, back))
+    repeats = results.consistency(session)
+    assert (repeats["alike"], repeats["catch_trials"], repeats["share"]) == (2, 2, 1.0)
+    assert repeats["interval"][0] < 0.4
+
+
+def test_nothing_is_said_before_the_end(begin):
+    page = browser(begin())
+    consent(page)
+    assert "outcome" not in page.get("/api/session").json()
+    shown = page.get("/api/experimenter").json()
+    assert (shown["verdict"], shown["stopping"]["reason"]) == ("cannot be told", "goes on")
+    assert shown["stopping"]["gain"] is None
+    assert shown["consistency"]["interval"] is None
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from compensation.preference import (
     Comparison,
     Course,
     answered,
+    catch_trials,
     estimate,
     from_dict,
     propose,
@@ -187,12 +188,12 @@ def test_catch_trials_repeat_a_pair_the_other_way_round(courses):
         assert all((one.second, one.first) in asked for one in repeats)
 
 
-@pytest.mark.parametrize(("answer", "consistency"), [("second", 1.0), ("first", 0.0), ("same", 0)])
-def test_consistency_is_the_share_of_repeats_answered_alike(answer, consistency):
+@pytest.mark.parametrize(("answer", "alike"), [("second", 1), ("first", 0), ("same", 0)])
+def test_catch_trials_are_counted_with_those_answered_alike(answer, alike):
     there = Comparison(KNOWN[0], KNOWN[1], "first")
     back = Comparison(KNOWN[1], KNOWN[0], answer, catch=True)
-    assert estimate(course(comparisons=(there,))).consistency is None
-    assert estimate(course(comparisons=(there, back))).consistency == consistency
+    assert catch_trials([there]) == (0, 0)
+    assert catch_trials([there, back]) == (alike, 1)
 
 
 def test_a_course_survives_json(courses):

@@ -4,6 +4,7 @@ Nothing from outside becomes a path: pages are read once, sounds are places in a
 do not belong here are refused before they reach the session.
 """
 
+import functools
 import hmac
 import json
 import re
@@ -24,6 +25,7 @@ from icsim.simulation.noises import speech_shaped_noise
 from icsim.sound import SAMPLE_RATE, calibrate, resample
 
 from . import results
+from .connections import REQUEST_S, Connection
 from .rendering import OUTPUT_RATE_HZ, encoded
 from .session import Conflict, Session
 
@@ -33,7 +35,8 @@ MOST_BYTES = 4096
 TOKEN = "[A-Za-z0-9_-]{16,128}"
 """What a token may be: nobody guesses it, and no cookie breaks on it."""
 
-COOKIE = "icsim_token"
+COOKIE = "icsim_token_{port}"
+"""Browsers send a cookie to all ports of a host: servers there must not take each other's place."""
 
 NOISE_DB = -30.0
 """Level of the calibration noise re full scale [dB] (chosen here)."""
@@ -98,6 +101,13 @@ class Heard(Body):
     starts: Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 
 
+class Played(Body):
+    """One sound of a pair was played long enough to be heard."""
+
+    trial: Number
+    side: Literal["a", "b"]
+
+
 class Answer(Body):
     """Which of two was better."""
 
@@ -141,13 +151,8 @@ def application(
     Raises:
         ValueError: If one of the tokens is missing or short, or nothing keeps others out.
     """
-    tokens = [listener_token, experimenter_token]
-    if any(tokens) and not all(t and re.fullmatch(TOKEN, t) for t in tokens):
-        raise ValueError(
-            "tokens must be at least 16 letters, digits, - or _; python -c 'import secrets; "
-            "print(secrets.token_urlsafe())' makes one"
-        )
-    if hosts is None and not all(tokens):
+    check_tokens(listener_token, experimenter_token)
+    if hosts is None and not (listener_token and experimenter_token):
         raise ValueError("a server that others can reach needs tokens")
     app = FastAPI(title="Listening test", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Guard, listener=listener_token, experimenter=experimenter_token, hosts=hosts)
@@ -168,6 +173,15 @@ def application(
     return app
 
 
+def check_tokens(*tokens: str | None) -> None:
+    """Raise a ValueError if one is missing where another is there, or is easily guessed."""
+    if any(tokens) and not all(token and re.fullmatch(TOKEN, token) for token in tokens):
+        raise ValueError(
+            "tokens must be at least 16 letters, digits, - or _; python -c 'import secrets; "
+            "print(secrets.token_urlsafe())' makes one"
+        )
+
+
 def bind(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
     """A socket that waits for requests from now on.
 
@@ -179,25 +193,32 @@ def bind(host: str = "127.0.0.1", port: int = 8000) -> socket.socket:
     try:
         listening.bind((host, port))
         listening.listen(64)
-    except OSError as error:
+    except (OSError, OverflowError) as error:  # the latter if it is no port at all
         listening.close()
-        raise ValueError(
-            f"{host}:{port}: {error.strerror}; choose another --port or --host"
-        ) from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{host}:{port}: {reason}; choose another --port or --host") from error
     return listening
 
 
-def serve(app: FastAPI, listening: socket.socket) -> None:
-    """Serve what comes to a socket of `bind` until interrupted; no request is logged."""
+def server(app: FastAPI, request_s: float = REQUEST_S) -> uvicorn.Server:
+    """A server whose `run([socket])` serves what comes to a socket of `bind` until interrupted.
+
+    No request is logged.
+
+    Args:
+        app: The application.
+        request_s: In which a request has to arrive [s].
+    """
     config = uvicorn.Config(
         app,
+        http=functools.partial(Connection, request_s=request_s),
         log_level="warning",
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=2,
         limit_concurrency=64,
     )
-    uvicorn.Server(config).run([listening])
+    return uvicorn.Server(config)
 
 
 def _serve_pages(app: FastAPI) -> None:
@@ -215,19 +236,27 @@ def _serve_listener(
     app: FastAPI, session: Session, listener_token: str | None, experimenter_token: str | None
 ) -> None:
     @app.post("/api/token", status_code=204, responses=REFUSED)
-    def take_token(body: Token, response: Response) -> None:
+    def take_token(body: Token, request: fastapi.Request, response: Response) -> None:
         """Exchange a token for a cookie, so that no address holds it."""
         if not _known(body.token, listener_token, experimenter_token):
             raise HTTPException(401, "wrong token")
-        response.set_cookie(COOKIE, body.token, httponly=True, samesite="strict", path="/")
+        name = _cookie(request.scope)
+        response.set_cookie(name, body.token, httponly=True, samesite="strict", path="/")
 
     @app.get("/api/session", responses=REFUSED)
     def look() -> dict:
-        return session.look()
+        state = session.look()
+        if state["stage"] != "end":  # before it, what came out would tell which was which
+            return state
+        return state | {"outcome": results.outcome(session)["sentences"]}
 
     @app.post("/api/consent", responses=REFUSED | CONFLICT)
     def consent(body: Consent) -> dict:
         return session.consent(body.client)
+
+    @app.post("/api/played", responses=REFUSED | CONFLICT)
+    def played(body: Played) -> dict:
+        return session.play(body.trial, body.side)
 
     @app.post("/api/answer", responses=REFUSED | CONFLICT)
     def answer(body: Answer) -> dict:
@@ -336,7 +365,7 @@ class Guard:
             key.decode("latin-1").lower(): value.decode("latin-1")
             for key, value in scope["headers"]
         }
-        refused = self._refused(scope["path"], headers)
+        refused = self._refused(scope, headers)
         body = b""
         if refused is None:
             body, refused = await _read(receive, headers)
@@ -352,9 +381,9 @@ class Guard:
 
         await self.app(scope, replay, with_headers)
 
-    def _refused(self, path: str, headers: dict[str, str]) -> tuple[int, str] | None:
+    def _refused(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         """Status and reason, if a request is not to be served."""
-        host = headers.get("host", "")
+        path, host = scope["path"], headers.get("host", "")
         if self.hosts is not None and _name(host) not in self.hosts:
             return 403, "another host"
         if path in PAGES:
@@ -369,7 +398,7 @@ class Guard:
         tokens = [self.experimenter]
         if not path.startswith("/api/experimenter"):
             tokens.append(self.listener)
-        if not _known(_sent(headers), *tokens):
+        if not _known(_sent(headers, _cookie(scope)), *tokens):
             return 401, "a token is needed"
         return None
 
@@ -380,13 +409,18 @@ def _name(host: str) -> str:
     return name if name and port.isdigit() else host
 
 
-def _sent(headers: dict[str, str]) -> str:
+def _cookie(scope: Scope) -> str:
+    """The name of the cookie of the server that got a request."""
+    return COOKIE.format(port=(scope.get("server") or ("", 0))[1])
+
+
+def _sent(headers: dict[str, str], cookie: str) -> str:
     """The token of a request: in its Authorization header, or else in its cookie."""
     kind, _, token = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return token.strip()
     cookies = (part.strip().partition("=") for part in headers.get("cookie", "").split(";"))
-    return next((value.strip('"') for name, _, value in cookies if name == COOKIE), "")
+    return next((value.strip('"') for name, _, value in cookies if name == cookie), "")
 
 
 async def _read(receive: Receive, headers: dict[str, str]) -> tuple[bytes, tuple[int, str] | None]:
@@ -400,8 +434,10 @@ async def _read(receive: Receive, headers: dict[str, str]) -> tuple[bytes, tuple
     body = b""
     while True:
         message = await receive()
+        if message["type"] != "http.request":
+            return b"", (400, "cut off")
         body += message.get("body", b"")
         if len(body) > MOST_BYTES:
             return b"", too_long
-        if message["type"] != "http.request" or not message.get("more_body"):
+        if not message.get("more_body"):
             return body, None

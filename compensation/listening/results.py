@@ -5,11 +5,18 @@ import dataclasses
 import io
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 from .session import Session, Trial, answer_of
 
 NORMAL_95 = 1.96
 """Standard deviations of a 95 % interval."""
+
+CHANCE = 1 / 3, 1 / 2
+"""Share of catch trials answered alike by who answers at random, with and without "same"."""
+
+Verdict = Literal["confirmed", "not confirmed", "cannot be told"]
+"""Whether listeners who do not know which is which prefer what was fitted."""
 
 COLUMNS = (
     "listener", "event", "answered_at", "undone", "trial", "part", "against", "sound", "mode",
@@ -21,12 +28,12 @@ def overview(session: Session) -> dict:
     """Everything that the experimenter's page shows."""
     settings, trials = session.settings, session.trials
     answered = [t for t in trials if t.answer is not None]
+    estimates = [t for t in trials if t.part == "comparison" and t.estimate]
+    estimates += [t for t in trials if t.part == "confirmation" and t.estimate][:1]
     course = [
-        {"answers": t.number, **t.estimate} for t in trials if t.part == "comparison" and t.estimate
+        {"answers": t.number, **t.estimate, "consistency": consistency(session, t.number)}
+        for t in estimates
     ]
-    ends = [t for t in trials if t.part == "confirmation"][:1]
-    if ends and ends[0].estimate:
-        course.append({"answers": ends[0].number, **ends[0].estimate})
     return {
         "listener": settings.listener,
         "stage": "end" if session.ended else "running" if session.consented else "consent",
@@ -45,39 +52,168 @@ def overview(session: Session) -> dict:
         "known": settings.known,
         "start": settings.start,
         "course": course,
-        "confirmation": confirmation(trials, settings.reference),
+        **outcome(session),
     }
 
 
-def confirmation(trials: Sequence[Trial], reference: str) -> list[dict]:
+def outcome(session: Session) -> dict:
+    """How far a session's θ can be trusted, in numbers and in sentences."""
+    settings = session.settings
+    repeats, stop = consistency(session), stopping(session)
+    rows = confirmation(session.trials, settings.reference, settings.confirmations)
+    overall = verdict(rows)
+    return {
+        "consistency": repeats,
+        "stopping": stop,
+        "confirmation": rows,
+        "verdict": overall,
+        "sentences": [
+            *([_said_of_catch_trials(repeats)] if repeats["catch_trials"] else []),
+            _said_of_stopping(stop),
+            *(_said_of_confirmation(row) for row in rows),
+            f"Blind confirmation as a whole: {overall}.",
+        ],
+    }
+
+
+def consistency(session: Session, answers: int | None = None) -> dict:
+    """How many catch trials were answered as the same pair was before.
+
+    Args:
+        session: Whose.
+        answers: To the first comparisons that are looked at; None for all.
+    """
+    comparisons = session.course().comparisons[:answers]
+    alike, count = session.algorithm.catch_trials(comparisons)
+    return {"catch_trials": count, "alike": alike, **_share(alike, count)}
+
+
+def stopping(session: Session) -> dict:
+    """What the search still had to gain when it ended, or has now, beside what ends it."""
+    algorithm, most = session.algorithm, session.settings.comparisons
+    answers = len(session.course().comparisons)
+    if session.finishing:
+        gain = session.best()["gain"]
+    else:  # as of the last pair: to compute it anew takes time
+        gains = [t.estimate["gain"] for t in session.trials if t.estimate]
+        gain = gains[-1] if gains else None
+    if not session.finishing:
+        reason = "goes on"
+    elif gain is not None and gain < algorithm.NEGLIGIBLE:
+        reason = "too little is left to gain"
+    else:
+        reason = "most comparisons"
+    return {
+        "reason": reason,
+        "answers": answers,
+        "least_answers": min(most, algorithm.LEAST_ANSWERS),
+        "most_answers": most,
+        "gain": gain,
+        "threshold": algorithm.NEGLIGIBLE,
+    }
+
+
+def confirmation(trials: Sequence[Trial], reference: str, planned: int) -> list[dict]:
     """How often the best θ was preferred, beside the start and beside the reference.
 
-    Of the answers that decided, the share with its 95 % interval.
+    Args:
+        trials: Of a session.
+        reference: What the reference is called.
+        planned: Comparisons with each.
 
-    Source: the interval is Wilson 1927, J. Am. Stat. Assoc. 22:209-212.
+    Returns:
+        For each the counts; of the answers that decided, the share with its 95 % interval; and the
+        verdict. It is confirmed where the interval lies above a half. Where not, it cannot be told
+        while answers are missing, or where the best is not behind and so few answers decided that
+        not even all of them could have confirmed it.
     """
-    found = []
+    rows = []
     for against in ("start", "reference"):
         answers = [t.answer for t in trials if t.against == against and t.answer is not None]
         best, other = answers.count("first"), answers.count("second")
-        share, interval = None, None
-        if best + other:
-            share, interval = best / (best + other), wilson(best, best + other)
-        found.append(
+        decided = best + other
+        shares = _share(best, decided)
+        too_few = not decided or wilson(decided, decided)[0] <= 0.5
+        if len(answers) < planned or (too_few and best >= other):
+            told: Verdict = "cannot be told"
+        else:
+            told = "confirmed" if shares["interval"][0] > 0.5 else "not confirmed"
+        rows.append(
             {
                 "against": reference if against == "reference" else "start",
+                "planned": planned,
+                "answered": len(answers),
                 "best": best,
                 "other": other,
                 "same": answers.count("same"),
-                "share": share,
-                "interval": interval,
+                **shares,
+                "verdict": told,
             }
         )
-    return found
+    return rows
+
+
+def verdict(rows: Sequence[dict]) -> Verdict:
+    """Of a whole confirmation: confirmed if each of its rows is, not confirmed if one is not.
+
+    All have to be, so that the chance of a wrong "confirmed" is no larger than that of one row.
+    """
+    each = {row["verdict"] for row in rows}
+    if "not confirmed" in each:
+        return "not confirmed"
+    return "confirmed" if each == {"confirmed"} else "cannot be told"
+
+
+def _share(part: int, count: int) -> dict:
+    """A share with its 95 % interval, if there is anything to share."""
+    if not count:
+        return {"share": None, "interval": None}
+    return {"share": part / count, "interval": wilson(part, count)}
+
+
+def _said_of_catch_trials(repeats: dict) -> str:
+    return (
+        f"Of {repeats['catch_trials']} pairs that came twice, {repeats['alike']} were answered "
+        f"alike ({_interval(repeats)}; at random: {_percent(*CHANCE)})."
+    )
+
+
+def _said_of_stopping(stop: dict) -> str:
+    left = "left to gain is unknown"
+    if stop["gain"] is not None:
+        left = f"{stop['gain']:.2f} left to gain, the threshold is {stop['threshold']:.2f}"
+    if stop["reason"] == "goes on":
+        least, most = stop["least_answers"], stop["most_answers"]
+        return f"The search goes on: {stop['answers']} of {least} to {most} answers; {left}."
+    why = "too little was left" if stop["reason"] == "too little is left to gain" else "the most"
+    return f"The search stopped after {stop['answers']} answers ({why}): {left}."
+
+
+def _said_of_confirmation(row: dict) -> str:
+    against = "the start" if row["against"] == "start" else row["against"]
+    decided = row["best"] + row["other"]
+    counts = f"preferred in {row['best']} of {decided} answers that decided"
+    if decided:
+        counts += f", {_interval(row)}"
+    if row["answered"] < row["planned"]:
+        counts = f"{row['answered']} of {row['planned']} pairs answered: {counts}"
+    if not row["planned"]:
+        counts = "no pair was asked for"
+    return f"Blind, against {against}: {row['verdict']} ({counts})."
+
+
+def _interval(share: dict) -> str:
+    return f"95 % interval {_percent(*share['interval'])}"
+
+
+def _percent(low: float, high: float) -> str:
+    return f"{100 * low:.0f} to {100 * high:.0f} %"
 
 
 def wilson(successes: int, count: int) -> tuple[float, float]:
     """95 % interval of a share.
+
+    Source: Wilson 1927, J. Am. Stat. Assoc. 22:209-212.
 
     >>> [round(value, 2) for value in wilson(9, 10)]
     [0.6, 0.98]
@@ -101,10 +237,10 @@ def theta(session: Session) -> dict | None:
         "aid": settings.aid,
         "theta": best["theta"],
         "deviation": best["deviation"],
-        "consistency": best["consistency"],
         "answers": sum(t.part == "comparison" and t.answer is not None for t in session.trials),
         "finished": session.ended,
         "method": f"by ear, {settings.mode} mode",
+        **outcome(session),
     }
 
 

@@ -133,8 +133,8 @@ class Session:
         connection: From `storage.connect`.
         settings: As in the session so far, if there is one.
         process: What the aid and the reference make of the sounds.
-        algorithm: With `Comparison`, `Course`, `propose`, `answered`, `estimate` and `to_dict` as
-            `compensation.preference` has them.
+        algorithm: With `Comparison`, `Course`, `propose`, `answered`, `estimate`, `catch_trials`,
+            `to_dict`, `NEGLIGIBLE` and `LEAST_ANSWERS` as `compensation.preference` has them.
         patience_s: How long a proposed pair is waited for [s].
         limit_s: What a proposal may take [s].
 
@@ -158,18 +158,12 @@ class Session:
         self._trials: tuple[Trial, ...] = ()
         self._events: list[storage.Event] = []
         self._files: tuple[int, tuple[bytes, bytes]] | None = None
+        self._played: set[str] = set()
         for event in storage.events(connection):
             self._follow(event)
-        wanted = json.loads(json.dumps(dataclasses.asdict(settings)))
+        check_settings(self._events, settings)
         if not self._events:
-            self._append("settings", wanted)
-        found = self._events[0].content
-        changed = sorted(key for key in wanted | found if wanted.get(key) != found.get(key))
-        if changed:
-            raise ValueError(
-                f"the session of {settings.listener} was begun with other {', '.join(changed)}; "
-                "choose another --listener or --study"
-            )
+            self._append("settings", _as_json(settings))
         self._ahead = Ahead()
         self._look_ahead()
 
@@ -220,6 +214,23 @@ class Session:
                     if self._changes() == basis:  # nothing was undone meanwhile
                         self._show(prepared)
 
+    def play(self, number: int, side: Literal["a", "b"]) -> dict:
+        """Note that a sound of the pair to be answered was played.
+
+        It is kept as an event, so that a server that was restarted knows it, too.
+
+        Raises:
+            Conflict: If this trial is not the one to be heard.
+        """
+        content = {"trial": number, "side": side}
+        with self._lock:
+            trial = self._open()
+            if trial is None or trial.number != number or not self.consented:
+                raise Conflict(f"trial {number} is not the one to be heard")
+            if side not in self._played:
+                self._append("played", content)
+            return content
+
     def answer(self, client: str, number: int, choice: str, heard: dict | None = None) -> dict:
         """Take an answer; when this returns, it is on the disk.
 
@@ -230,7 +241,8 @@ class Session:
             heard: What the page says of the listening, to be kept.
 
         Raises:
-            Conflict: If this trial is not the one to be answered, or the client was another answer.
+            Conflict: If this trial is not the one to be answered, one of its sounds was not played,
+                or the client was another answer.
         """
         content = {"trial": number, "choice": choice}
         with self._lock:
@@ -238,6 +250,8 @@ class Session:
                 trial = self._open()
                 if trial is None or trial.number != number or not self.consented:
                     raise Conflict(f"trial {number} is not the one to be answered")
+                if self._played != {"a", "b"}:
+                    raise Conflict(f"both sounds of trial {number} must be played before")
                 chosen = answer_of(choice, trial.swapped)
                 self._append("answer", content | {"answer": chosen, "heard": heard or {}}, client)
             return content
@@ -277,6 +291,11 @@ class Session:
         sound = self.process(None, 0)
         return self._pair(sound, sound)[0]
 
+    @property
+    def finishing(self) -> bool:
+        """Whether the search has ended and what it found is being confirmed, or was."""
+        return self.ended or any(t.part == "confirmation" for t in self._trials)
+
     def course(self) -> Any:
         """All answers of the fit, as the algorithm has them."""
         return self._course(self._trials)
@@ -305,12 +324,16 @@ class Session:
             }
             trial = Trial(**values, event=event.number)
             self._trials = (*self._trials[: trial.number], trial)
+            self._played = set()
+        elif event.kind == "played":
+            self._played = self._played | {content["side"]}
         elif event.kind == "answer":
             last = dataclasses.replace(self._trials[-1], answer=content["answer"])
             self._trials = (*self._trials[:-1], last)
         elif event.kind == "undo":
             again = dataclasses.replace(self._trials[content["trial"]], answer=None)
             self._trials = (*self._trials[: content["trial"]], again)
+            self._played = set()
 
     def _append(self, kind: str, content: dict, client: str | None = None) -> storage.Event:
         event = storage.append(self._connection, kind, content, client)
@@ -495,9 +518,8 @@ class Session:
         return {
             "theta": list(start),
             "deviation": [0.0] * len(start),
-            "gain": 0.0,
+            "gain": None,
             "finished": False,
-            "consistency": None,
         }
 
     def _course(self, trials: Sequence[Trial]) -> Any:
@@ -517,7 +539,6 @@ class Session:
             "deviation": [float(value) for value in found.deviation],
             "gain": float(found.gain),
             "finished": bool(found.finished),
-            "consistency": None if found.consistency is None else float(found.consistency),
         }
 
     def _sound(self, number: int) -> int:
@@ -541,11 +562,39 @@ class Session:
         )
 
 
+def check_settings(
+    events: Sequence[storage.Event], settings: Settings, unless: Sequence[str] = ()
+) -> None:
+    """See whether these are the settings that a session was begun with.
+
+    Args:
+        events: Of the session; any settings begin one without events.
+        settings: Those wanted now.
+        unless: Names of settings that are not looked at.
+
+    Raises:
+        ValueError: If not; the message names those that differ.
+    """
+    if not events:
+        return
+    begun, wanted = events[0].content, _as_json(settings)
+    different = {key for key in wanted | begun if wanted.get(key) != begun.get(key)} - set(unless)
+    if different:
+        raise ValueError(
+            f"the session of {settings.listener} was begun with other "
+            f"{', '.join(sorted(different))}; choose another --listener or --study"
+        )
+
+
 def answer_of(choice: str, swapped: bool) -> Answer:
     """Which of the two a choice of A or B means."""
     if choice == "same":
         return "same"
     return "second" if (choice == "b") != swapped else "first"
+
+
+def _as_json(settings: Settings) -> dict:
+    return json.loads(json.dumps(dataclasses.asdict(settings)))
 
 
 def _theta(values: Sequence[float]) -> Theta:

@@ -1,4 +1,7 @@
-"""What happened in a session, in SQLite: events are added, and never changed or taken away."""
+"""What happened in a session, in SQLite: events are added, and never changed or taken away.
+
+After each event the one file is whole: nothing beside it has to be copied along.
+"""
 
 import dataclasses
 import json
@@ -27,7 +30,7 @@ class Event:
     at: str
     """When, UTC."""
     kind: str
-    """settings, consent, shown, answer, undo, fault or end."""
+    """settings, consent, shown, played, answer, undo, fault or end."""
     client: str | None
     """What a page calls it, so that a request that is sent again is known; no two are alike."""
     content: dict
@@ -46,10 +49,11 @@ def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=1, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-        connection.execute("PRAGMA journal_mode = WAL")
+        # A write-ahead log would hold the last answers beside the file.
+        connection.execute("PRAGMA journal_mode = TRUNCATE")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(TABLE)
-        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("BEGIN EXCLUSIVE")
         connection.execute("COMMIT")
         events(connection)
     except (sqlite3.Error, ValueError) as error:

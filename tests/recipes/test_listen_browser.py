@@ -1,6 +1,8 @@
 """A short session in a real browser, by keyboard alone, with the server killed on the way."""
 
+import dataclasses
 import json
+import math
 import os
 import shutil
 import signal
@@ -26,6 +28,7 @@ from recipes.state import run
 sync_api = pytest.importorskip("playwright.sync_api")
 axe_core = pytest.importorskip("axe_playwright_python.base")
 pytest.importorskip("fastapi")
+storage = pytest.importorskip("compensation.listening.storage")
 
 ROOT = Path(__file__).parents[2]
 CHROMIUM = next(
@@ -112,10 +115,16 @@ def page():
 
 
 def check_accessible(page) -> None:
-    """No finding of axe-core."""
+    """No finding of axe-core, light or dark, on a telephone or a desk."""
     page.evaluate(axe_core.AXE_SCRIPT)
-    findings = page.evaluate("axe.run()")["violations"]
-    assert not findings, [(found["id"], found["nodes"][0]["html"]) for found in findings]
+    for scheme, width in (("dark", 390), ("light", 1280)):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.set_viewport_size({"width": width, "height": 844})
+        findings = page.evaluate("axe.run()")["violations"]
+        assert not findings, [
+            (scheme, width, found["id"], found["nodes"][0]["html"]) for found in findings
+        ]
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def answer_by_keys(page, key: str) -> None:
@@ -188,6 +197,7 @@ def test_a_session_by_keyboard_survives_a_killed_server(page, tmp_path):
         answer_by_keys(page, "a")
         answer_by_keys(page, "b")
         page.wait_for_selector("#end:not([hidden])")
+        outcome = page.locator("#outcome").text_content()
         check_accessible(page)
 
         whole = fetch(port, "experimenter/session.json")
@@ -199,8 +209,13 @@ def test_a_session_by_keyboard_survives_a_killed_server(page, tmp_path):
         mark = fingerprint(options["model"])
         assert read_fit(tmp_path / "theta.json", mark).theta.shape == (2,)
         page.goto(f"http://127.0.0.1:{port}/experimenter")
-        page.wait_for_load_state("networkidle")
+        page.wait_for_selector("#content:not([hidden])")
         check_accessible(page)
+        # One pair each cannot confirm anything, whatever was answered.
+        verdict = fetch(port, "experimenter")["verdict"]
+        assert verdict in ("not confirmed", "cannot be told")
+        shown = [page.locator(place).text_content() for place in ("#facts", "#confirmation")]
+        assert all(verdict in text for text in (outcome, *shown))
         assert errors == []
     finally:
         kill(server)
@@ -223,7 +238,7 @@ def test_what_is_missing_is_said_with_its_remedy(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="--mode"):
         listen.listen(replace(own, mode=None))
     with pytest.raises(ValueError, match="--token"):
-        listen.listen(replace(own, host="0.0.0.0"))
+        listen.listen(replace(own, demo=True, host="0.0.0.0"))
     with pytest.raises(ValueError, match="maximum_db_spl"):
         listen.listen(replace(own, demo=True, maximum_db_spl=130.0))
     with pytest.raises(ValueError, match="listener"):
@@ -233,6 +248,81 @@ def test_what_is_missing_is_said_with_its_remedy(tmp_path, monkeypatch):
     other = replace(own, demo=True, model=str(tmp_path / "other.safetensors"))
     with pytest.raises(ValueError, match=r"other\.safetensors"):
         listen.listen(other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"port": 99_999}, "port"),
+        ({"port": -1}, "port"),
+        ({"host": "192.0.2.1", "token": "0123456789abcdef"}, "--host"),
+        ({"token": "short"}, "at least 16"),
+        ({"token": "0123456789abcdef", "token_file": "token"}, "not both"),
+        ({"token_file": "empty"}, "empty: is empty"),
+        ({"token_file": "sounds"}, "--token_file sounds"),
+        ({"consent": "misspelt.txt"}, "--consent misspelt.txt"),
+        ({"consent": "empty"}, "--consent empty"),
+        ({"audiogram": "N33"}, "N33"),
+        ({"start": "misspelt.json"}, "misspelt.json"),
+        ({"comparisons": 0}, "comparisons"),
+        ({"comparisons": 100_000}, "comparisons"),
+        ({"confirmations": -1}, "confirmations"),
+        ({"break_after": 0}, "break"),
+        ({"most_sounds": 0}, "most_sounds"),
+        ({"gain": -3.0}, "gain"),
+        ({"noise_reduction": math.nan}, "noise_reduction"),
+        ({"level_db_spl": math.nan}, "level"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_prepared(tmp_path, monkeypatch, changes, named):
+    monkeypatch.chdir(tmp_path)
+    given = study(Path())
+    Path("empty").write_text("\n")
+    numbers = {key: int(given.pop(key)) for key in ("comparisons", "confirmations", "break_after")}
+    monkeypatch.setattr(listen, "prepared", lambda config: pytest.fail("was prepared"))
+    options = {**given, **numbers, "seconds": 1.0, "demo": True, "port": free_port()}
+    with pytest.raises(ValueError, match=named):
+        listen.listen(listen.Config(**options | changes))
+    assert not Path(options["study"]).exists()
+
+
+def test_a_port_in_use_is_said_before_anything_is_prepared(tmp_path, monkeypatch):
+    given = {
+        key: path for key, path in study(tmp_path).items() if key in ("model", "aid", "sounds")
+    }
+    monkeypatch.setattr(listen, "prepared", lambda config: pytest.fail("was prepared"))
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"{port}: Address already in use; choose another"):
+            listen.listen(listen.Config(**given, seconds=1.0, demo=True, port=port))
+
+
+def test_other_settings_are_said_before_the_minutes_of_preparation(tmp_path, monkeypatch):
+    given = {
+        key: path for key, path in study(tmp_path).items() if key in ("model", "aid", "sounds")
+    }
+    config = listen.Config(
+        **given, seconds=1.0, demo=True, port=free_port(), study=str(tmp_path / "study")
+    )
+    with closing(storage.connect(tmp_path / "study" / "L01.sqlite")) as connection:
+        settings, _, _ = listen.prepared(config)
+        storage.append(connection, "settings", dataclasses.asdict(settings))
+    monkeypatch.setattr(listen, "heard_shape", lambda *_: pytest.fail("was prepared"))
+    with pytest.raises(ValueError, match="other comparisons, seed"):
+        listen.listen(dataclasses.replace(config, comparisons=7, seed=3))
+
+
+def test_a_token_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
+    monkeypatch.delenv("ICSIM_LISTENING_TOKEN", raising=False)
+    assert listen.experimenter_token(listen.Config()) is None
+    path = tmp_path / "kept" / "token"
+    drawn = listen.experimenter_token(listen.Config(token_file=str(path)))
+    assert len(drawn) >= 16
+    assert path.stat().st_mode & 0o077 == 0
+    assert listen.experimenter_token(listen.Config(token_file=str(path))) == drawn
+    monkeypatch.setenv("ICSIM_LISTENING_TOKEN", "from-the-environment")
+    assert listen.experimenter_token(listen.Config()) == "from-the-environment"
+    assert listen.experimenter_token(listen.Config(token_file=str(path))) == drawn
 
 
 def test_an_aid_of_another_model_is_refused(tmp_path, monkeypatch, capsys):

@@ -17,16 +17,22 @@ let shown = "";
 const STAGES = { consent: "waits for consent", running: "running", end: "finished" };
 const MODES = { gain: "gains preserved", loudness: "loudness matched" };
 
+/** An interval in per cent. */
+function range(interval) {
+  return `${interval.map((value) => Math.round(100 * value)).join("–")} %`;
+}
+
 function facts(found) {
-  const last = found.course.at(-1);
-  const consistency = last?.consistency ?? null;
+  const { catch_trials, alike, interval } = found.consistency;
+  const { gain, threshold } = found.stopping;
   return {
     Listener: found.listener,
     State: STAGES[found.stage],
     Comparisons: `${found.comparisons} of at most ${found.most_comparisons}`,
     "No difference": found.same,
-    "Consistency of catch trials": consistency === null ? "none yet" : `${Math.round(100 * consistency)} %`,
-    "Utility still to gain": last ? last.gain.toFixed(2) : "unknown",
+    "Catch trials answered alike": interval ? `${alike} of ${catch_trials} (${range(interval)})` : "none yet",
+    "Utility still to gain": `${gain === null ? "unknown" : gain.toFixed(2)}; below ${threshold} it ends`,
+    "Blind confirmation": found.verdict,
     Mode: MODES[found.mode],
     "Highest sample": `${found.maximum_db_spl} dB SPL`,
     "Pairs taken because the search was late": found.fallbacks,
@@ -46,6 +52,13 @@ function show(found) {
       term.textContent = name;
       description.textContent = value;
       item.append(term, description);
+      return item;
+    }),
+  );
+  find("outcome").replaceChildren(
+    ...found.sentences.map((sentence) => {
+      const item = document.createElement("li");
+      item.textContent = sentence;
       return item;
     }),
   );
@@ -74,36 +87,48 @@ function drawCourse(found) {
       most,
       mark: start,
       known: found.known.map((theta) => theta[place]),
-      points: course.map((e) => ({ x: e.answers, y: e.theta[place], spread: e.deviation[place] })),
+      points: course.map((e) => ({
+        x: e.answers,
+        y: e.theta[place],
+        band: [e.theta[place] - e.deviation[place], e.theta[place] + e.deviation[place]],
+      })),
     }),
   );
   find("theta").replaceChildren(...plots);
-  const gains = course.map((e) => e.gain);
-  const consistent = course.filter((e) => e.consistency !== null);
+  const { threshold } = found.stopping;
+  const gaining = course.filter((e) => e.gain !== null);
+  const gains = gaining.map((e) => e.gain);
+  const repeated = course.filter((e) => e.consistency.interval !== null);
   find("progress").replaceChildren(
     plot({
       title: "Utility still to gain",
-      y: [Math.min(0, ...gains), Math.max(0.1, ...gains)],
+      y: [Math.min(0, ...gains), Math.max(1.5 * threshold, ...gains)],
       most,
-      points: course.map((e) => ({ x: e.answers, y: e.gain })),
+      mark: threshold,
+      points: gaining.map((e) => ({ x: e.answers, y: e.gain })),
     }),
     plot({
       title: "Catch trials answered alike",
       y: [0, 1],
       most,
-      points: consistent.map((e) => ({ x: e.answers, y: e.consistency })),
+      points: repeated.map((e) => ({
+        x: e.answers,
+        y: e.consistency.share,
+        band: e.consistency.interval,
+      })),
     }),
   );
 }
 
 function drawConfirmation(rows) {
-  const percent = (value) => `${Math.round(100 * value)} %`;
   find("confirmation").replaceChildren(
     ...rows.map((row) => {
       const line = document.createElement("tr");
-      const interval = row.interval ? row.interval.map(percent).join(" to ") : "–";
-      const share = row.share === null ? "–" : percent(row.share);
-      for (const value of [row.against, row.best, row.other, row.same, share, interval]) {
+      const answered = `${row.answered} of ${row.planned}`;
+      const share = row.share === null ? "–" : `${Math.round(100 * row.share)} %`;
+      const interval = row.interval ? range(row.interval) : "–";
+      const { against, best, other, same, verdict } = row;
+      for (const value of [against, answered, best, other, same, share, interval, verdict]) {
         const cell = document.createElement("td");
         cell.textContent = value;
         line.append(cell);

@@ -12,6 +12,7 @@ const sample = createPlayer(showSample);
 let state = null;
 let loaded = null; // the trial whose sounds are ready
 let busy = true; // something is on its way to the server or from it
+let played = {}; // reports that a sound of this pair was heard, under way or done
 let rested = 0; // answers at the last break
 let levelled = false;
 
@@ -37,6 +38,14 @@ function away(isAway) {
   trouble(isAway ? "The server does not answer. Nothing is lost; trying again." : "");
 }
 
+function paragraphs(texts) {
+  return texts.map((text) => {
+    const paragraph = document.createElement("p");
+    paragraph.textContent = text;
+    return paragraph;
+  });
+}
+
 async function refresh() {
   busy = true;
   showPlayer();
@@ -46,14 +55,12 @@ async function refresh() {
   state = reply.content;
   find("demo").hidden = !state.demo;
   find("level-demo").hidden = !state.demo;
-  if (state.stage === "end") return show("end");
+  if (state.stage === "end") {
+    find("outcome").replaceChildren(...paragraphs(state.outcome));
+    return show("end");
+  }
   if (state.stage === "consent") {
-    const paragraphs = state.consent.split(/\n\s*\n/).map((text) => {
-      const paragraph = document.createElement("p");
-      paragraph.textContent = text;
-      return paragraph;
-    });
-    find("consent-text").replaceChildren(...paragraphs);
+    find("consent-text").replaceChildren(...paragraphs(state.consent.split(/\n\s*\n/)));
     return show("consent");
   }
   if (state.answered === 0 && !levelled) return showLevel();
@@ -90,6 +97,7 @@ async function showTrial() {
   );
   if (replies.some((reply) => reply.status !== 200)) return refresh();
   await player.load(...replies.map((reply) => reply.content));
+  played = {};
   loaded = trial;
   busy = false;
   showPlayer();
@@ -117,7 +125,12 @@ function showPlayer() {
   if (find("play").textContent !== play) find("play").textContent = play;
   find("loop").checked = player.loop;
   find("position").style.transform = `scaleX(${player.position})`;
-  const enough = ready && player.enough(LEAST_HEARD_S);
+  const heard = ["a", "b"].filter((side) => ready && player.enough(side, LEAST_HEARD_S));
+  // The server takes no answer before it knows of both.
+  for (const side of heard) {
+    played[side] ??= insist("/api/played", { trial: state.trial, side }, away);
+  }
+  const enough = heard.length === 2;
   for (const choice of Object.keys(CHOICES)) find(`answer-${choice}`).disabled = !enough;
   find("undo").disabled = !ready || state.undo === null;
   find("pause").disabled = !ready;
@@ -133,8 +146,9 @@ async function answer(choice) {
   player.stop();
   showPlayer();
   const body = { client: newClient(), trial: state.trial, choice, heard: player.counts };
+  await Promise.all([played.a, played.b]);
   const reply = await insist("/api/answer", body, away);
-  say(reply.status === 200 ? `Saved: ${CHOICES[choice]}.` : "This pair had been answered before.");
+  say(reply.status === 200 ? `Saved: ${CHOICES[choice]}.` : "The server did not take this answer.");
   await refresh();
 }
 

@@ -127,8 +127,8 @@ export function createPlayer(changed) {
     get loop() { return loop; },
     get counts() { return { ...counts, seconds: heard.a + heard.b }; },
 
-    /** Whether enough of both was heard to compare them [s]. */
-    enough: (least) => heard.a >= least && heard.b >= least,
+    /** Whether so much of a side was heard [s]. */
+    enough: (wanted, least) => heard[wanted] >= least,
 
     /** From 0 to 1. */
     get position() {

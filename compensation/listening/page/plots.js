@@ -28,8 +28,8 @@ function ticks(low, high, wanted) {
 /**
  * A figure of values over the number of answers.
  *
- * points: `[{x, y, spread}]`, spread optional; y: `[low, high]`; mark: a dashed level; known:
- * levels at the right edge.
+ * points: `[{x, y, band}]`, the band `[low, high]` optional; y: `[low, high]`; mark: a dashed level;
+ * known: levels at the right edge.
  */
 export function plot({ title, points, y, most, mark, known = [] }) {
   const figure = document.createElement("figure");
@@ -61,9 +61,9 @@ export function plot({ title, points, y, most, mark, known = [] }) {
     add(svg, "line", { class: "mark", x1: EDGE.left, x2: right, y1: up(mark), y2: up(mark) });
   }
   const at = (x, value) => `${across(x).toFixed(1)},${up(value).toFixed(1)}`;
-  if (points.some((point) => point.spread !== undefined)) {
-    const above = points.map((p) => at(p.x, p.y + p.spread));
-    const below = points.map((p) => at(p.x, p.y - p.spread)).reverse();
+  if (points.some((point) => point.band !== undefined)) {
+    const above = points.map((p) => at(p.x, p.band[1]));
+    const below = points.map((p) => at(p.x, p.band[0])).reverse();
     add(svg, "polygon", { class: "band", points: [...above, ...below].join(" ") });
   }
   add(svg, "polyline", { class: "line", points: points.map((p) => at(p.x, p.y)).join(" ") });
