@@ -217,6 +217,8 @@ def test_a_session_by_keyboard_survives_a_killed_server(page, tmp_path):
         shown = [page.locator(place).text_content() for place in ("#facts", "#confirmation")]
         assert all(verdict in text for text in (outcome, *shown))
         assert errors == []
+        server.send_signal(signal.SIGINT)
+        assert server.wait() == 130
     finally:
         kill(server)
 
