@@ -1,6 +1,7 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         path: Where the file is to appear; folders are made where they are missing.
 
     Raises:
-        OSError: If it cannot be written.
+        OSError: If it cannot be written; the error names `path`, whatever was being read.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -29,10 +30,18 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.partial")
     try:
+        beside.touch()
+        usual = beside.stat().st_mode
         yield beside
+        beside.chmod(usual)  # as the umask has it, whatever a library gave its own file
         # Or a machine that loses power may keep the name and lose what it names.
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         beside.replace(path)
+    except OSError as error:
+        if error.filename not in (None, str(beside)):
+            raise
+        reason = error.strerror or f"cannot be written ({error})"
+        raise OSError(error.errno or errno.EIO, reason, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)

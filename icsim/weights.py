@@ -25,7 +25,7 @@ def save_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict) -
         try:
             safetensors.torch.save_file(contiguous, beside, {"json": json.dumps(metadata)})
         except safetensors.SafetensorError as error:
-            raise OSError(f"{path}: cannot be written ({error})") from error
+            raise OSError(str(error)) from error
 
 
 def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict]:

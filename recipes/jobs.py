@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 
 import torch
@@ -78,8 +78,11 @@ def timed_stage(out: Path, name: str) -> Iterator[None]:
     write_json(path, seconds)
 
 
-def processes(count: int, threads: int = 1, log: Path | None = None) -> ProcessPoolExecutor:
-    """A pool of new processes, which end with this one.
+@contextlib.contextmanager
+def processes(
+    count: int, threads: int = 1, log: Path | None = None
+) -> Iterator[ProcessPoolExecutor]:
+    """A pool of new processes, which end with this one, at once when it is interrupted.
 
     Args:
         count: How many.
@@ -87,7 +90,16 @@ def processes(count: int, threads: int = 1, log: Path | None = None) -> ProcessP
         log: Where they print, if not where this one does.
     """
     context = get_context("spawn")
-    return ProcessPoolExecutor(count, context, _begin_process, (threads, log))
+    pool = ProcessPoolExecutor(count, context, _begin_process, (threads, log))
+    try:
+        yield pool
+        pool.shutdown()
+    except KeyboardInterrupt:
+        for process in active_children():
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown()
 
 
 @contextlib.contextmanager

@@ -33,15 +33,9 @@ def gathered(arguments: list[str]) -> list[str]:
 
 
 def main() -> int:
-    """The exit code: 0 if all is scored, 1 if anything is missing, 2 for bad arguments."""
+    """The exit code: 0 if all is scored, 1 if anything is missing; others are those of `run`."""
     sys.argv[1:] = gathered(sys.argv[1:])
-    try:
-        found = run(evaluate, Config)
-    except SystemExit as stop:
-        if not isinstance(stop.code, str):
-            raise
-        print(stop.code, file=sys.stderr)
-        return 2
+    found = run(evaluate, Config)
     print(markdown(found["summary"]))
     print(found["report"])
     for warning in found["warnings"]:

@@ -22,28 +22,91 @@ class Config:
     """Any."""
 
 
+@pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize(
     ("error", "message", "kept"),
     [
         (ValueError("size 1 is too small: give 2"), "error: size 1 is too small: give 2", False),
-        (OSError(errno.ENOSPC, "No space left on device", "x"), "No space left on device", True),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "x"),
+            "x: cannot be written (No sp",
+            True,
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device", True),
+        (PermissionError(errno.EACCES, "Permission denied", "x"), "x: Permission denied", True),
         (ChildProcessError("a process was killed"), "error: a process was killed", True),
         (FloatingPointError("the loss became nan"), "error: the loss became nan", False),
     ],
 )
-def test_what_can_go_wrong_ends_in_one_message(monkeypatch, error, message, kept):
+def test_what_can_go_wrong_ends_in_one_message(
+    monkeypatch, capsys, tmp_path, error, message, kept, begun
+):
     def work(config):
+        if begun:
+            state.begin(tmp_path)
         raise error
 
     monkeypatch.setattr(sys, "argv", ["recipe"])
     with pytest.raises(SystemExit) as ended:
         state.run(work, Config)
-    said = str(ended.value)
+    said = capsys.readouterr().err
     assert message in said
-    assert ("run the same command again" in said) == kept
+    assert ("run the same command again" in said) == (kept and begun)
+    assert ended.value.code == (1 if begun else 2)
+    if begun and error.errno == errno.ENOSPC if isinstance(error, OSError) else False:
+        assert (error.filename or str(tmp_path)) in said
     monkeypatch.setenv("ICSIM_TRACEBACK", "1")
     with pytest.raises(type(error)):
         state.run(work, Config)
+
+
+@pytest.mark.parametrize(
+    ("begun", "message"),
+    [
+        (None, "before anything was done"),
+        ((), "nothing of it is kept, the same command begins again"),
+        (("runs/x",), "what was finished is kept in runs/x, the same command goes on"),
+    ],
+)
+def test_an_interruption_ends_in_one_line_that_says_what_is_kept(
+    monkeypatch, capsys, begun, message
+):
+    def work(config):
+        if begun is not None:
+            state.begin(*begun)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "argv", ["recipe"])
+    with pytest.raises(SystemExit) as ended:
+        state.run(work, Config)
+    said = capsys.readouterr().err.strip()
+    assert ended.value.code == 130
+    assert said.startswith("interrupted")
+    assert message in said
+    assert "\n" not in said
+
+
+def test_a_claim_that_nothing_came_of_is_replaced(tmp_path):
+    out = tmp_path / "run"
+    state.claim(out, Config(1))
+    (out / "events.out.tfevents.1").touch()
+    state.claim(out, Config(2))
+    assert [file.name for file in out.iterdir()] == ["config.json"]
+    (out / "deep").mkdir()
+    (out / "deep" / "state.safetensors").touch()
+    state.claim(out, Config(2))
+    with pytest.raises(ValueError, match="holds a run with other size"):
+        state.claim(out, Config(3))
+
+
+def test_what_cannot_be_claimed_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file: is no folder; choose another --out"):
+        state.claim(tmp_path / "file", Config())
+    for content in ("[1]", "{", "null"):
+        (tmp_path / "config.json").write_text(content)
+        with pytest.raises(ValueError, match="is no configuration of a run"):
+            state.claim(tmp_path, Config())
 
 
 class Fatal(Dataset):
