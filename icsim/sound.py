@@ -4,6 +4,7 @@ Everywhere in this project a sound is a float tensor in pascals, sampled at `SAM
 """
 
 import dataclasses
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -211,12 +212,18 @@ def write(path: str | Path, sound: Tensor, rate_hz: float) -> None:
         path: Where to; the file appears whole or not at all.
         sound: `(T,)` or `(channels, T)`.
         rate_hz: Sample rate [Hz]; WAV stores whole numbers, so another rate is refused.
+
+    Raises:
+        OSError: If it cannot be written; the error names `path`.
     """
     if rate_hz != int(rate_hz):
         raise ValueError(f"WAV stores whole sample rates, not {rate_hz} Hz; resample first")
     samples = torch.atleast_2d(sound.detach().cpu().float()).T.numpy()
-    with whole_file(path) as beside:
-        soundfile.write(beside, samples, int(rate_hz), format="WAV", subtype="FLOAT")
+    try:
+        with whole_file(path) as beside:
+            soundfile.write(beside, samples, int(rate_hz), format="WAV", subtype="FLOAT")
+    except soundfile.LibsndfileError as error:
+        raise OSError(errno.EIO, f"cannot be written ({error})", str(path)) from error
 
 
 def find_audio(folder: str | Path) -> list[Path]:

@@ -28,7 +28,7 @@ from icsim.simulation.speech import sentences, speak
 from icsim.sound import SAMPLE_RATE, calibrate, find_audio, mix, read_mono, resample
 from recipes.jobs import processes
 from recipes.ranges import Count, NotEmptyStr, Seconds, Seed, checked
-from recipes.state import run, write_json
+from recipes.state import begin, run, write_json
 
 LISTENERS = {
     "normal": Audiogram((1000,), (0,)),
@@ -74,6 +74,8 @@ class Config:
 def benchmark(config: Config) -> dict:
     """Differences and times, by score and listener."""
     clean, noisy = _speech(config)
+    Path(config.out).mkdir(parents=True, exist_ok=True)
+    begin()
     rows = []
     with processes(config.processes) as pool:
         warm = slice(0, min(config.processes, len(clean)))

@@ -51,7 +51,7 @@ from recipes.benchmark_compensation.tasks import pace
 from recipes.cells import Table, number
 from recipes.jobs import BY_TWO
 from recipes.ranges import Count, NotEmptyStr, Seconds, checked
-from recipes.state import autocast, run, write_json, write_whole
+from recipes.state import autocast, begin, run, write_json, write_whole
 
 FRAME_BINS = 256
 """Bins of a training frame beside its context."""
@@ -111,6 +111,9 @@ class Config:
 
 def benchmark(config: Config) -> dict:
     """All figures; also written to `out`."""
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    begin()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rate = matrix_rate(device, config.precision)
     works = {
@@ -134,7 +137,6 @@ def benchmark(config: Config) -> dict:
     if {"step", "memory"} <= set(found):
         found["cost_model"] = cost_model(found["step"]["seconds"], found["memory"])
     found |= headline(found)
-    out = Path(config.out)
     write_json(out / "summary.json", found)
     write_whole(out / "table.md", table(found).markdown())
     return found

@@ -36,3 +36,23 @@ def aligned(configuration: str, seed: int, out: Path, methods: Sequence[str]) ->
             }
             write_json(out / "alignment.json", found)
     return Cohort.open(path)
+
+
+def require_animals(configuration: str, names: Sequence[str] = ()) -> None:
+    """Ask for animals before any is simulated.
+
+    Args:
+        configuration: File of `recipes.make_cohort`.
+        names: Which must be among its members.
+
+    Raises:
+        ValueError: If one is not; the message names it.
+    """
+    there = [
+        member.name for member in parse(make_cohort.Config, ["--config", configuration]).members
+    ]
+    missing = sorted(set(names) - set(there))
+    if missing:
+        raise ValueError(
+            f"{configuration}: no animal {', '.join(missing)}; those there: {', '.join(there)}"
+        )

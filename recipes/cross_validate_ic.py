@@ -94,6 +94,15 @@ def _heard(cohort: Cohort, config: Config) -> list[tuple[int, list[int]]]:
         raise ValueError(f"{config.animal} heard no sound twice: its predictability is unknown")
     if config.blocks < 3:
         raise ValueError(f"at least 3 blocks are needed to train, stop and test: {config.blocks}")
+    for sound, _ in heard:
+        entry = cohort.sounds[sound]
+        for block in range(config.blocks):
+            train, *_ = _blocks(entry.bins, block, config)
+            if not len(_whole_windows(train, config.window_bins)):
+                raise ValueError(
+                    f"{entry.name}: {entry.bins} bins in {config.blocks} blocks hold no training "
+                    f"window of {config.window_bins}; lower --window_bins or --blocks"
+                )
     return heard
 
 

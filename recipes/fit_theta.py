@@ -40,7 +40,7 @@ from recipes.ranges import (
     Seed,
     checked,
 )
-from recipes.state import run, seeded, write_json
+from recipes.state import begin, run, seeded, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +92,9 @@ def fit_theta(config: Config) -> dict:
     matching = stored_matching(cohort, config.animal, config.alignment, model)
     batch = first_frames(cohort, config)
     known = model.listeners.at().detach()
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    begin()
     started = time.monotonic()
     fit, cost, matching = fit_listener(model, batch, matching, config)
     seconds = time.monotonic() - started
@@ -110,8 +113,6 @@ def fit_theta(config: Config) -> dict:
         "course": fit.course().tolist(),
         "method": f"{config.method} from {config.start}",
     }
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
     marks = {"fit": fit.theta}
     if config.dense:
         target = dense_search(cost, known, config.dense, config.seed)

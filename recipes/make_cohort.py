@@ -25,6 +25,7 @@ from icsim.simulation.sounds import embedded_sounds
 from icsim.sound import SAMPLE_RATE, Sound
 from icsim.store import Cohort, create
 from recipes.ranges import (
+    AnimalName,
     Count,
     Hours,
     NotEmptyStr,
@@ -41,7 +42,7 @@ from recipes.state import claim, run, seeded
 class Member:
     """One animal to simulate."""
 
-    name: NotEmptyStr
+    name: AnimalName
     hearing: Literal["NH", "HI", "hidden"]
     """Normal, impaired, or synapses lost with normal thresholds."""
     severity: NotNegative = 1.0
@@ -112,7 +113,17 @@ def ready(config: Config) -> list[Sound]:
     names = [member.name for member in config.members]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"members must be named, each differently: {names}")
-    return [] if _finished(Path(config.out) / "cohort.zarr") else gather_sounds(config)
+    draw_anatomy(config.channels, config.seed, config.scatter)
+    sounds = [] if _finished(Path(config.out) / "cohort.zarr") else gather_sounds(config)
+    heard_h = sum(len(s.pressure) * _times(s.split) for s in sounds) / SAMPLE_RATE / 3600
+    if heard_h > config.hours:
+        raise ValueError(f"sounds of {heard_h:.2f} h with repetitions do not fit {config.hours} h")
+    return sounds
+
+
+def _times(split: str) -> int:
+    """How often each sound is heard: twice where it says how far a channel can be relied on."""
+    return 1 if split == "train" else 2
 
 
 def gather_sounds(config: Config) -> list[Sound]:
@@ -173,7 +184,7 @@ def schedule(config: Config, cohort: Cohort, number: int) -> list[tuple[int, flo
     Raises:
         ValueError: If the sounds are longer than the recording.
     """
-    heard = [s for s in cohort.sounds for _ in range(1 if s.split == "train" else 2)]
+    heard = [s for s in cohort.sounds for _ in range(_times(s.split))]
     order = torch.randperm(len(heard), generator=seeded(config.seed, number, 1)).tolist()
     lengths_h = [heard[which].samples / SAMPLE_RATE / 3600 for which in order]
     pause_h = (config.hours - sum(lengths_h)) / max(1, len(heard) - 1)

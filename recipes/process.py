@@ -12,6 +12,7 @@ samples beyond ±1 stay what they are.
 """
 
 import dataclasses
+import errno
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -172,20 +173,24 @@ def process_file(
 
     Raises:
         ValueError: If the file is no sound that an aid can take; the message names it.
+        OSError: If the result cannot be written; the error names it.
     """
     rate, channels, left = checked(sound, config)
     stream = _stream(config, aid, listener.expand(channels, -1))
     highest = 10 ** ((config.maximum_db_spl - config.full_scale_db_spl) / 20)
-    with (
-        whole_file(target) as beside,
-        soundfile.SoundFile(beside, "w", rate, channels, "FLOAT", format="WAV") as file,
-    ):
-        for block in aided(blocks(sound), rate, channels, stream, config.full_scale_db_spl):
-            # Between two samples that the limiter let pass, a peak may be higher.
-            part = block[:left].clip(-highest, highest)
-            file.write(part)
-            progress(len(part))
-            left -= len(part)
+    try:
+        with (
+            whole_file(target) as beside,
+            soundfile.SoundFile(beside, "w", rate, channels, "FLOAT", format="WAV") as file,
+        ):
+            for block in aided(blocks(sound), rate, channels, stream, config.full_scale_db_spl):
+                # Between two samples that the limiter let pass, a peak may be higher.
+                part = block[:left].clip(-highest, highest)
+                file.write(part)
+                progress(len(part))
+                left -= len(part)
+    except soundfile.LibsndfileError as error:
+        raise OSError(errno.EIO, f"cannot be written ({error})", str(target)) from error
 
 
 def aided(
@@ -296,7 +301,9 @@ def _attempt(config: Config, sound: Path, target: Path, *rest) -> str | None:
     """The reason why a file could not be processed, if it could not."""
     try:
         process_file(sound, target, config, *rest)
-    except (ValueError, RuntimeError, OSError) as error:
+    except OSError as error:
+        return f"{error.filename or target}: {error.strerror or error}"
+    except (ValueError, RuntimeError) as error:
         return str(error) if str(sound) in str(error) else f"{sound}: {error}"
     return None
 

@@ -13,6 +13,7 @@ from jsonargparse.typing import (
     ClosedUnitInterval,
     NotEmptyStr,
     restricted_number_type,
+    restricted_string_type,
 )
 
 from compensation.streaming import HIGHEST_EXPONENT
@@ -26,6 +27,10 @@ def _number(name: str, base: type, *bounds: tuple[str, float]) -> type:
     kind.__module__ = __name__
     return kind
 
+
+AnimalName = restricted_string_type("AnimalName", "^[A-Za-z0-9][A-Za-z0-9_-]*$")
+"""Of an animal of a cohort, which is a folder's too."""
+AnimalName.__module__ = __name__
 
 Count = _number("Count", int, (">=", 1), ("<=", 10**9))
 """How many, at least one. More than 10⁹ is a typing error and fits no memory."""

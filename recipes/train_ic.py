@@ -115,8 +115,6 @@ def train(config: Config) -> Path:
     """Train, or go on training; returns the path of the best network so far."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     out = Path(config.out)
-    if accelerator.is_main_process:
-        claim(out, config)
     cohort = Cohort.open(config.cohort)
     names = config.animals or cohort.animals("seen")
     normal = [name for name in names if cohort.animal(name).status == "NH"]
@@ -128,6 +126,8 @@ def train(config: Config) -> Path:
         config.network, known, config.encoder, config.parameters, drift, config.seed, size
     )
     networks.start(model, known, frames["train"], config.begin_from)
+    if accelerator.is_main_process:
+        claim(out, config)
     optimiser = Muon(_parameter_groups(model, config))
     model, optimiser = accelerator.prepare(model, optimiser)
     plain = accelerator.unwrap_model(model)

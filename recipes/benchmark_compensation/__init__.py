@@ -84,6 +84,10 @@ it is gone. `two-models` goes on through one model more."""
 def benchmark(config: Config) -> dict:
     """Do what has not been done, seed by seed and the ablations last; write the summary."""
     out = Path(config.out)
+    cohorts.require_animals(config.cohort)
+    for file in (config.icnet_training, config.training):
+        parse(train_ic.Config, ["--config", file])
+    parse(train_compensation.Config, ["--config", config.aid_training])
     claim(out, config)
     for seed in config.seeds:
         folder = out / f"seed-{seed}"

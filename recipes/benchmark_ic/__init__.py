@@ -68,6 +68,9 @@ class Network:
 def benchmark(config: Config) -> dict:
     """Do what has not been done, seed by seed and the ablations last; write the summary."""
     out = Path(config.out)
+    cohorts.require_animals(config.cohort, [*config.nine, *config.singles, *config.searched])
+    for file in (config.training, config.icnet_training):
+        parse(train_ic.Config, ["--config", file])
     claim(out, config)
     for seed in config.seeds:
         cohort = cohorts.aligned(

@@ -21,7 +21,7 @@ from icsim.sound import SAMPLE_RATE, calibrate
 from recipes.describe_animals import figures as draw
 from recipes.describe_animals import measurements as measure
 from recipes.ranges import Count, NotEmptyStr, NotNegative, Seconds, Seed, checked
-from recipes.state import seeded
+from recipes.state import begin, seeded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +60,11 @@ HEARINGS = (("NH", 0.0), ("HI", 0.4), ("HI", 1.0), ("HI", 1.8), ("hidden", 0.0))
 
 def describe(config: Config) -> str:
     """Tables in Markdown: thresholds, responses, likeness of brains, scatter; and the figures."""
+    for channels in (config.channels, config.figure_channels, *config.scatter_channels):
+        draw_anatomy(channels, config.seed)
+    if config.out:
+        Path(config.out).mkdir(parents=True, exist_ok=True)
+    begin()
     heard = {
         (hearing, severity): measure.audiograms(hearing, severity, config.listeners, config.seed)
         for hearing, severity in HEARINGS
@@ -211,7 +216,6 @@ def draw_figures(config: Config, thresholds_db_spl: dict, speech: Tensor) -> str
         "speech": draw.speech(images, three, spoken.tolist(), cf_hz),
         "drift": draw.drift(hours, drifting, later, heard_at.tolist(), cf_hz),
     }
-    Path(config.out).mkdir(parents=True, exist_ok=True)
     for name, figure in drawn.items():
         draw.save(figure, Path(config.out) / f"{name}.png")
     peak = (rates_hz[locked.argmax(0)] / best_hz).log2().abs()

@@ -31,7 +31,7 @@ def test_a_folder_of_another_run_is_refused_and_the_difference_named(tmp_path):
     from recipes.align import Config
 
     claim(tmp_path / "run", Config("a"))
-    claim(tmp_path / "run", Config("a"))
+    (tmp_path / "run" / "state.safetensors").touch()
     with pytest.raises(ValueError, match="smooth_bins"):
         claim(tmp_path / "run", Config("a", smooth_bins=4))
 

@@ -260,3 +260,17 @@ def test_results_never_take_the_place_of_sounds(config, tmp_path):
         process.process(config)
     out = process.process(dataclasses.replace(config, sounds=str(folder / "first.wav")))
     assert sorted(path.name for path in out.iterdir()) == ["config.json", "first.wav"]
+
+
+def test_a_full_disk_is_blamed_on_the_result_and_not_on_the_sound(config, tmp_path, monkeypatch):
+    def full(file, samples):
+        raise soundfile.LibsndfileError(2)
+
+    monkeypatch.setattr(soundfile.SoundFile, "write", full)
+    one = dataclasses.replace(config, sounds=str(tmp_path / "in" / "first.wav"), workers=1)
+    with pytest.raises(ValueError, match="1 of 1 sounds were not processed") as refused:
+        process.process(one)
+    target = tmp_path / "out" / "first.wav"
+    assert f"{target}: cannot be written (System error.)" in str(refused.value)
+    assert str(one.sounds) not in str(refused.value)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["config.json"]
