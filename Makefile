@@ -2,13 +2,15 @@
 
 PYTHON ?= python3
 SOUNDS ?=
+# The shell reads it from its environment: spaces and quotes in it do no harm.
+export SOUNDS
 BIN := .venv/bin
 UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 .PHONY: demo test check docs clean
 
 demo: .venv/ready
-	$(BIN)/python -m recipes.demo $(if $(SOUNDS),--sounds $(SOUNDS))
+	$(BIN)/python -m recipes.demo $${SOUNDS:+--sounds "$$SOUNDS"}
 
 test: .venv/ready check
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
@@ -33,5 +35,5 @@ clean:
 	$(BIN)/python -m pip install --quiet uv
 	$(UV) -e ".[recipes,metrics,dev]"
 	$(UV) --no-deps "pyclarity==0.9.0"
-	-$(UV) ".[pesq]" || echo "PESQ could not be compiled here: its scores will be missing"
+	-$(UV) -e ".[pesq]" || echo "PESQ could not be compiled here: its scores will be missing"
 	touch $@
