@@ -14,10 +14,19 @@ from torch import Tensor
 
 from icsim.sound import REFERENCE_PA, RESPONSE_RATE, SAMPLE_RATE
 
-COLOURS = {"NH": "#1f77b4", "HI": "#d62728", "unseen": "#2ca02c"}
+CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "black")
+"""Colours that are told apart with any colour vision. Source: Okabe & Ito (2008)."""
+
+COLOURS = {"NH": CYCLE[0], "HI": CYCLE[1], "unseen": CYCLE[2]}
 """Normal-hearing, hearing-impaired and unseen listeners, in every figure."""
 
 MARKERS = "osD^vPX<>*"
+
+LEVELS = ("#F4B183", CYCLE[1], "#6E2C00")
+"""Soft, ordinary and loud: one hue, darker the louder."""
+
+BARS = (CYCLE[0], "#A9D3EE", CYCLE[4])
+"""Groups of bars: dark, pale, and another hue between them in lightness."""
 
 OCTAVES_HZ = {125: "125", 250: "250", 500: "500", 1000: "1k", 2000: "2k", 4000: "4k", 8000: "8k"}
 
@@ -81,11 +90,7 @@ def theta_space(
     """
     figure = Figure(figsize=(WHOLE, 7.4), layout="constrained")
     plane, lines = figure.subplots(2, 1)
-    centred = theta - theta.mean(0)
-    axes = torch.linalg.svd(centred, full_matrices=False)[2][:2]
-    points = centred @ axes.T
-    if points.shape[1] == 1:
-        points = torch.cat([points, torch.zeros_like(points)], 1)
+    points, shares = principal_components(theta)
     dimensions = torch.arange(1, theta.shape[1] + 1)
     aside = torch.linspace(-0.2, 0.2, len(theta)) if len(theta) > 1 else torch.zeros(1)
     for index, (name, status) in enumerate(zip(names, statuses, strict=True)):
@@ -105,15 +110,48 @@ def theta_space(
             label=name,
         )
     _label_points(plane, points, names)
-    plane.set(xlabel="first principal component", ylabel="second", title="Listeners as points")
+    first, second = component_labels(shares)
+    plane.set(xlabel=first, ylabel=second, title="Listeners as points")
     plane.margins(0.2)
     plane.grid(alpha=0.3)
-    lines.set(xlabel="dimension of θ", ylabel="value", ylim=(-0.05, 1.05), title="Each dimension")
+    lines.set(
+        xlabel="dimension of θ", ylabel="value of θ", ylim=(-0.05, 1.05), title="Each dimension"
+    )
     lines.set_xticks(dimensions.tolist())
     for between in dimensions[:-1].tolist():
         lines.axvline(between + 0.5, color="0.85", linewidth=0.8)
     figure.legend(fontsize=9, ncols=4, loc="outside lower center")
     return figure
+
+
+def principal_components(theta: Tensor) -> tuple[Tensor, list[float]]:
+    """Points in the plane of the first two principal components, and the variance these explain.
+
+    Args:
+        theta: `(A, P)`.
+
+    Returns:
+        Points `(A, 2)`, and shares of the variance, 0 to 1, one a component.
+
+    >>> principal_components(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))[1]
+    [1.0, 0.0]
+    """
+    centred = theta - theta.mean(0)
+    _, singular, axes = torch.linalg.svd(centred, full_matrices=False)
+    points = centred @ axes[:2].T
+    variance = singular.square() / singular.square().sum().clamp(min=1e-12)
+    missing = 2 - points.shape[1]
+    if missing > 0:
+        points = torch.cat([points, points.new_zeros(len(points), missing)], 1)
+    return points, [*variance[:2].tolist(), *[0.0] * missing]
+
+
+def component_labels(shares: Sequence[float], of: str = "") -> list[str]:
+    """Labels of the axes of two principal components, with the variance that each explains."""
+    return [
+        f"{which} principal component{of} ({100 * share:.0f} % of variance)"
+        for which, share in zip(("1st", "2nd"), shares, strict=True)
+    ]
 
 
 def thresholds(
@@ -154,26 +192,27 @@ def thresholds(
 
 
 def training_curves(
-    history: Sequence[dict], names: Sequence[str], label: str, smooth: int = 1
+    history: Sequence[dict], names: Mapping[str, str], label: str, smooth: int = 1
 ) -> Figure:
     """Named terms of a run's history over its records, one axis each.
 
     Args:
         history: One record a step or epoch.
-        names: Terms to show; a record may lack any.
+        names: Terms to show and the unit of each; a record may lack any.
         label: What a record is.
         smooth: Records in the running mean that is drawn over the values.
     """
     figure = Figure(figsize=(3.4 * len(names), 2.8), layout="constrained")
     for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        axis.set_prop_cycle(color=CYCLE)
         present = [(i + 1, r[name]) for i, r in enumerate(history) if r.get(name) is not None]
         steps, values = zip(*present, strict=True) if present else ((), ())
         raw = {"alpha": 0.25} if smooth > 1 else {"marker": "o", "markersize": 3}
         axis.plot(steps, values, **raw)
         if smooth > 1 and len(values) > smooth:
             means = torch.tensor(values).unfold(0, smooth, 1).mean(-1)
-            axis.plot(steps[smooth - 1 :], means, color="#1f77b4", linewidth=2)
-        axis.set(title=name.replace("_", " "), xlabel=label)
+            axis.plot(steps[smooth - 1 :], means, color=CYCLE[0], linewidth=2)
+        axis.set(title=name.replace("_", " "), xlabel=label, ylabel=names[name])
         axis.ticklabel_format(useOffset=False)
         axis.grid(alpha=0.3)
     return figure
@@ -183,6 +222,7 @@ def search_course(courses: dict[str, Tensor], target: float) -> Figure:
     """Best cost so far over evaluations, by method, beside the target and its 2 % rule."""
     figure = Figure(figsize=(HALF, 3.6), layout="constrained")
     axis = figure.subplots()
+    axis.set_prop_cycle(color=CYCLE)
     for name, course in courses.items():
         axis.plot(range(1, len(course) + 1), course, marker=".", label=name)
     axis.axhline(target, color="black", linewidth=1, label="best of a dense search")
@@ -194,7 +234,12 @@ def search_course(courses: dict[str, Tensor], target: float) -> Figure:
 
 
 def loss_surface(
-    centre: Tensor, directions: Tensor, losses: Tensor, reach: float, marks: dict[str, Tensor]
+    centre: Tensor,
+    directions: Tensor,
+    losses: Tensor,
+    reach: float,
+    marks: dict[str, Tensor],
+    shares: Sequence[float],
 ) -> Figure:
     """A cost over a plane of θ, and the outline of what is within 2 % of its least value.
 
@@ -204,6 +249,7 @@ def loss_surface(
         losses: Costs on a regular grid from −reach to reach, `(n, n)`, rows the second direction.
         reach: Half width of the grid.
         marks: Points of θ to show, by name.
+        shares: Of the known listeners' variance that the two directions explain.
     """
     figure = Figure(figsize=(HALF, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -223,7 +269,8 @@ def loss_surface(
             fontsize=9,
             bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
         )
-    axis.set(xlabel="first principal component of θ", ylabel="second")
+    first, second = component_labels(shares, " of θ")
+    axis.set(xlabel=first, ylabel=second)
     figure.colorbar(drawn, label="cost [nats]")
     return figure
 
@@ -240,7 +287,7 @@ def courses(rates: Mapping[str, Tensor], step_s: float, label: str) -> Figure:
     figure = Figure(figsize=(WHOLE, 1.8 * channels + 0.8), layout="constrained")
     axes = figure.subplots(channels, 1, sharex=True, squeeze=False)[:, 0]
     for channel, axis in enumerate(axes):
-        for (name, rate), colour in zip(rates.items(), ("0.6", "#d62728", "#1f77b4"), strict=False):
+        for (name, rate), colour in zip(rates.items(), ("0.6", CYCLE[1], CYCLE[0]), strict=False):
             time_s = step_s * torch.arange(rate.shape[-1])
             axis.plot(time_s, rate[channel], color=colour, linewidth=1, label=name)
         axis.set(ylabel=label, title=f"channel {channel + 1}")
@@ -280,7 +327,7 @@ def spectrograms(sounds: dict[str, Tensor]) -> Figure:
         )
         axis.set_title(name, fontsize=10, loc="left")
     for axis in grid[:, 0]:
-        axis.set_ylabel("kHz")
+        axis.set_ylabel("frequency [kHz]")
     for axis in axes[-columns:]:
         axis.set_xlabel("time [s]")
         axis.tick_params(labelbottom=True)
@@ -297,6 +344,7 @@ def gain_curves(
     """Gains [dB] over frequency, one line each, `(F,)`; `styles` are matplotlib's, by name."""
     figure = Figure(figsize=(HALF, 4), layout="constrained")
     axis = figure.subplots()
+    axis.set_prop_cycle(color=CYCLE)
     for name, gains_db in curves.items():
         style = {"marker": "."} | (styles or {}).get(name, {})
         axis.semilogx(frequencies_hz, gains_db, label=name, **style)
@@ -323,6 +371,7 @@ def level_curves(
     """Anything over the level of a sound, one line each; `identity` draws out = in."""
     figure = Figure(figsize=(HALF, 4), layout="constrained")
     axis = figure.subplots()
+    axis.set_prop_cycle(color=CYCLE)
     if identity:
         axis.plot(levels_db_spl, levels_db_spl, color="0.6", linewidth=1, label="as it came in")
     for name, values in curves.items():
@@ -344,7 +393,7 @@ def bars(
     axis = figure.subplots()
     heights = [0.0 if value is None else value for value in values.values()]
     reach = [_reach(values[name], spread.get(name)) for name in values]
-    axis.bar(list(values), heights, yerr=list(zip(*reach, strict=True)), capsize=4, color="#4c72b0")
+    axis.bar(list(values), heights, yerr=list(zip(*reach, strict=True)), capsize=4, color=CYCLE[0])
     for place, value in enumerate(values.values()):
         if value is None:
             axis.text(place, 0, "missing", ha="center", va="bottom", color="0.4", fontsize=9)
@@ -360,6 +409,7 @@ def grouped_bars(
     title: str = "",
     spread: Mapping[str, Mapping[str, tuple[float | None, float | None] | None]] | None = None,
     limits: tuple[float, float] | None = None,
+    rows: str = "",
 ) -> Figure:
     """Lying bars, a colour a group; names stand on the left, where they have room.
 
@@ -369,6 +419,7 @@ def grouped_bars(
         title: Of the figure.
         spread: Intervals by group and name.
         limits: Of the axis of values.
+        rows: What the names are, if they do not say it themselves.
     """
     names = list(next(iter(groups.values())))
     size = HALF, 1.2 + (0.12 + 0.1 * len(groups)) * len(names)
@@ -385,7 +436,7 @@ def grouped_bars(
             height,
             xerr=list(zip(*reach, strict=True)) if own else None,
             capsize=3,
-            color=("#4c72b0", "#b8c6de", "#dd8452")[index % 3],
+            color=BARS[index % 3],
             label=group,
         )
         for place, name in zip(places, names, strict=True):
@@ -394,7 +445,7 @@ def grouped_bars(
     axis.axvline(0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(names)), labels=names)
     axis.invert_yaxis()
-    axis.set_title(title)
+    axis.set(title=title, ylabel=rows)
     # The axis is short beside long names: the label may reach below these.
     axis.set_xlabel(label, loc="right")
     if limits:
@@ -404,8 +455,17 @@ def grouped_bars(
     return figure
 
 
-def heat_map(values: Tensor, rows: Sequence[str], columns: Sequence[str], label: str) -> Figure:
-    """Numbers as a coloured table, `(rows, columns)`; NaN is shown as missing."""
+def heat_map(
+    values: Tensor,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    label: str,
+    axes: tuple[str, str] = ("", ""),
+) -> Figure:
+    """Numbers as a coloured table, `(rows, columns)`; NaN is shown as missing.
+
+    `axes` says what columns and rows are.
+    """
     figure = Figure(figsize=(WHOLE, 0.36 * len(rows) + 1.3), layout="constrained")
     axis = figure.subplots()
     drawn = axis.imshow(values.numpy(), aspect="auto", vmin=0, vmax=1, cmap="viridis")
@@ -416,6 +476,7 @@ def heat_map(values: Tensor, rows: Sequence[str], columns: Sequence[str], label:
         axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
     axis.set_xticks(range(len(columns)), labels=columns, fontsize=9)
     axis.set_yticks(range(len(rows)), labels=rows, fontsize=9)
+    axis.set(xlabel=axes[0], ylabel=axes[1])
     figure.colorbar(drawn, label=label, fraction=0.04)
     return figure
 

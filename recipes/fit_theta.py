@@ -207,7 +207,8 @@ def correlated_bins() -> float:
 def surface(cost: Cost, known: Tensor, centre: Tensor, marks: dict[str, Tensor], points: int = 17):
     """The cost over the plane of the known animals' first two principal components, as a figure."""
     losses, directions = plane(cost, known, centre, points)
-    return figures.loss_surface(centre, directions, losses, REACH, marks)
+    shares = figures.principal_components(known)[1]
+    return figures.loss_surface(centre, directions, losses, REACH, marks, shares)
 
 
 REACH = 0.6

@@ -91,7 +91,9 @@ def test_differences_are_white_where_there_is_none():
 
 def test_training_curves_leave_out_what_a_record_lacks():
     history = [{"loss": 3.0}, {"loss": 2.0, "extra": 1.0}, {"loss": None}]
-    figure = figures.training_curves(history, ["loss", "extra", "never"], "epoch")
+    figure = figures.training_curves(
+        history, dict.fromkeys(["loss", "extra", "never"], "nats"), "epoch"
+    )
     pixels(figure)
     points = [axis.lines[0].get_xydata().tolist() for axis in figure.axes]
     assert points == [[[1, 3.0], [2, 2.0]], [[2, 1.0]], []]
@@ -99,14 +101,14 @@ def test_training_curves_leave_out_what_a_record_lacks():
 
 def test_running_mean_follows_the_records():
     history = [{"loss": float(i % 2)} for i in range(40)]
-    figure = figures.training_curves(history, ["loss"], "step", smooth=4)
+    figure = figures.training_curves(history, {"loss": "nats"}, "step", smooth=4)
     pixels(figure)
     assert set(figure.axes[0].lines[1].get_ydata()) == {0.5}
 
 
 @pytest.mark.parametrize("records", [0, 1])
 def test_training_curves_of_hardly_any_history_are_drawn(records):
-    pixels(figures.training_curves([{"loss": 1.0}] * records, ["loss"], "step", smooth=5))
+    pixels(figures.training_curves([{"loss": 1.0}] * records, {"loss": "nats"}, "step", 5))
 
 
 def test_a_missing_score_is_called_missing():
@@ -143,7 +145,7 @@ def test_constant_loss_surface_is_drawn():
     centre, directions = torch.full((3,), 0.5), torch.eye(3)[:2]
     marks = {"fit": centre, "dense search": centre + 5}
     for losses in (torch.ones(5, 5), torch.rand(5, 5) + 1):
-        pixels(figures.loss_surface(centre, directions, losses, 0.6, marks))
+        pixels(figures.loss_surface(centre, directions, losses, 0.6, marks, [0.6, 0.3]))
 
 
 @pytest.mark.parametrize("evaluations", [1, 9])
@@ -171,3 +173,77 @@ def test_level_curves_are_drawn_with_what_came_in():
 
 def test_silence_has_a_spectrogram():
     pixels(figures.spectrograms({"silence": torch.zeros(2048), "noise": torch.randn(2048) * 0.02}))
+
+
+def test_every_axis_says_what_it_shows():
+    theta = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))
+    directions = torch.eye(3)[:2]
+    drawn = [
+        figures.theta_space(theta, theta / 10, list("abcd"), ["NH", "HI", "NH", "unseen"]),
+        figures.training_curves([{"loss": 1.0}], {"loss": "error [nats]"}, "step"),
+        figures.loss_surface(theta[0], directions, torch.rand(5, 5), 0.6, {}, [0.6, 0.3]),
+        figures.spectrograms({"noise": torch.randn(2048)}),
+        figures.heat_map(torch.rand(2, 2), ["a", "b"], ["x", "y"], "FEVE", ("class", "animal")),
+        figures.search_course({"descent": torch.rand(5)}, 0.1),
+    ]
+    for figure in drawn:
+        for axis in figure.axes:
+            assert axis.get_ylabel() or axis.get_label() == "<colorbar>"
+            assert axis.get_xlabel() or axis.get_label() == "<colorbar>"
+
+
+def test_components_say_how_much_variance_they_explain():
+    theta = torch.zeros(5, 3)
+    theta[:, 0], theta[2, 1] = torch.arange(5.0), 1.0
+    points, shares = figures.principal_components(theta)
+    centred = theta - theta.mean(0)
+    for component in (0, 1):
+        expected = points[:, component].square().sum() / centred.square().sum()
+        assert shares[component] == pytest.approx(expected.item(), abs=1e-6)
+    assert sum(shares) == pytest.approx(1)
+    plane = figures.theta_space(theta, theta * 0 + 0.1, list("abcde"), ["NH"] * 5).axes[0]
+    assert f"({100 * shares[0]:.0f} % of variance)" in plane.get_xlabel()
+    assert f"({100 * shares[1]:.0f} % of variance)" in plane.get_ylabel()
+
+
+DICHROMATS = {
+    "protanopia": (
+        (0.152286, 1.052583, -0.204868),
+        (0.114503, 0.786281, 0.099216),
+        (-0.003882, -0.048116, 1.051998),
+    ),
+    "deuteranopia": (
+        (0.367322, 0.860646, -0.227968),
+        (0.280085, 0.672501, 0.047413),
+        (-0.011820, 0.042940, 0.968881),
+    ),
+    "tritanopia": (
+        (1.255528, -0.076749, -0.178779),
+        (-0.078411, 0.930809, 0.147602),
+        (0.004733, 0.691367, 0.303900),
+    ),
+}
+"""On linear RGB. Source: Machado, Oliveira & Fernandes 2009, at full severity."""
+
+TO_XYZ = torch.tensor(
+    [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+)
+"""Of linear sRGB. Source: IEC 61966-2-1."""
+
+
+def as_seen(colours, kind: str) -> torch.Tensor:
+    """CIE L*a*b* of colours as someone with a colour blindness sees them, `(n, 3)`."""
+    encoded = torch.tensor([to_rgb(colour) for colour in colours])
+    linear = torch.where(encoded > 0.04045, ((encoded + 0.055) / 1.055) ** 2.4, encoded / 12.92)
+    xyz = (linear @ torch.tensor(DICHROMATS[kind]).T).clamp(0, 1) @ TO_XYZ.T / TO_XYZ.sum(1)
+    root = torch.where(xyz > 0.008856, xyz.clamp(min=1e-9) ** (1 / 3), 7.787 * xyz + 16 / 116)
+    x, y, z = root.unbind(1)
+    return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], 1)
+
+
+@pytest.mark.parametrize("kind", DICHROMATS)
+@pytest.mark.parametrize("colours", [tuple(figures.COLOURS.values()), figures.BARS, figures.LEVELS])
+def test_colours_are_told_apart_with_any_colour_vision(colours, kind):
+    seen = as_seen(colours, kind)
+    apart = torch.cdist(seen, seen) + 1000 * torch.eye(len(colours))
+    assert apart.min() > 15
