@@ -38,7 +38,7 @@ from recipes.jobs import BY_TWO
 from recipes.ranges import Count, NotEmptyStr, Seconds, Seed, checked
 from recipes.state import claim, run, write_json, write_whole
 
-TIMES = ("seconds", "wall_s", "token", "created")
+TIMES = ("seconds", "wall_s", "token", "created", "begun")
 """What differs from run to run in the JSON that recipes write."""
 
 FULL_AT_BYTES = 16 * 1024

@@ -7,11 +7,11 @@ again to go on where it was stopped.
 
 import dataclasses
 import json
-import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from icsim.sound import SAMPLE_RATE
+from icsim.sound import SAMPLE_RATE, Sound
 from icsim.store import Cohort
 from recipes import (
     align,
@@ -20,6 +20,7 @@ from recipes import (
     judge,
     make_cohort,
     score_ic,
+    stages,
     train_compensation,
     train_ic,
 )
@@ -27,6 +28,19 @@ from recipes.ranges import NotEmptyStr, checked
 from recipes.state import claim, parse, run, write_json
 
 CONFIGS = Path(__file__).parent / "configs"
+
+USUAL_S = {
+    "cohort": 21.0,
+    "alignment": 2.4,
+    "beginning": 95.0,
+    "model": 180.0,
+    "fit": 12.0,
+    "prediction": 4.0,
+    "aid": 150.0,
+    "judgement": 30.0,
+    "report": 25.0,
+}
+"""What stages of the size `demo` take on two cores [s]; a fit, each."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,50 +60,133 @@ class Config:
 def demo(config: Config) -> dict:
     """Run what has not been run, write the report; returns the summary."""
     out = Path(config.out)
-    _make_room(out, config)
-    cohort_config = _configured(make_cohort, config, "cohort", sounds=config.sounds)
-    checked = None if "cohort" in _stages(out) else make_cohort.ready(cohort_config)
-    claim(out, config)
+    sounds = config.sounds and str(Path(config.sounds).expanduser())
+    cohort_config = _configured(make_cohort, config, "cohort", sounds=sounds)
     cohort, model = out / "cohort" / "cohort.zarr", out / "ic" / "model.safetensors"
     aid, fits = out / "aid" / "aid.safetensors", out / "fits"
     paths = {"cohort": str(cohort), "model": str(model)}
+    aid_config = _configured(train_compensation, config, "aid", **paths)
+    judge_config = _configured(judge, config, "judged", aid=str(aid), fits=str(fits), **paths)
 
-    _stage(out, "cohort", lambda: make_cohort.make_cohort(cohort_config, checked))
-    _stage(out, "alignment", lambda: align.align(align.Config(str(cohort))))
+    _make_room(out, config)
+    checked = None
+    if "cohort" not in stages.finished(out):
+        checked = make_cohort.ready(cohort_config)
+        if checked:
+            check_sounds(checked, config, aid_config.excerpt_s, judge_config.excerpt_s)
+    claim(out, config)
+    plan = planned(cohort_config.members, config.size)
+
+    def stage(name: str, work, again: bool = False) -> None:
+        stages.stage(out, plan, name, work, again)
+
+    stage("cohort", lambda: make_cohort.make_cohort(cohort_config, checked))
     opened = Cohort.open(cohort)
+    fit_configs = {
+        name: _configured(fit_theta, config, "fits", animal=name, **paths)
+        for name in opened.animals("unseen")
+    }
+    if "model" not in stages.finished(out):
+        for fit_config in fit_configs.values():
+            check_early_sounds(opened, fit_config)
+    stage("alignment", lambda: align.align(align.Config(str(cohort))))
     normal = [n for n in opened.animals("seen") if opened.animal(n).status == "NH"]
     icnet_config = _configured(
         train_ic, config, "icnet", "_icnet", cohort=str(cohort), animals=normal
     )
-    _stage(out, "beginning", lambda: str(train_ic.train(icnet_config)))
+    stage("beginning", lambda: str(train_ic.train(icnet_config)))
     begin = str(out / "icnet" / "model.safetensors")
     ic_config = _configured(train_ic, config, "ic", cohort=str(cohort), begin_from=begin)
-    _stage(out, "model", lambda: str(train_ic.train(ic_config)))
-    for name in Cohort.open(cohort).animals("unseen"):
-        fit_config = _configured(fit_theta, config, "fits", animal=name, **paths)
-        _stage(out, f"fit of {name}", lambda c=fit_config: fit_theta.fit_theta(c))
+    stage("model", lambda: str(train_ic.train(ic_config)))
+    for name, fit_config in fit_configs.items():
+        stage(f"fit of {name}", lambda c=fit_config: fit_theta.fit_theta(c))
     score_config = score_ic.Config(**paths, fits=str(fits))
-    _stage(out, "prediction", lambda: score_ic.score_ic(score_config))
-    aid_config = _configured(train_compensation, config, "aid", **paths)
-    _stage(out, "aid", lambda: str(train_compensation.train(aid_config)))
-    judge_config = _configured(judge, config, "judged", aid=str(aid), fits=str(fits), **paths)
-    _stage(out, "judgement", lambda: judge.judge(judge_config))
-    _stage(out, "report", lambda: str(demo_report.write(out)), again=True)
+    stage("prediction", lambda: score_ic.score_ic(score_config))
+    stage("aid", lambda: str(train_compensation.train(aid_config)))
+    stage("judgement", lambda: judge.judge(judge_config))
+    stage("report", lambda: str(demo_report.write(out)), again=True)
     summary = summarise(out)
     write_json(out / "summary.json", summary)
-    print(f"\nreport: {out}/report.html")
+    restored = ", ".join(
+        f"{demo_report.DEVICES[device]} {value:.2f}"
+        for device, value in summary["restoration"].items()
+    )
+    print(f"\nrestored of what the hearing loss took: {restored}")
+    print(f"{stages.duration(summary['wall_s'])} in all; the report, with figures and sounds:")
+    print(out / "report.html", flush=True)
     return summary
+
+
+def planned(members: Sequence[make_cohort.Member], size: str) -> dict[str, float | None]:
+    """Every stage of a demo in its order, and what it usually takes [s], None if unknown."""
+    names = []
+    for name in USUAL_S:
+        unseen = [f"fit of {m.name}" for m in members if m.role == "unseen"]
+        names += sorted(unseen) if name == "fit" else [name]
+    usual = {name: USUAL_S["fit" if name.startswith("fit of") else name] for name in names}
+    return usual if size == "demo" else dict.fromkeys(names)
+
+
+def check_sounds(
+    sounds: Sequence[Sound], config: Config, learned_s: float, judged_s: float
+) -> None:
+    """Refuse sounds that a later stage could do nothing with.
+
+    Args:
+        sounds: Of the cohort.
+        config: Of the demo.
+        learned_s: Least length of speech that the aid learns from [s].
+        judged_s: Least length of speech that it is judged on [s].
+
+    Raises:
+        ValueError: If there is no speech, or none long enough where it is needed.
+    """
+    longest_s = Counter()
+    for sound in sounds:
+        if sound.kind == "speech":
+            seconds = len(sound.pressure) / SAMPLE_RATE
+            longest_s[sound.split] = max(longest_s[sound.split], seconds)
+    for split, needed_s, purpose in (
+        ("train", learned_s, "the aid learns from"),
+        ("test", judged_s, "the aid is judged on"),
+    ):
+        if longest_s[split] < needed_s:
+            kinds = Counter(sound.kind for sound in sounds)
+            raise ValueError(
+                f"{config.sounds}: no speech of {needed_s:g} s that {purpose} (what there is: "
+                f"{', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))}; the "
+                f"longest speech for it has {longest_s[split]:.1f} s). Files are speech if they "
+                "lie in a folder called `speech` in it, or if its manifest.csv says so (columns "
+                "file, kind, speaker); give at least three speakers, with a few sentences of "
+                f"{needed_s:g} s or more each"
+            )
+
+
+def check_early_sounds(cohort: Cohort, config: fit_theta.Config) -> None:
+    """Refuse a cohort in which a listener heard nothing in time to be fitted.
+
+    Raises:
+        ValueError: If it did not.
+    """
+    try:
+        fit_theta.first_frames(cohort, config)
+    except ValueError as error:
+        raise ValueError(
+            f"{config.animal} heard no training sound in the first {config.first_hours:g} h, on "
+            f"which θ is fitted ({error}); give more or longer sounds, and delete "
+            f"{Path(cohort.path).parent.parent}"
+        ) from error
 
 
 def summarise(out: Path) -> dict:
     """The figures of a finished demo."""
-    stages = _stages(out)
+    done = stages.finished(out)
     cohort = Cohort.open(out / "cohort" / "cohort.zarr")
-    judged = stages["judgement"]["result"]
+    judged = done["judgement"]["result"]
     return {
         "sounds_s": sum(sound.samples for sound in cohort.sounds) / SAMPLE_RATE,
         "animals": len(cohort.animals()),
-        **demo_report.key_figures(stages),
+        **demo_report.key_figures(done),
         "restoration": judged["restoration"],
         "restoration_in_model": judged["restoration_in_model"],
         "restoration_by_listener": {
@@ -100,7 +197,7 @@ def summarise(out: Path) -> dict:
             device: {s["score"]: s["mean"] for s in judged["scores"] if s["device"] == device}
             for device in judged["restoration"]
         },
-        "wall_s": sum(stage["seconds"] for stage in stages.values()),
+        "wall_s": sum(stage["seconds"] for stage in done.values()),
     }
 
 
@@ -125,23 +222,5 @@ def _configured(recipe, config: Config, folder: str, variant: str = "", **fields
     return dataclasses.replace(parsed, out=str(Path(config.out) / folder), **fields)
 
 
-def _stages(out: Path) -> dict:
-    """What has been done: results and seconds by stage."""
-    path = out / "stages.json"
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def _stage(out: Path, name: str, work: Callable[[], object], again: bool = False) -> None:
-    """Do a piece of work once; what it returned and how long it took is kept in `stages.json`."""
-    stages = _stages(out)
-    if name in stages and not again:
-        return
-    print(f"\n{name}", flush=True)
-    start = time.monotonic()
-    result = work()
-    stages[name] = {"seconds": time.monotonic() - start, "result": result}
-    write_json(out / "stages.json", stages)
-
-
 if __name__ == "__main__":
-    print(json.dumps(run(demo, Config), indent=2))
+    run(demo, Config)

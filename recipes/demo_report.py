@@ -29,7 +29,7 @@ from icsim.simulation.animal import Animal, animal_from
 from icsim.sound import BIN_SAMPLES, RESPONSE_RATE, SAMPLE_RATE, calibrate, level, resample
 from icsim.store import Cohort
 from icsim.weights import load_network, load_tensors
-from recipes import align, figures, judge
+from recipes import align, figures, judge, stages, verdicts
 from recipes.pages import inline, png, template
 from recipes.ranges import NotEmptyStr, checked
 from recipes.state import run, write_whole
@@ -37,8 +37,14 @@ from recipes.state import run, write_whole
 DEVICES = {"unprocessed": "unaided", "nal_r": "NAL-R", "masks": "our aid"}
 """Devices as `recipes.judge` calls them, and as a reader does."""
 
+OTHERS = ("NAL-R",)
+"""Those that our aid is compared with."""
+
 SPEECH_DB_SPL = (50.0, 65.0, 80.0)
 """Soft, ordinary and loud speech [dB SPL], for gains."""
+
+THIRD_OCTAVES_HZ = 1000 * 2 ** (torch.arange(-9, 10) / 3)
+"""Centres of bands [Hz], `(F,)`."""
 
 PLAYED_HZ = 24000
 """Whole sample rate of the players [Hz]."""
@@ -60,7 +66,7 @@ class Demo:
 
     out: Path
     stages: dict
-    """`stages.json`."""
+    """What is noted of each stage that was done, by name, in order."""
     cohort: Cohort
     model: BetaICNet
     known: list[str]
@@ -127,8 +133,13 @@ def write(out: Path) -> Path:
     demo = read(out)
     parts = (overview, listeners, midbrain, newcomers, aid, listening, scores)
     sections = {part.__name__: part(demo) for part in parts}
-    page = template("demo_report.html", number=number, duration=duration).render(
-        **sections, devices=DEVICES, snr_db=demo.snr_db, listener=demo.listener, out=str(out)
+    page = template("demo_report.html", number=number, duration=stages.duration).render(
+        **sections,
+        devices=DEVICES,
+        snr_db=demo.snr_db,
+        listener=demo.listener,
+        out=str(out),
+        made=made(demo.stages),
     )
     path = out / "report.html"
     write_whole(path, page)
@@ -155,7 +166,7 @@ def read(out: Path) -> Demo:
     noisy, clean = judge.noisy_speech(cohort, config)
     return Demo(
         out=out,
-        stages=json.loads((out / "stages.json").read_text()),
+        stages=stages.finished(out),
         cohort=cohort,
         model=model,
         known=facts["animals"],
@@ -172,10 +183,10 @@ def read(out: Path) -> Demo:
     )
 
 
-def key_figures(stages: dict) -> dict:
-    """How well the model predicts and the fits went, from `stages.json`; None where unknown."""
-    predicted = stages["prediction"]["result"].values()
-    fits = [stage["result"] for name, stage in stages.items() if name.startswith("fit of")]
+def key_figures(done: dict) -> dict:
+    """How well the model predicts and the fits went, from the stages; None where unknown."""
+    predicted = done["prediction"]["result"].values()
+    fits = [stage["result"] for name, stage in done.items() if name.startswith("fit of")]
 
     def explained(role: str, *statuses: str) -> float | None:
         return _median(
@@ -199,17 +210,23 @@ def overview(demo: Demo) -> dict:
     """The stages with their times, and the key figures."""
     took = {name: stage["seconds"] for name, stage in demo.stages.items() if name != "report"}
     longest = max(took.values())
-    stages = [(name, seconds, 100 * seconds / longest) for name, seconds in took.items()]
     found = key_figures(demo.stages)
+    scored = demo.stages["prediction"]["result"].values()
+    feve_by_role = {
+        role: [s["feve"] for s in scored if s["role"] == role and s["feve"] is not None]
+        for role in ("seen", "unseen")
+    }
     return {
-        "stages": stages,
+        "stages": [(name, seconds, 100 * seconds / longest) for name, seconds in took.items()],
         "seconds": sum(took.values()),
         "animals": len(demo.cohort.animals()),
         "seen": len(demo.known),
-        "channels": demo.model.config.channels,
+        "channels": sorted({demo.cohort.animal(n).channels for n in demo.cohort.animals()}),
+        "slots": demo.model.config.channels,
         "sound_s": sum(sound.samples for sound in demo.cohort.sounds) / SAMPLE_RATE,
         **found["feve"],
         **found["fit"],
+        "close": verdicts.close_to_known(feve_by_role["seen"], feve_by_role["unseen"]),
         "restoration": demo.stages["judgement"]["result"]["restoration"],
     }
 
@@ -233,6 +250,11 @@ def listeners(demo: Demo) -> dict:
     )
     return {
         "hidden": hidden,
+        "apart": verdicts.neighbours(
+            {name: demo.theta(name)[0] for name in placed},
+            {name: demo.cohort.truth(name)["hearing"] for name in placed},
+            list(demo.fits),
+        ),
         "thresholds": picture(
             figures.thresholds(frequencies, measured, status, dashed=hidden),
             "Hearing thresholds of every animal over frequency",
@@ -251,18 +273,20 @@ def midbrain(demo: Demo) -> dict:
         [*(predicted[n]["feve_by_kind"].get(k) for k in kinds), predicted[n]["feve"]] for n in names
     ]
     values = torch.tensor([[torch.nan if v is None else v for v in row] for row in table])
+    level_figure, follows = _level_dependence(demo)
     return {
         "epochs": len(history),
+        "learned": verdicts.learned(history),
         "curves": [
-            picture(figures.training_curves(history, [name], "epoch"), alt)
-            for name, alt in (
-                ("cross_entropy", "Training error over epochs"),
-                ("validation", "Validation error over epochs"),
-                ("separation", "Distance between animals over epochs"),
+            picture(figures.training_curves(history, {name: unit}, "epoch"), alt)
+            for name, unit, alt in (
+                ("cross_entropy", "error [nats]", "Training error over epochs"),
+                ("validation", "error [nats]", "Validation error over epochs"),
+                ("separation", "distance [uncertainties]", "Distance between animals over epochs"),
             )
         ],
         "table": picture(
-            figures.heat_map(values, names, [*kinds, "all"], "FEVE"),
+            figures.heat_map(values, names, [*kinds, "all"], "FEVE", ("class of sound", "animal")),
             "Explained variance by animal and class of sound",
         ),
         "pair": [
@@ -272,7 +296,8 @@ def midbrain(demo: Demo) -> dict:
             )
             for name in _normal_and_worst(demo)
         ],
-        "level": picture(_level_dependence(demo), "Mean response over the level of speech"),
+        "level": picture(level_figure, "Mean response over the level of speech"),
+        "follows": follows,
     }
 
 
@@ -294,12 +319,16 @@ def newcomers(demo: Demo) -> dict:
     ]
     thetas = [tuple(fit["theta"]) for fit in fits]
     errors = align.octave_errors(demo.cohort, align.Config(demo.cohort.path))
+    octaves = {when: _median(by_animal.values()) for when, by_animal in errors.items()}
     return {
         "fits": fits,
+        "worth": verdicts.worth_fitting(fits),
+        "aligned": verdicts.aligned(octaves["before alignment"], octaves["after alignment"]),
         "same": len(set(thetas)) < len(thetas),
-        "octaves": {when: _median(by_animal.values()) for when, by_animal in errors.items()},
         "alignment": picture(
-            figures.grouped_bars(errors, "median error [octaves]", "Matched channels"),
+            figures.grouped_bars(
+                errors, "median error [octaves]", "Matched channels", rows="animal"
+            ),
             "Error of matched channels before and after alignment, by animal",
         ),
         "response": picture(
@@ -321,53 +350,74 @@ def aid(demo: Demo) -> dict:
     history = [{name: value or None for name, value in record.items()} for record in history]
     smooth = max(1, len(history) // 12)
     heard, differences, gained = _true_responses(demo)
-    quiet = {"clean": demo.clean[0], "noisy": demo.noisy[0]}
+    noisy = {"noisy": demo.noisy[0]} | _aided(demo, demo.noisy[0], noise_reduction=1)
+    gains = {name: _measured_gains(demo, name) for name in demo.fits}
     return {
         "steps": len(history),
         "smooth": smooth,
+        "learned": verdicts.gained(history, smooth),
+        "compresses": verdicts.compresses(
+            gains,
+            {name: demo.ears[name].at(THIRD_OCTAVES_HZ) for name in demo.fits},
+            SPEECH_DB_SPL,
+        ),
+        "stands_out": verdicts.stands_out(
+            {name: verdicts.speech_over_pauses_db(x, demo.clean[0]) for name, x in noisy.items()},
+            DEVICES["masks"],
+            DEVICES["nal_r"],
+        ),
         "curves": [
-            picture(figures.training_curves(history, [name], "step", smooth), alt)
-            for name, alt in (
-                ("compensation", "Discrepancy left by compensation over steps"),
-                ("denoising", "Discrepancy left by noise reduction over steps"),
-                ("roughness", "Roughness of gains over steps"),
+            picture(figures.training_curves(history, {name: unit}, "step", smooth), alt)
+            for name, unit, alt in (
+                ("compensation", "share left", "Discrepancy left by compensation over steps"),
+                ("denoising", "share left", "Discrepancy left by noise reduction over steps"),
+                ("roughness", "roughness [(10 dB)²]", "Roughness of gains over steps"),
             )
         ],
         "gains": [
-            picture(draw(demo, name), f"{what} for {name}")
+            picture(figure, f"{what} for {name}")
             for name in demo.fits
-            for draw, what in ((_gains, "Gain by frequency"), (_input_output, "Level in and out"))
+            for figure, what in (
+                (_gain_figure(demo, name, gains[name]), "Gain by frequency"),
+                (_input_output(demo, name), "Level in and out"),
+            )
         ],
         "spectrograms": picture(
-            figures.spectrograms(quiet | _aided(demo, demo.noisy[0], noise_reduction=1)),
+            figures.spectrograms({"clean": demo.clean[0]} | noisy),
             "Spectrograms of clean, noisy and processed speech",
         ),
         "heard": picture(heard, "Responses of the true midbrain"),
         "differences": picture(differences, "What differs from the healthy response"),
-        "gained": gained,
+        "restores": verdicts.restores_most(
+            {"this excerpt": gained}, DEVICES["masks"], [d for d in gained if d in OTHERS]
+        ),
     }
 
 
 def listening(demo: Demo) -> list[dict]:
-    """Players: the same speech in quiet and in noise, through every device."""
-    name = demo.listener
-    played: list[tuple[str, str, Tensor]] = []
+    """Players: the same speech in quiet and in noise, each with a version a device."""
+    name, noise_reductions = demo.listener, {"off": 0.0, "half": 0.5, "full": 1.0}
+    players = {}
     for place, sound in {"in quiet": demo.clean, "in noise": demo.noisy}.items():
-        versions = {"as it is": sound, "NAL-R": nal_r(sound, demo.ears[name])}
-        for amount, word in ((0.0, "off"), (0.5, "half"), (1.0, "full")):
-            versions[f"our aid, noise reduction {word} (a = {amount:g})"] = demo.ours(
-                name, sound, amount
-            )
-        played += [(place, version, after[0]) for version, after in versions.items()]
-    factor = 0.9 / max(after.abs().max().item() for _, _, after in played)
+        players[place] = {"unaided": sound, **_prescribed(demo, sound)} | {
+            f"our aid, noise reduction {word} (a = {amount:g})": demo.ours(name, sound, amount)
+            for word, amount in noise_reductions.items()
+        }
+    every = [after for versions in players.values() for after in versions.values()]
+    factor = 0.9 / max(after.abs().max().item() for after in every)
     return [
         {
             "place": place,
-            "version": version,
-            "level_db_spl": level(after).item(),
-            "src": inline("audio/wav", _wav(factor * after)),
+            "versions": [
+                {
+                    "name": version,
+                    "level_db_spl": level(after).item(),
+                    "src": inline("audio/wav", _wav(factor * after[0])),
+                }
+                for version, after in versions.items()
+            ],
         }
-        for place, version, after in played
+        for place, versions in players.items()
     ]
 
 
@@ -382,6 +432,23 @@ def scores(demo: Demo) -> dict:
             picture(drawn, f"Restoration for {name}")
             for name, drawn in _restorations(judged["listeners"]).items()
         ],
+        "best": verdicts.restores_most(
+            {
+                name: {DEVICES[d]: truth["restoration"] for d, truth in listener["truth"].items()}
+                for name, listener in judged["listeners"].items()
+            },
+            DEVICES["masks"],
+            OTHERS,
+        ),
+        "opinion": verdicts.opinion(
+            *(
+                {
+                    name: listener[place]["masks"]["restoration"]
+                    for name, listener in judged["listeners"].items()
+                }
+                for place in ("truth", "model")
+            )
+        ),
         "kinds": sorted(set(judged["kinds"])),
         "mean": {where: judged[where] for where in ("restoration", "restoration_in_model")},
         "rows": [
@@ -423,6 +490,24 @@ def missing_reasons(path: Path) -> dict[str, str]:
     return found
 
 
+def made(done: dict) -> list[dict]:
+    """When, at which commits and on which machines the stages were done."""
+    places: dict[tuple, list[str]] = {}
+    for stage in done.values():
+        facts = stage["commit"], stage["machine"], stage["packages"]
+        places.setdefault(facts, []).append(stage["begun"])
+    return [
+        {
+            "commit": commit,
+            "machine": machine,
+            "packages": packages,
+            "from": min(begun)[:16].replace("T", " "),
+            "to": max(begun)[:16].replace("T", " "),
+        }
+        for (commit, machine, packages), begun in places.items()
+    ]
+
+
 def picture(figure: Figure, alt: str) -> dict[str, str]:
     """A figure as an inlined PNG with its alternative text."""
     return {"src": inline("image/png", png(figure)), "alt": alt}
@@ -437,17 +522,6 @@ def number(value: float | None, digits: int = 2) -> str:
     if value is None:
         return "missing"
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
-
-
-def duration(seconds: float) -> str:
-    """A time that is read at a glance.
-
-    >>> duration(4.2), duration(75)
-    ('4.2 s', '1 min 15 s')
-    """
-    if seconds < 59.5:
-        return f"{seconds:.1f} s"
-    return f"{round(seconds) // 60} min {round(seconds) % 60} s"
 
 
 def _recorded(
@@ -478,11 +552,11 @@ def _recorded(
     return figures.responses(shown_part, list(images), 1, cf_hz, top)
 
 
-def _level_dependence(demo: Demo) -> Figure:
-    """Mean response of a normal and an impaired animal, predicted and true."""
+def _level_dependence(demo: Demo) -> tuple[Figure, verdicts.Verdict]:
+    """Mean response of a normal and an impaired animal, predicted and true; how far these are."""
     levels = torch.arange(40.0, 91.0, 10.0)
     sounds = calibrate(demo.clean[:, : round(2 * SAMPLE_RATE)].expand(len(levels), -1), levels)
-    curves, styles = {}, {}
+    curves, styles, both = {}, {}, {}
     for name, status in zip(_normal_and_worst(demo), ("NH", "HI"), strict=False):
         with torch.no_grad():
             true = demo.truth(name).expected_counts(sounds)[:, demo.kept(name)]
@@ -491,20 +565,29 @@ def _level_dependence(demo: Demo) -> Figure:
             line = "-" if what == "predicted" else "--"
             curves[f"{name}, {what}"] = counts.mean((1, 2))
             styles[f"{name}, {what}"] = {"color": figures.COLOURS[status], "linestyle": line}
-    return figures.level_curves(levels, curves, "mean spikes a bin", "Louder speech", styles)
+        both[name] = curves[f"{name}, predicted"], curves[f"{name}, true"]
+    drawn = figures.level_curves(levels, curves, "mean spikes a bin", "Louder speech", styles)
+    return drawn, verdicts.follows(both)
 
 
-def _gains(demo: Demo, name: str) -> Figure:
-    """Gains measured on speech at three levels, and those that NAL-R prescribes."""
-    centres = 1000 * 2 ** (torch.arange(-9, 10) / 3)
+def _measured_gains(demo: Demo, name: str) -> Tensor:
+    """Gains of our aid on speech at three levels in third octaves [dB], `(3, F)`."""
     sounds = calibrate(demo.clean.expand(len(SPEECH_DB_SPL), -1), torch.tensor(SPEECH_DB_SPL))
-    gains = band_levels(demo.ours(name, sounds), centres) - band_levels(sounds, centres)
-    curves = {f"our aid, {db:g} dB SPL": g for db, g in zip(SPEECH_DB_SPL, gains, strict=True)}
-    shades = ("#f4a582", "#d6604d", "#8b1a2b")
-    styles = {name: {"color": shade} for name, shade in zip(curves, shades, strict=True)}
-    curves["NAL-R, every level"] = nal_r_gains_db(demo.ears[name], centres)
+    before, after = (band_levels(x, THIRD_OCTAVES_HZ) for x in (sounds, demo.ours(name, sounds)))
+    return after - before
+
+
+def _gain_figure(demo: Demo, name: str, gains_db: Tensor) -> Figure:
+    """Measured gains `(3, F)` [dB], and those that NAL-R prescribes."""
+    curves = {f"our aid, {db:g} dB SPL": g for db, g in zip(SPEECH_DB_SPL, gains_db, strict=True)}
+    looks = zip(figures.LEVELS, "vos", strict=True)
+    styles = {
+        name: {"color": shade, "marker": marker, "markersize": 4}
+        for name, (shade, marker) in zip(curves, looks, strict=True)
+    }
+    curves["NAL-R, every level"] = nal_r_gains_db(demo.ears[name], THIRD_OCTAVES_HZ)
     styles["NAL-R, every level"] = {"color": "black", "linestyle": "--", "marker": ""}
-    return figures.gain_curves(centres, curves, f"{name}: gain", styles)
+    return figures.gain_curves(THIRD_OCTAVES_HZ, curves, f"{name}: gain", styles)
 
 
 def _input_output(demo: Demo, name: str) -> Figure:
@@ -517,7 +600,10 @@ def _input_output(demo: Demo, name: str) -> Figure:
         {device: level(after) for device, after in curves.items()},
         "level after the device [dB SPL]",
         f"{name}: in and out",
-        {"NAL-R": {"color": "black", "linestyle": "--"}, "our aid": {"color": "#d6604d"}},
+        {
+            "NAL-R": {"color": "black", "linestyle": "--"},
+            "our aid": {"color": figures.CYCLE[1], "marker": "o", "markersize": 4},
+        },
         identity=True,
     )
 
@@ -543,9 +629,15 @@ def _true_responses(demo: Demo) -> tuple[Figure, Figure, dict[str, float | None]
 
 
 def _aided(demo: Demo, sound: Tensor, noise_reduction: float) -> dict[str, Tensor]:
-    """A sound `(T,)` through NAL-R and through our aid, for the listener to look at."""
+    """A sound `(T,)` through every device, for the listener to look at."""
     ours = demo.ours(demo.listener, sound[None], noise_reduction)[0]
-    return {"NAL-R": nal_r(sound[None], demo.ears[demo.listener])[0], "our aid": ours}
+    prescribed = _prescribed(demo, sound[None])
+    return {name: after[0] for name, after in prescribed.items()} | {DEVICES["masks"]: ours}
+
+
+def _prescribed(demo: Demo, sound: Tensor) -> dict[str, Tensor]:
+    """Sounds `(B, T)` through the prescriptions that our aid is compared with."""
+    return {DEVICES["nal_r"]: nal_r(sound, demo.ears[demo.listener])}
 
 
 def _restorations(judged: dict[str, dict]) -> dict[str, Figure]:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import runpy
 import shutil
+import sys
 
 import pytest
 import torch
@@ -23,6 +25,7 @@ from recipes import (
     make_cohort,
     networks,
     score_ic,
+    stages,
     train_compensation,
     train_ic,
 )
@@ -63,11 +66,29 @@ def test_demo_reports_every_figure(finished):
     assert (out / "report.html").stat().st_size > 100_000
 
 
-def test_finished_demo_is_not_run_again(finished, monkeypatch):
+def test_the_report_says_what_was_recorded_where_it_was_made_and_what_holds(finished):
+    page = " ".join((finished[0] / "report.html").read_text().split())
+    assert "5 gerbils were simulated, each with 16 recording channels" in page
+    assert "one of 32 places of a template" in page
+    done = stages.finished(finished[0])
+    assert f"UTC at {done['aid']['commit']} on {done['aid']['machine']}" in page
+    assert "prefers-color-scheme: dark" in page
+    judged = page.count('<p class="verdict')
+    assert judged == page.count("Good: ") >= 12, "what would be good is always judged"
+    assert page.count("✓ Holds.") + page.count("✗ Does not hold.") >= judged / 2
+
+
+def test_finished_demo_is_not_run_again_and_ends_with_the_path_of_its_report(
+    finished, monkeypatch, capsys
+):
     out, summary = finished
     monkeypatch.setattr(train_ic, "train", lambda config: pytest.fail("trained again"))
-    again = demo.demo(demo.Config(str(out), size="tiny"))
+    monkeypatch.setattr(sys, "argv", ["demo", "--out", str(out), "--size", "tiny"])
+    monkeypatch.delitem(sys.modules, "recipes.demo")
+    runpy.run_module("recipes.demo", run_name="__main__")
+    again = json.loads((out / "summary.json").read_text())
     assert again["feve"] == summary["feve"]
+    assert capsys.readouterr().out.splitlines()[-1] == str(out / "report.html")
 
 
 class Killed(BaseException):
