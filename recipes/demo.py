@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from compensation.data import PAUSE_DEPTH_DB, require_clean
 from icsim.sound import SAMPLE_RATE, Sound
 from icsim.store import Cohort
 from recipes import (
@@ -24,7 +25,7 @@ from recipes import (
     train_compensation,
     train_ic,
 )
-from recipes.ranges import NotEmptyStr, checked
+from recipes.ranges import NotEmptyStr, NotNegative, checked
 from recipes.state import claim, parse, run, write_json
 
 CONFIGS = Path(__file__).parent / "configs"
@@ -53,6 +54,8 @@ class Config:
     """Folder of WAV, FLAC or OGG files to use in place of the embedded sounds."""
     size: NotEmptyStr = "demo"
     """Which configurations to use: `recipes/configs/<recipe>/<size>.yaml`."""
+    pause_depth_db: NotNegative = PAUSE_DEPTH_DB
+    """How far pauses must lie below speech for it to be taken as clean [dB]; 0 takes everything."""
 
     __post_init__ = checked
 
@@ -60,27 +63,32 @@ class Config:
 def demo(config: Config) -> dict:
     """Run what has not been run, write the report; returns the summary."""
     out = Path(config.out)
-    sounds = config.sounds and str(Path(config.sounds).expanduser())
-    cohort_config = _configured(make_cohort, config, "cohort", sounds=sounds)
+    folder = config.sounds and str(Path(config.sounds).expanduser())
+    cohort_config = _configured(make_cohort, config, "cohort", sounds=folder)
     cohort, model = out / "cohort" / "cohort.zarr", out / "ic" / "model.safetensors"
     aid, fits = out / "aid" / "aid.safetensors", out / "fits"
     paths = {"cohort": str(cohort), "model": str(model)}
-    aid_config = _configured(train_compensation, config, "aid", **paths)
+    aid_config = _configured(
+        train_compensation, config, "aid", pause_depth_db=config.pause_depth_db, **paths
+    )
     judge_config = _configured(judge, config, "judged", aid=str(aid), fits=str(fits), **paths)
 
-    _make_room(out, config)
-    checked = None
-    if "cohort" not in stages.finished(out):
-        checked = make_cohort.ready(cohort_config)
-        if checked:
-            check_sounds(checked, config, aid_config.excerpt_s, judge_config.excerpt_s)
+    aside, sounds = _place_aside(out, config), []
+    if aside or "cohort" not in stages.finished(out):
+        new = dataclasses.replace(cohort_config, out=str((aside or out) / "cohort"))
+        sounds = make_cohort.ready(new)
+    if sounds:
+        check_sounds(sounds, config, aid_config.excerpt_s, judge_config.excerpt_s)
+    if aside:
+        out.rename(aside)
+        print(f"{out} held a demo with other settings: it is now {aside}")
     claim(out, config)
     plan = planned(cohort_config.members, config.size)
 
     def stage(name: str, work, again: bool = False) -> None:
         stages.stage(out, plan, name, work, again)
 
-    stage("cohort", lambda: make_cohort.make_cohort(cohort_config, checked))
+    stage("cohort", lambda: make_cohort.make_cohort(cohort_config, sounds or None))
     opened = Cohort.open(cohort)
     fit_configs = {
         name: _configured(fit_theta, config, "fits", animal=name, **paths)
@@ -139,7 +147,7 @@ def check_sounds(
         judged_s: Least length of speech that it is judged on [s].
 
     Raises:
-        ValueError: If there is no speech, or none long enough where it is needed.
+        ValueError: If there is no speech, or none long enough where it is needed, or it is noisy.
     """
     longest_s = Counter()
     for sound in sounds:
@@ -160,6 +168,8 @@ def check_sounds(
                 "file, kind, speaker); give at least three speakers, with a few sentences of "
                 f"{needed_s:g} s or more each"
             )
+    spoken = [sound for sound in sounds if sound.kind == "speech" and sound.split == "train"]
+    require_clean({sound.name: sound.pressure for sound in spoken}, config.pause_depth_db)
 
 
 def check_early_sounds(cohort: Cohort, config: fit_theta.Config) -> None:
@@ -201,18 +211,13 @@ def summarise(out: Path) -> dict:
     }
 
 
-def _make_room(out: Path, config: Config) -> None:
-    """Move a demo of other sounds aside: whoever asks for a demo wants this one, here."""
+def _place_aside(out: Path, config: Config) -> Path | None:
+    """Where a demo with other settings can go: whoever asks for a demo wants this one, here."""
     found = out / "config.json"
     if not found.is_file() or json.loads(found.read_text()) == dataclasses.asdict(config):
-        return
-    aside = next(
-        place
-        for place in (out.with_name(f"{out.name}-{number}") for number in range(1, 10_000))
-        if not place.exists()
-    )
-    out.rename(aside)
-    print(f"{out} held a demo with other settings: it is now {aside}")
+        return None
+    places = (out.with_name(f"{out.name}-{number}") for number in range(1, 10_000))
+    return next(place for place in places if not place.exists())
 
 
 def _configured(recipe, config: Config, folder: str, variant: str = "", **fields):

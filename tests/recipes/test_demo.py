@@ -34,6 +34,18 @@ def test_too_few_sounds_are_refused_before_anything_is_written(
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*were asked for")
+def test_noisy_speech_is_refused_before_an_earlier_demo_is_moved_aside(tmp_path):
+    folder_of_sounds(tmp_path / "sounds" / "speech", 9, 4.0)
+    config = demo.Config(str(tmp_path / "demo"), sounds=str(tmp_path / "sounds"), size="tiny")
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"seem noisy.*--pause_depth_db 0"):
+        demo.demo(config)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["demo", "sounds"]
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == ["config.json"]
+
+
 def test_a_listener_that_heard_nothing_in_time_is_named_before_training(monkeypatch):
     def heard_nothing(cohort, config):
         raise ValueError("no frame of 8192 samples")
