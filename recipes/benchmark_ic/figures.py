@@ -33,7 +33,7 @@ from recipes.benchmark_ic.results import (
 from recipes.benchmark_ic.search_figures import evaluations, loss_surfaces
 from recipes.benchmark_ic.tables import TRUTHS, labels
 
-COLOURS = {"NH": figures.COLOURS["NH"], "HI": figures.COLOURS["HI"], "hidden": "#9467bd"}
+COLOURS = {"NH": figures.COLOURS["NH"], "HI": figures.COLOURS["HI"], "hidden": figures.CYCLE[3]}
 """By hearing; as in the page."""
 
 MEDIAN = [Line2D([], [], color="black", linewidth=2, label="median")]

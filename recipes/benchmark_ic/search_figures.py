@@ -16,17 +16,17 @@ from recipes.benchmark_ic.results import Run
 from recipes.fit_theta import REACH
 
 WAYS = {
-    "Bayesian, 4 Sobol points": ("o", "#1f77b4"),
-    "Bayesian, 8 Sobol points": ("s", "#17becf"),
-    "Bayesian, 16 Sobol points": ("D", "#2ca02c"),
-    "Bayesian from the animals": ("^", "#9467bd"),
-    "descent from 4 Sobol points": ("v", "#ff7f0e"),
-    "descent from the animals' mean": ("P", "#d62728"),
-    "descent from the best animal": ("X", "#e377c2"),
+    "Bayesian, 4 Sobol points": ("o", figures.CYCLE[0]),
+    "Bayesian, 8 Sobol points": ("s", figures.CYCLE[5]),
+    "Bayesian, 16 Sobol points": ("D", figures.CYCLE[2]),
+    "Bayesian from the animals": ("^", figures.CYCLE[6]),
+    "descent from 4 Sobol points": ("v", figures.CYCLE[4]),
+    "descent from the animals' mean": ("P", figures.CYCLE[1]),
+    "descent from the best animal": ("X", figures.CYCLE[3]),
 }
 """Marker and colour of each way of searching θ."""
 
-RULES = {"usual": ("#1f77b4", "full", -0.17), "strict": ("#d62728", "none", 0.17)}
+RULES = {"usual": (figures.CYCLE[0], "full", -0.17), "strict": (figures.CYCLE[1], "none", 0.17)}
 """Colour, filling and displacement of the two rules of having reached a target."""
 
 NEVER = 400

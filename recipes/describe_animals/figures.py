@@ -17,13 +17,13 @@ from icsim.files import whole_file
 from icsim.simulation.abr import ABR_FREQUENCIES_HZ
 from icsim.simulation.hearing import NORMAL_THRESHOLDS_DB_SPL, SHIFT_DB
 from icsim.sound import RESPONSE_RATE
-from recipes.figures import BAR_BELOW, COLOURS, HALF, MARKERS, WHOLE, brightest
+from recipes.figures import BAR_BELOW, COLOURS, CYCLE, HALF, MARKERS, WHOLE, brightest
 
 STYLES = {
     "NH": {"color": COLOURS["NH"]},
     "HI": {"color": COLOURS["HI"]},
     "HI, no central gain": {"color": COLOURS["HI"], "linestyle": ":"},
-    "hidden": {"color": "#9467bd", "linestyle": "--"},
+    "hidden": {"color": CYCLE[3], "linestyle": "--"},
 }
 """Lines of every hearing: dashed where thresholds show no loss."""
 
