@@ -24,6 +24,9 @@ NAL_R_ORDER, NAL_R_RATE_HZ = 220, 44100.0
 Source: the baseline of the Clarity challenges (pyclarity).
 """
 
+NAL_R_DELAY_MS = NAL_R_ORDER / 2 / NAL_R_RATE_HZ * 1e3
+"""Half the filter: how late a sound would leave a device that did `nal_r` [ms]."""
+
 COMPRESSED_BANDS = 12
 """Bands that are compressed each by itself (chosen here)."""
 
