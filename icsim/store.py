@@ -180,6 +180,15 @@ class Cohort:
         chunks.finish(group, written, attributes | {"simulated": truth is not None})
         self._load_animal(place, name)
 
+    def simulated(self, name: str) -> bool:
+        """Whether the truth of an animal is known.
+
+        Raises:
+            ValueError: If there is no such animal.
+        """
+        self.animal(name)
+        return chunks.read_attributes(chunks.connect(self.path), f"animals/{name}")["simulated"]
+
     def truth(self, name: str) -> dict[str, Any]:
         """What is known of a simulated animal, as given to `add_animal`, arrays as tensors.
 
@@ -188,10 +197,9 @@ class Cohort:
         Raises:
             ValueError: If there is no such animal, or it is a real one.
         """
-        self.animal(name)
-        place, base = chunks.connect(self.path), f"animals/{name}/truth"
-        if not chunks.read_attributes(place, f"animals/{name}")["simulated"]:
+        if not self.simulated(name):
             raise ValueError(f"{name} is a real recording, so no truth is known of it")
+        place, base = chunks.connect(self.path), f"animals/{name}/truth"
         truth = chunks.read_attributes(place, base)["values"]
         for key in chunks.names(place, base) - {"zarr.json"}:
             *parents, last = key.split(".")

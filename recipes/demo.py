@@ -115,9 +115,9 @@ def demo(config: Config) -> dict:
     stage("report", lambda: str(demo_report.write(out)), again=True)
     summary = summarise(out)
     write_json(out / "summary.json", summary)
+    in_quiet = summary["restoration"]["truth"][demo_report.MEASURE]
     restored = ", ".join(
-        f"{demo_report.DEVICES[device]} {value:.2f}"
-        for device, value in summary["restoration"].items()
+        f"{label} {in_quiet[device]:.2f}" for device, label in demo_report.DEVICES.items()
     )
     print(f"\nrestored of what the hearing loss took: {restored}")
     print(f"{stages.duration(summary['wall_s'])} in all; the report, with figures and sounds:")
@@ -198,14 +198,16 @@ def summarise(out: Path) -> dict:
         "animals": len(cohort.animals()),
         **demo_report.key_figures(done),
         "restoration": judged["restoration"],
-        "restoration_in_model": judged["restoration_in_model"],
         "restoration_by_listener": {
-            name: {device: found["restoration"] for device, found in listener["truth"].items()}
+            name: {
+                measure: {device: value["restoration"] for device, value in devices.items()}
+                for measure, devices in listener["truth"].items()
+            }
             for name, listener in judged["listeners"].items()
         },
         "scores": {
             device: {s["score"]: s["mean"] for s in judged["scores"] if s["device"] == device}
-            for device in judged["restoration"]
+            for device in judged["devices"]
         },
         "wall_s": sum(stage["seconds"] for stage in done.values()),
     }

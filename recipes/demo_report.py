@@ -34,11 +34,23 @@ from recipes.pages import inline, png, template
 from recipes.ranges import NotEmptyStr, checked
 from recipes.state import run, write_whole
 
-DEVICES = {"unprocessed": "unaided", "nal_r": "NAL-R", "masks": "our aid"}
+DEVICES = {
+    "unprocessed": "unaided",
+    "nal_r": "NAL-R",
+    "nal_r_matched": "NAL-R, as loud as our aid",
+    "masks_nr_off": "our aid, noise reduction off",
+    "masks_nr_on": "our aid, noise reduction on",
+}
 """Devices as `recipes.judge` calls them, and as a reader does."""
 
-OTHERS = ("NAL-R",)
+OURS = "our aid"
+"""The same reader's name of it where its noise reduction is said elsewhere."""
+
+OTHERS = (DEVICES["nal_r"], DEVICES["nal_r_matched"])
 """Those that our aid is compared with."""
+
+MEASURE = "fidelity_quiet"
+"""What the report shows of restoration; in quiet, fidelity and clarity are the same."""
 
 SPEECH_DB_SPL = (50.0, 65.0, 80.0)
 """Soft, ordinary and loud speech [dB SPL], for gains."""
@@ -227,7 +239,7 @@ def overview(demo: Demo) -> dict:
         **found["feve"],
         **found["fit"],
         "close": verdicts.close_to_known(feve_by_role["seen"], feve_by_role["unseen"]),
-        "restoration": demo.stages["judgement"]["result"]["restoration"],
+        "restoration": demo.stages["judgement"]["result"]["restoration"]["truth"][MEASURE],
     }
 
 
@@ -363,7 +375,7 @@ def aid(demo: Demo) -> dict:
         ),
         "stands_out": verdicts.stands_out(
             {name: verdicts.speech_over_pauses_db(x, demo.clean[0]) for name, x in noisy.items()},
-            DEVICES["masks"],
+            OURS,
             DEVICES["nal_r"],
         ),
         "curves": [
@@ -389,7 +401,7 @@ def aid(demo: Demo) -> dict:
         "heard": picture(heard, "Responses of the true midbrain"),
         "differences": picture(differences, "What differs from the healthy response"),
         "restores": verdicts.restores_most(
-            {"this excerpt": gained}, DEVICES["masks"], [d for d in gained if d in OTHERS]
+            {"this excerpt": gained}, OURS, [d for d in gained if d in OTHERS]
         ),
     }
 
@@ -434,23 +446,26 @@ def scores(demo: Demo) -> dict:
         ],
         "best": verdicts.restores_most(
             {
-                name: {DEVICES[d]: truth["restoration"] for d, truth in listener["truth"].items()}
+                name: {
+                    label: listener["truth"][MEASURE][device]["restoration"]
+                    for device, label in DEVICES.items()
+                }
                 for name, listener in judged["listeners"].items()
             },
-            DEVICES["masks"],
+            DEVICES["masks_nr_off"],
             OTHERS,
         ),
         "opinion": verdicts.opinion(
             *(
                 {
-                    name: listener[place]["masks"]["restoration"]
+                    name: listener[place][MEASURE]["masks_nr_off"]["restoration"]
                     for name, listener in judged["listeners"].items()
                 }
                 for place in ("truth", "model")
             )
         ),
         "kinds": sorted(set(judged["kinds"])),
-        "mean": {where: judged[where] for where in ("restoration", "restoration_in_model")},
+        "mean": {judge: judged["restoration"][judge][MEASURE] for judge in ("truth", "model")},
         "rows": [
             {
                 "score": kind,
@@ -632,7 +647,7 @@ def _aided(demo: Demo, sound: Tensor, noise_reduction: float) -> dict[str, Tenso
     """A sound `(T,)` through every device, for the listener to look at."""
     ours = demo.ours(demo.listener, sound[None], noise_reduction)[0]
     prescribed = _prescribed(demo, sound[None])
-    return {name: after[0] for name, after in prescribed.items()} | {DEVICES["masks"]: ours}
+    return {name: after[0] for name, after in prescribed.items()} | {OURS: ours}
 
 
 def _prescribed(demo: Demo, sound: Tensor) -> dict[str, Tensor]:
@@ -647,7 +662,7 @@ def _restorations(judged: dict[str, dict]) -> dict[str, Figure]:
         end
         for listener in judged.values()
         for place in places
-        for found in listener[place].values()
+        for found in listener[place][MEASURE].values()
         for end in (found["restoration"], *found.get("interval", ()))
         if end is not None
     ]
@@ -655,7 +670,7 @@ def _restorations(judged: dict[str, dict]) -> dict[str, Figure]:
 
     def by_device(listener: dict, what: Callable[[dict], object]) -> dict:
         return {
-            shown: {DEVICES[d]: what(listener[place][d]) for d in DEVICES}
+            shown: {DEVICES[d]: what(listener[place][MEASURE][d]) for d in DEVICES}
             for place, shown in places.items()
         }
 

@@ -1,24 +1,36 @@
-"""Judge an aid on listeners that it has never met, through their true simulated midbrains.
+"""Judge an aid on listeners that it has never met.
 
 `python -m recipes.judge --cohort C --model M --aid A --fits FOLDER --out FOLDER`
+
+Of simulated animals the true midbrains judge, and the model that the aid was trained through says
+what it thinks of itself. Of real recordings there is no truth: the model judges alone, and its
+opinion is all that is written. What is measured is in `docs/notation.md`, fidelity and clarity.
 """
 
 import dataclasses
-import json
+import math
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
+from compensation.listener import from_audiogram
 from compensation.masks import Masks
-from compensation.prescriptions import nal_r
+from compensation.waveform import Waveform
 from evaluation.intelligibility import estoi, haspi, stoi
-from evaluation.neural import discrepancies, pooled_interval, pooled_restoration
+from evaluation.neural import (
+    Midbrain,
+    fidelity_and_clarity,
+    pooled_interval,
+    pooled_restoration,
+)
 from evaluation.quality import hasqi, level_change, pesq, si_sdr
-from evaluation.table import Score, markdown, rows, summarise, write_csv
+from evaluation.table import Score, rows, summarise
 from icsim.audiogram import Audiogram
 from icsim.conditional import BetaICNet
 from icsim.counts import expected_counts
@@ -26,11 +38,28 @@ from icsim.simulation.animal import Animal, animal_from
 from icsim.simulation.noises import speech_shaped_noise
 from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, calibrate, level, mix
 from icsim.store import Cohort
-from icsim.weights import load_network
+from icsim.weights import fingerprint, load_network
+from recipes import ears
+from recipes.devices import Device, matched_db, ours, prescribed, without_rnnoise
 from recipes.ears import audiogram
+from recipes.fits import Fit, read_fit
 from recipes.jobs import killed_named, processes
-from recipes.ranges import Count, LevelDbSpl, NotEmptyStr, RatioDb, Seconds, Seed, checked
-from recipes.state import run, write_json, write_whole
+from recipes.judge_report import JUDGES, MEASURES, report, write
+from recipes.ranges import (
+    Count,
+    CountOrZero,
+    LevelDbSpl,
+    NotEmptyStr,
+    RatioDb,
+    Seconds,
+    Seed,
+    checked,
+)
+from recipes.state import run
+
+ScoreName = Literal["stoi", "estoi", "pesq", "si_sdr_db", "haspi", "hasqi"]
+
+Reduction = Literal["wiener", "spectral_subtraction", "rnnoise"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,27 +67,32 @@ class Config:
     """What to judge, and on what."""
 
     cohort: NotEmptyStr
-    """A simulated cohort: the truth is needed."""
+    """A cohort with the listeners and with test sounds. Of real recordings, without truth, the
+    model's opinion is all there is."""
     model: NotEmptyStr
     """The BetaICNet that the aid was trained through."""
     aid: NotEmptyStr
-    """A trained Masks."""
+    """A trained Masks or Waveform."""
     fits: NotEmptyStr
     """Folder of `<animal>.json` from `recipes.fit_theta`; these animals are the listeners."""
     out: NotEmptyStr
-    """Folder for `judged.json`, `scores.csv` and `scores.md`."""
+    """Folder for `judged.json`, tables and figures."""
     excerpts: Count = 9
-    """Test sounds that restoration is measured on, of all classes that an aid may meet."""
+    """Test sounds that restoration in quiet is measured on, of all classes that an aid may meet."""
     excerpt_s: Seconds = 4.0
     """Their length [s]."""
     level_db_spl: LevelDbSpl = 65.0
     """Their level [dB SPL]."""
-    speech: Count = 4
-    """Speech excerpts that intelligibility and quality are scored on."""
-    scores: tuple[str, ...] = ("stoi", "estoi", "pesq", "si_sdr_db", "haspi", "hasqi")
+    speech: CountOrZero = 4
+    """Speech excerpts in noise: for fidelity and clarity there, intelligibility and quality; 0
+    leaves all of this out."""
+    scores: tuple[ScoreName, ...] = ("stoi", "estoi", "pesq", "si_sdr_db", "haspi", "hasqi")
     """Which scores; HASPI and HASQI take most of the time."""
+    noise_reductions: tuple[Reduction, ...] = ("wiener", "spectral_subtraction", "rnnoise")
+    """What the aid's noise reduction is compared with; NAL-R comes after each. RNNoise is left out
+    where pyrnnoise is not installed."""
     snr_db: RatioDb = 5.0
-    """Their signal-to-noise ratio [dB]."""
+    """Signal-to-noise ratio of the noisy speech [dB]."""
     workers: Count = 2
     """Processes that compute scores."""
     seed: Seed = 0
@@ -70,119 +104,354 @@ class Config:
 KINDS = ("speech", "noisy", "music", "instrument")
 """Classes that restoration is measured on, if the cohort has them."""
 
+EAR_SCORES = ("haspi", "hasqi")
+"""What needs an audiogram."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """One whom the aid is judged for."""
+
+    name: str
+    theta: Tensor
+    """`(P,)`."""
+    condition: Tensor
+    """The same as the aid takes it: θ, or a scaled audiogram."""
+    status: str
+    """NH or HI."""
+    ear: Audiogram | None
+    """None if its thresholds were not measured."""
+    without_ear: str | None
+    """Why not."""
+    animal: Animal | None
+    """None if it is a real one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Everything that a judgement needs, checked."""
+
+    model: BetaICNet
+    normal: Tensor
+    """θ of the model's animals with normal hearing, `(n, P)`."""
+    aid: nn.Module
+    reduces_noise: bool
+    listeners: list[Listener]
+    quiet: Tensor
+    """Test sounds of several kinds [Pa], `(B, T)`."""
+    kinds: list[str]
+    training: Tensor
+    """Training sounds of these kinds [Pa], `(B, T)`; never judged on."""
+    clean: Tensor | None
+    """Test speech [Pa], `(B, T)`, if noise is wanted."""
+    noisy: Tensor | None
+    """The same in noise."""
+    left_out: dict[str, str]
+    """What cannot be given, and why."""
+
+    @property
+    def judges(self) -> list[str]:
+        """Who judges: the true midbrains if there are any, and the model."""
+        return list(JUDGES) if any(one.animal for one in self.listeners) else ["model"]
+
 
 def judge(config: Config) -> dict:
     """Restoration and scores of every device for every listener; also written to `out`.
 
     Mean restorations are those of listeners with a loss.
+
+    Raises:
+        ValueError: If something does not fit, before any work and before anything is written.
     """
-    cohort = Cohort.open(config.cohort)
-    model, _ = load_network(config.model, BetaICNet)
-    aid, facts = load_network(config.aid, Masks)
-    healthy = torch.tensor(facts["healthy"])
-    fits = sorted(Path(config.fits).glob("*.json"))
-    if not fits:
-        raise ValueError(f"{config.fits}: no fitted listener; run recipes.fit_theta first")
-    sounds, kinds = test_excerpts(cohort, config)
-    noisy, clean = noisy_speech(cohort, config)
-    judged, table = {"kinds": kinds, "listeners": {}}, []
+    task = ready(config)
+    for what, reason in task.left_out.items():
+        tqdm.write(f"without {what}: {reason}")
+    judged: dict = {
+        "judges": task.judges,
+        "measures": MEASURES,
+        "level_db_spl": config.level_db_spl,
+        "snr_db": None if task.noisy is None else config.snr_db,
+        "kinds": task.kinds,
+        "left_out": task.left_out,
+        "devices": {},
+        "listeners": {},
+    }
+    table: list = []
     # One pool for all listeners: a new process imports and compiles before it scores.
     with killed_named("scores", "--workers"), processes(config.workers) as pool:
-        for path in tqdm(fits, desc="judging on true midbrains", unit="listener"):
-            name, theta = path.stem, torch.tensor(json.loads(path.read_text())["theta"])
-            animal = animal_from(cohort.truth(name))
-            ear = audiogram(cohort, name)
-            heard = processed(aid, theta, ear, sounds, noise_reduction=0)
-            judged["listeners"][name] = {
-                "audiogram": dataclasses.asdict(ear),
-                "truth": through_truth(animal, sounds, heard),
-                "model": through_model(model, theta, healthy, sounds, heard),
+        for listener in tqdm(task.listeners, desc=f"judging by {task.judges[0]}", unit="listener"):
+            devices, match_db = equipped(config, task, listener)
+            for name, device in devices.items():
+                judged["devices"].setdefault(
+                    name, {"label": device.label, "delay_ms": round(device.delay_ms, 1)}
+                )
+            judged["listeners"][listener.name] = {
+                "status": listener.status,
+                "audiogram": listener.ear and dataclasses.asdict(listener.ear),
+                "nal_r_matched_db": match_db,
+                **restorations(task, listener, devices),
             }
-            devices = processed(aid, theta, ear, noisy, noise_reduction=1)
-            table += score(pool, devices, clean, noisy, ear, name, config)
-    devices = list(heard)
-    # To those who hear normally there is nothing to be restored.
-    impaired = [n for n in judged["listeners"] if cohort.truth(n)["hearing"] != "NH"]
-    listeners = [judged["listeners"][name] for name in impaired or judged["listeners"]]
-    judged["restoration"] = {
-        device: float(np.mean([one["truth"][device]["restoration"] for one in listeners]))
-        for device in devices
-    }
-    judged["restoration_in_model"] = {
-        device: float(np.mean([one["model"][device]["restoration"] for one in listeners]))
-        for device in devices
-    }
-    summary = summarise(table)
-    judged["scores"] = summary
-    out = Path(config.out)
-    write_csv(out / "scores.csv", table)
-    write_whole(out / "scores.md", markdown(summary))
-    write_json(out / "judged.json", judged)
+            if task.noisy is not None:
+                table += score(pool, task, listener, devices, config.scores)
+    judged["restoration"] = means(judged["listeners"], task.judges)
+    judged["scores"] = summarise(table)
+    write(Path(config.out), judged, table)
     return judged
 
 
-def processed(
-    aid: Masks, theta: Tensor, ear: Audiogram, sounds: Tensor, noise_reduction: float
-) -> dict[str, Tensor]:
-    """The sounds as every device gives them to one listener, `(B, T)` [Pa] each."""
-    with torch.no_grad():
-        ours = aid.process(sounds, theta.expand(len(sounds), -1), noise_reduction)
-    return {"unprocessed": sounds, "nal_r": nal_r(sounds, ear), "masks": ours}
+def ready(config: Config) -> Task:
+    """Open and check everything that a judgement needs; nothing is written.
 
-
-def through_truth(animal: Animal, sounds: Tensor, heard: dict[str, Tensor]) -> dict[str, dict]:
-    """Restoration of each device through the true midbrain and its healthy twin."""
-    healthy = animal.healthy()
-    return _restorations(animal.expected_counts, healthy.expected_counts, sounds, heard)
-
-
-def through_model(
-    model: BetaICNet, theta: Tensor, healthy: Tensor, sounds: Tensor, heard: dict[str, Tensor]
-) -> dict[str, dict]:
-    """The same through the model that the aid was trained with: its own opinion of itself.
-
-    Its normal response is the mean of the healthy listeners' `(n, P)`.
+    Raises:
+        ValueError: If anything does not fit.
     """
-
-    def respond(sound: Tensor, listeners: Tensor) -> Tensor:
-        """Expected counts, averaged over listeners `(n, P)`: `(B, T)` to `(B, C, N)`."""
-        decoded = model.decode(model.latent(sound), listeners.unsqueeze(0))
-        return expected_counts(decoded).mean(1)
-
-    return _restorations(
-        lambda sound: respond(sound, theta.unsqueeze(0)),
-        lambda sound: respond(sound, healthy),
-        sounds,
-        heard,
+    if Path(config.out).exists() and not Path(config.out).is_dir():
+        raise ValueError(f"{config.out}: is a file; choose another --out")
+    cohort, animals = Cohort.open(config.cohort), ears.learned(config.model)[0]
+    aid, facts = load_network(config.aid, Masks, Waveform)
+    unsaid = [name for name in ("listener", "noise_reduction", "model") if name not in facts]
+    if unsaid:
+        raise ValueError(
+            f"{config.aid}: does not say its {', '.join(unsaid)}; an aid as "
+            "recipes.train_compensation writes it is needed"
+        )
+    model = fingerprint(config.model)
+    if facts["listener"] == "theta" and facts["model"] != model:
+        raise ValueError(
+            f"{config.aid}: was trained through another model ({facts['model']}) than the one here "
+            f"({model}), so that θ says it nothing; give --model of that training"
+        )
+    listeners = [_listener(cohort, fit, facts["listener"]) for fit in _fits(config, model)]
+    left_out = _missing(listeners)
+    for one in listeners:
+        if len(one.condition) != aid.config.listener or len(one.theta) != animals.normal.shape[1]:
+            raise ValueError(
+                f"{one.name}: θ has {len(one.theta)} numbers; the model takes "
+                f"{animals.normal.shape[1]} and {config.aid} {aid.config.listener} of "
+                f"{facts['listener']}; fit the listener to this model"
+            )
+    if "rnnoise" in config.noise_reductions and (reason := without_rnnoise()):
+        left_out["RNNoise"] = reason
+    quiet, kinds = excerpts(cohort, config, "test")
+    training, _ = excerpts(cohort, config, "train")
+    noisy, clean = noisy_speech(cohort, config) if config.speech else (None, None)
+    if not config.speech:
+        left_out["noise"] = "--speech 0"
+    return Task(
+        model=animals.loss.model,
+        normal=animals.normal,
+        aid=aid,
+        reduces_noise=bool(facts["noise_reduction"]),
+        listeners=listeners,
+        quiet=quiet,
+        kinds=kinds,
+        training=training,
+        clean=clean,
+        noisy=noisy,
+        left_out=left_out,
     )
+
+
+def equipped(
+    config: Config, task: Task, listener: Listener
+) -> tuple[dict[str, Device], float | None]:
+    """All devices for a listener, and how much louder than NAL-R the aid is [dB]."""
+    own = ours(task.aid, listener.condition, task.reduces_noise)
+    match_db = None
+    if listener.ear:
+        match_db = matched_db(next(iter(own.values())), listener.ear, task.training)
+    reductions = tuple(
+        name
+        for name in config.noise_reductions
+        if name != "rnnoise" or "RNNoise" not in task.left_out
+    )
+    return prescribed(listener.ear, match_db, reductions) | own, match_db
+
+
+def restorations(task: Task, listener: Listener, devices: Mapping[str, Device]) -> dict[str, dict]:
+    """Fidelity and clarity of every device for one listener, by judge, measure and device."""
+    midbrains = {"model": in_the_model(task, listener)}
+    if listener.animal:
+        pair = listener.animal.expected_counts, listener.animal.healthy().expected_counts
+        midbrains = {"truth": pair} | midbrains
+    processed = {name: device.process(task.quiet) for name, device in devices.items()}
+    by_judge: dict[str, dict] = {judge: {} for judge in midbrains}
+    for judge, pair in midbrains.items():
+        both = fidelity_and_clarity(*pair, task.quiet, task.quiet, processed)
+        by_judge[judge]["fidelity_quiet"] = _pooled(both, "fidelity")
+    if task.noisy is not None and task.clean is not None:
+        processed = {name: device.process(task.noisy) for name, device in devices.items()}
+        for judge, pair in midbrains.items():
+            both = fidelity_and_clarity(*pair, task.clean, task.noisy, processed)
+            for measure in ("fidelity", "clarity"):
+                by_judge[judge][f"{measure}_noise"] = _pooled(both, measure)
+    return by_judge
+
+
+def in_the_model(task: Task, listener: Listener) -> tuple[Midbrain, Midbrain]:
+    """What the model says of a listener, and of its normal animals on average."""
+
+    def responses(theta: Tensor) -> Midbrain:
+        return lambda sound: expected_counts(
+            task.model.decode(task.model.latent(sound), theta.unsqueeze(0))
+        ).mean(1)
+
+    return responses(listener.theta[None]), responses(task.normal)
+
+
+def means(listeners: Mapping[str, dict], judges: Iterable[str]) -> dict[str, dict]:
+    """Mean restoration over listeners with a loss, by judge, measure and device.
+
+    To those who hear normally there is nothing to be restored; it is theirs if there are no others.
+    A device that some of them lack, for want of thresholds, has none.
+    """
+    impaired = [one for one in listeners.values() if one["status"] != "NH"]
+    by_judge: dict[str, dict] = {}
+    for judge in judges:
+        judged = [one[judge] for one in impaired or listeners.values() if judge in one]
+        by_judge[judge] = {
+            measure: {
+                device: float(np.mean([one[measure][device]["restoration"] for one in judged]))
+                for device in judged[0][measure]
+                if all(device in one[measure] for one in judged)
+            }
+            for measure in (judged[0] if judged else ())
+        }
+    return by_judge
 
 
 def score(
     pool: ProcessPoolExecutor,
-    devices: dict[str, Tensor],
-    clean: Tensor,
-    noisy: Tensor,
-    ear: Audiogram,
-    listener: str,
-    config: Config,
+    task: Task,
+    listener: Listener,
+    devices: Mapping[str, Device],
+    names: Iterable[str],
 ) -> list[dict]:
     """Intelligibility and quality of every device on noisy speech, a row a sound."""
+    wanted = [name for name in names if listener.ear or name not in EAR_SCORES]
+    wanted.append("level_change_db")
+    after = {name: device.process(task.noisy) for name, device in devices.items()}
     jobs = [
-        (name, clean, noisy, after, ear)
-        for after in devices.values()
-        for name in (*config.scores, "level_change_db")
+        (name, task.clean, task.noisy, sound, listener.ear)
+        for sound in after.values()
+        for name in wanted
     ]
-    found = iter(list(pool.map(_score, *zip(*jobs, strict=True))))
-    files = [f"{listener}, speech {i + 1}" for i in range(len(clean))]
+    values = iter(list(pool.map(_score, *zip(*jobs, strict=True))))
+    files = [f"{listener.name}, speech {i + 1}" for i in range(len(task.clean))]
     table = []
     for device in devices:
-        scores = {name: next(found) for name in (*config.scores, "level_change_db")}
-        table += rows(device, files, scores)
+        table += rows(device, files, {name: next(values) for name in wanted})
     return table
 
 
-def _score(name: str, clean: Tensor, noisy: Tensor, after: Tensor, ear: Audiogram) -> Score:
-    if name in ("haspi", "hasqi"):
+def excerpts(cohort: Cohort, config: Config, split: str = "test") -> tuple[Tensor, list[str]]:
+    """Excerpts of sounds of a split at one level, `(B, T)` [Pa], and their classes.
+
+    Raises:
+        ValueError: If there is none as long.
+    """
+    draw = np.random.default_rng([config.seed, {"test": 1, "train": 3}[split]])
+    samples = round(config.excerpt_s * SAMPLE_RATE) // BIN_SAMPLES * BIN_SAMPLES
+    by_kind = {kind: _long_enough(cohort, kind, samples, split) for kind in KINDS}
+    by_kind = {kind: sounds for kind, sounds in by_kind.items() if sounds}
+    if not by_kind:
+        raise ValueError(
+            f"{config.cohort}: no {split} sound of {', '.join(KINDS)} has {config.excerpt_s:g} s; "
+            "give a smaller --excerpt_s"
+        )
+    kinds = [list(by_kind)[i % len(by_kind)] for i in range(config.excerpts)]
+    chosen = [_excerpt(cohort, by_kind[kind], samples, draw) for kind in kinds]
+    return calibrate(torch.stack(chosen), config.level_db_spl), kinds
+
+
+def noisy_speech(cohort: Cohort, config: Config) -> tuple[Tensor, Tensor]:
+    """Test speech in speech-shaped noise, and without, `(B, T)` [Pa] each.
+
+    Raises:
+        ValueError: If there is none as long.
+    """
+    draw = np.random.default_rng([config.seed, 2])
+    samples = round(config.excerpt_s * SAMPLE_RATE) // BIN_SAMPLES * BIN_SAMPLES
+    speech = _long_enough(cohort, "speech", samples, "test")
+    if not speech:
+        raise ValueError(
+            f"{config.cohort}: no test speech has {config.excerpt_s:g} s; give a smaller "
+            "--excerpt_s, or --speech 0 to judge in quiet alone"
+        )
+    chosen = [_excerpt(cohort, speech, samples, draw) for _ in range(config.speech)]
+    clean = calibrate(torch.stack(chosen), config.level_db_spl)
+    noise = torch.stack([speech_shaped_noise(samples, draw) for _ in chosen])
+    return mix(clean, noise, config.snr_db), clean
+
+
+def _fits(config: Config, model: str) -> list[Fit]:
+    """Fits to this model of different animals, by name."""
+    fits: dict[str, Fit] = {}
+    for path in sorted(Path(config.fits).glob("*.json")):
+        fit = read_fit(path, model)
+        if fit.name in fits:
+            raise ValueError(f"{config.fits}: holds two fits of {fit.name}; keep one")
+        fits[fit.name] = fit
+    if not fits:
+        raise ValueError(f"{config.fits}: no fitted listener; run recipes.fit_theta first")
+    return list(fits.values())
+
+
+def _listener(cohort: Cohort, fit: Fit, takes: str) -> Listener:
+    """A fitted animal of the cohort.
+
+    Raises:
+        ValueError: If there is no such animal, or the aid takes thresholds that it has not.
+    """
+    status, reason, ear = cohort.animal(fit.name).status, None, None
+    try:
+        ear = audiogram(cohort, fit.name)
+    except ValueError as error:
+        if takes == "audiogram":
+            raise
+        reason = str(error)
+    simulated = cohort.simulated(fit.name)
+    return Listener(
+        name=fit.name,
+        theta=fit.theta,
+        condition=fit.theta if takes == "theta" else from_audiogram(ear),
+        status=status,
+        ear=ear,
+        without_ear=reason,
+        animal=animal_from(cohort.truth(fit.name)) if simulated else None,
+    )
+
+
+def _missing(listeners: Iterable[Listener]) -> dict[str, str]:
+    """What cannot be given for these listeners, and why."""
+    missing = {}
+    if real := [one.name for one in listeners if one.animal is None]:
+        missing["true midbrains"] = (
+            f"{', '.join(real)}: real recordings, and nobody knows what they would have answered "
+            "with an aid; the model judges alone"
+        )
+    if deaf := [one for one in listeners if one.without_ear]:
+        missing[f"NAL-R, HASPI and HASQI of {', '.join(one.name for one in deaf)}"] = "; ".join(
+            dict.fromkeys(one.without_ear for one in deaf)
+        )
+    return missing
+
+
+def _pooled(both: Mapping[str, dict], measure: str) -> dict[str, dict]:
+    """Restoration of each device with its bootstrap interval, from discrepancies."""
+    restored = {}
+    for device, measures in both.items():
+        aided, unaided = measures[measure]
+        interval = [None if math.isnan(end) else end for end in pooled_interval(aided, unaided)]
+        restored[device] = {
+            "restoration": pooled_restoration(aided, unaided),
+            "interval": interval,
+        }
+    return restored
+
+
+def _score(name: str, clean: Tensor, noisy: Tensor, after: Tensor, ear: Audiogram | None) -> Score:
+    if name in EAR_SCORES:
         return {"haspi": haspi, "hasqi": hasqi}[name](clean, after, SAMPLE_RATE, ear)
     if name == "level_change_db":
         return level_change(noisy, after, SAMPLE_RATE)
@@ -190,64 +459,24 @@ def _score(name: str, clean: Tensor, noisy: Tensor, after: Tensor, ear: Audiogra
     return metric(clean, after, SAMPLE_RATE)
 
 
-def test_excerpts(cohort: Cohort, config: Config) -> tuple[Tensor, list[str]]:
-    """Excerpts of test sounds at one level, `(B, T)` [Pa], and their classes."""
-    draw = np.random.default_rng([config.seed, 1])
-    samples = round(config.excerpt_s * SAMPLE_RATE) // BIN_SAMPLES * BIN_SAMPLES
-    by_kind = {kind: _long_enough(cohort, (kind,), samples) for kind in KINDS}
-    by_kind = {kind: sounds for kind, sounds in by_kind.items() if sounds}
-    if not by_kind:
-        raise ValueError(f"no test sound of {', '.join(KINDS)} has {config.excerpt_s} s")
-    kinds = [list(by_kind)[i % len(by_kind)] for i in range(config.excerpts)]
-    chosen = [_excerpt(by_kind[kind], samples, draw) for kind in kinds]
-    return calibrate(torch.stack(chosen), config.level_db_spl), kinds
-
-
-def noisy_speech(cohort: Cohort, config: Config) -> tuple[Tensor, Tensor]:
-    """Test speech in speech-shaped noise, and without, `(B, T)` [Pa] each."""
-    draw = np.random.default_rng([config.seed, 2])
-    samples = round(config.excerpt_s * SAMPLE_RATE)
-    speech = _long_enough(cohort, ("speech",), samples)
-    if not speech:
-        raise ValueError(f"no test speech of {config.excerpt_s} s")
-    chosen = [_excerpt(speech, samples, draw) for _ in range(config.speech)]
-    clean = calibrate(torch.stack(chosen), config.level_db_spl)
-    noise = torch.stack([speech_shaped_noise(samples, draw) for _ in chosen])
-    return mix(clean, noise, config.snr_db), clean
-
-
-def _long_enough(cohort: Cohort, kinds: tuple[str, ...], samples: int) -> list[Tensor]:
+def _long_enough(cohort: Cohort, kind: str, samples: int, split: str) -> list[int]:
+    """Sounds of a class and split that an excerpt fits into, by index."""
     return [
-        cohort.pressure(sound.index)
+        sound.index
         for sound in cohort.sounds
-        if sound.split == "test" and sound.kind in kinds and sound.samples >= samples
+        if sound.split == split and sound.kind == kind and sound.samples >= samples
     ]
 
 
-def _excerpt(sounds: list[Tensor], samples: int, draw: np.random.Generator) -> Tensor:
+def _excerpt(cohort: Cohort, sounds: list[int], samples: int, draw: np.random.Generator) -> Tensor:
     """The loudest of a few random excerpts, so that no pause is judged."""
-    sound = sounds[draw.integers(len(sounds))]
+    sound = cohort.pressure(sounds[draw.integers(len(sounds))])
     starts = draw.integers(len(sound) - samples + 1, size=4)
     return max((sound[s : s + samples] for s in starts), key=lambda part: level(part).item())
 
 
-def _restorations(impaired, normal, sounds: Tensor, heard: dict[str, Tensor]) -> dict[str, dict]:
-    found = {}
-    with torch.no_grad():
-        for device, after in heard.items():
-            aided, unaided = discrepancies(impaired, normal, sounds, after)
-            low, high = pooled_interval(aided, unaided)
-            found[device] = {
-                "restoration": pooled_restoration(aided, unaided),
-                "interval": [low, high],
-            }
-    return found
-
-
 if __name__ == "__main__":
     judged = run(judge, Config)
-    for device, value in judged["restoration"].items():
-        inside = judged["restoration_in_model"][device]
-        print(
-            f"{device:12s} restoration {value:+.3f} on true midbrains, {inside:+.3f} in the model"
-        )
+    for what, reason in judged["left_out"].items():
+        print(f"without {what}: {reason}")
+    print(f"restoration, mean of listeners with a loss\n{report(judged)}")

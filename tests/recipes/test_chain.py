@@ -58,8 +58,14 @@ def test_demo_reports_every_figure(finished):
     out, summary = finished
     assert json.loads((out / "summary.json").read_text()) == summary
     assert set(summary["feve"]) == {"seen_nh", "seen_hi", "unseen"}
-    assert set(summary["restoration"]) == {"unprocessed", "nal_r", "masks"}
-    assert summary["restoration"]["unprocessed"] == 0
+    assert set(summary["restoration"]) == {"truth", "model"}
+    for measure in ("fidelity_quiet", "fidelity_noise", "clarity_noise"):
+        by_device = summary["restoration"]["truth"][measure]
+        assert set(by_device) == {
+            *("unprocessed", "nal_r", "nal_r_matched", "wiener_nal_r"),
+            *("masks_nr_off", "masks_nr_on"),
+        }
+        assert by_device["unprocessed"] == 0
     assert summary["animals"] == 5
     assert summary["sounds_s"] == pytest.approx(48, rel=0.05)
     assert summary["fit"]["loss_ratio"] < 1.05
