@@ -7,6 +7,7 @@ what it thinks of itself. Of real recordings there is no truth: the model judges
 opinion is all that is written. What is measured is in `docs/notation.md`, fidelity and clarity.
 """
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
@@ -94,7 +95,7 @@ class Config:
     snr_db: RatioDb = 5.0
     """Signal-to-noise ratio of the noisy speech [dB]."""
     workers: Count = 2
-    """Processes that compute scores."""
+    """Processes that compute scores; 1 does all in this one."""
     seed: Seed = 0
     """Of excerpts and noise."""
 
@@ -106,6 +107,10 @@ KINDS = ("speech", "noisy", "music", "instrument")
 
 EAR_SCORES = ("haspi", "hasqi")
 """What needs an audiogram."""
+
+
+SHORTEST_S = 0.1
+"""Of an excerpt [s] (chosen here): less is no sound that an aid could follow."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +183,11 @@ def judge(config: Config) -> dict:
     }
     table: list = []
     # One pool for all listeners: a new process imports and compiles before it scores.
-    with killed_named("scores", "--workers"), processes(config.workers) as pool:
+    alone = contextlib.nullcontext(None)
+    with (
+        killed_named("scores", "--workers"),
+        alone if config.workers == 1 else processes(config.workers) as pool,
+    ):
         for listener in tqdm(task.listeners, desc=f"judging by {task.judges[0]}", unit="listener"):
             devices, match_db = equipped(config, task, listener)
             for name, device in devices.items():
@@ -205,6 +214,10 @@ def ready(config: Config) -> Task:
     Raises:
         ValueError: If anything does not fit.
     """
+    if config.excerpt_s < SHORTEST_S:
+        raise ValueError(
+            f"excerpt_s must be {SHORTEST_S:g} s or more, got {config.excerpt_s:g}; HASPI needs 1 s"
+        )
     if Path(config.out).exists() and not Path(config.out).is_dir():
         raise ValueError(f"{config.out}: is a file; choose another --out")
     cohort, animals = Cohort.open(config.cohort), ears.learned(config.model)[0]
@@ -321,13 +334,16 @@ def means(listeners: Mapping[str, dict], judges: Iterable[str]) -> dict[str, dic
 
 
 def score(
-    pool: ProcessPoolExecutor,
+    pool: ProcessPoolExecutor | None,
     task: Task,
     listener: Listener,
     devices: Mapping[str, Device],
     names: Iterable[str],
 ) -> list[dict]:
-    """Intelligibility and quality of every device on noisy speech, a row a sound."""
+    """Intelligibility and quality of every device on noisy speech, a row a sound.
+
+    Without a pool it is done in this process.
+    """
     wanted = [name for name in names if listener.ear or name not in EAR_SCORES]
     wanted.append("level_change_db")
     after = {name: device.process(task.noisy) for name, device in devices.items()}
@@ -336,7 +352,8 @@ def score(
         for sound in after.values()
         for name in wanted
     ]
-    values = iter(list(pool.map(_score, *zip(*jobs, strict=True))))
+    each = pool.map if pool else map
+    values = iter(list(each(_score, *zip(*jobs, strict=True))))
     files = [f"{listener.name}, speech {i + 1}" for i in range(len(task.clean))]
     table = []
     for device in devices:

@@ -1,0 +1,289 @@
+"""Judging an aid: what is measured is named, real recordings are judged by the model alone."""
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from compensation.listener import from_audiogram
+from compensation.masks import Masks, MasksConfig
+from icsim import store
+from icsim.audiogram import Audiogram
+from icsim.conditional import BetaICNet, BetaICNetConfig
+from icsim.icnet import EncoderConfig
+from icsim.recording import Recording
+from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
+from icsim.sound import SAMPLE_RATE, Sound, calibrate, level
+from icsim.weights import fingerprint, save_network
+from recipes import judge
+from recipes.devices import without_rnnoise
+from recipes.judge_report import MEASURES
+
+CHANNELS, FREQUENCIES = 4, (1e3, 4e3, 8e3)
+
+
+def sounds() -> list[Sound]:
+    """Noise that comes and goes, in place of speech."""
+    draw, samples = torch.Generator().manual_seed(0), round(1.3 * SAMPLE_RATE)
+    pulse = (torch.arange(samples) // 2500) % 2
+    return [
+        Sound(f"{split}-{n}", "speech", f"voice {split}", split, calibrate(pulse * x, 65.0))
+        for split in ("train", "test")
+        for n, x in enumerate(torch.randn(2, samples, generator=draw))
+    ]
+
+
+def cohort(path, simulated: bool, thresholds: bool = True) -> str:
+    """A normal animal that the model knows, and two that it does not."""
+    made = store.create(path, sounds())
+    members = (("normal", "NH", "seen"), ("new", "HI", "unseen"), ("sound", "NH", "unseen"))
+    for seed, (name, status, role) in enumerate(members):
+        animal = Animal(draw_anatomy(CHANNELS, seed), draw_loss(status, 1.5, seed))
+        shift = 40.0 if status == "HI" else 0.0
+        recording = Recording(
+            status=status,
+            role=role,
+            thresholds_db_spl=[20.0, 20.0 + shift / 2, 20.0 + shift] if thresholds else None,
+            abr_frequencies_hz=FREQUENCIES if thresholds else None,
+            channels=CHANNELS,
+            presentations=[(0, 0.1)],
+            counts=[np.zeros((made.sounds[0].bins, CHANNELS), np.uint8)],
+        )
+        truth = animal.truth() | {"hearing": status, "severity": 1.5}
+        made.add_animal(name, recording, truth if simulated else None)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def laboratory(tmp_path_factory):
+    """Cohorts, an untrained model and aid, and fits of two listeners."""
+    folder = tmp_path_factory.mktemp("laboratory")
+    torch.manual_seed(0)
+    encoder = EncoderConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=20.0)
+    model = BetaICNet(BetaICNetConfig(2, CHANNELS, 3, encoder, fusion_size=4))
+    save_network(folder / "model.safetensors", model, animals=["normal", "mild"], normal=["normal"])
+    of_model = fingerprint(folder / "model.safetensors")
+    aid = Masks(MasksConfig(listener=3, bands=6, width=4, layers=1))
+    torch.nn.init.normal_(aid.leave.weight, std=1.0)
+    facts = {"listener": "theta", "noise_reduction": True, "model": of_model}
+    save_network(folder / "aid.safetensors", aid, **facts)
+    (folder / "fits").mkdir()
+    for name in ("new", "sound"):
+        fit = {"animal": name, "theta": [0.2, 0.5, 0.9], "model": of_model}
+        (folder / "fits" / f"{name}.json").write_text(json.dumps(fit))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cohorts(laboratory):
+    return {
+        "simulated": cohort(laboratory / "simulated.zarr", True),
+        "real": cohort(laboratory / "real.zarr", False),
+        "unmeasured": cohort(laboratory / "unmeasured.zarr", False, thresholds=False),
+    }
+
+
+@pytest.fixture
+def config(laboratory, cohorts, tmp_path):
+    return judge.Config(
+        cohort=cohorts["simulated"],
+        model=str(laboratory / "model.safetensors"),
+        aid=str(laboratory / "aid.safetensors"),
+        fits=str(laboratory / "fits"),
+        out=str(tmp_path / "judged"),
+        excerpts=2,
+        excerpt_s=0.6,
+        speech=2,
+        scores=("si_sdr_db", "haspi"),
+        noise_reductions=("wiener", "rnnoise"),
+        workers=1,
+    )
+
+
+BESIDE = {"unprocessed", "nal_r", "nal_r_matched", "wiener_nal_r"}
+OURS = {"masks_nr_off", "masks_nr_on"}
+
+
+def test_every_measure_is_named_for_every_device(config):
+    pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
+    judged = judge.judge(config)
+    devices = BESIDE | OURS | (set() if without_rnnoise() else {"rnnoise_nal_r"})
+    assert judged["judges"] == ["truth", "model"]
+    assert set(judged["devices"]) == devices
+    assert judged["devices"]["masks_nr_on"]["delay_ms"] == 7.9
+    assert judged["devices"]["wiener_nal_r"]["delay_ms"] == pytest.approx(7.9 + 2.5, abs=0.11)
+    for by_measure in judged["restoration"].values():
+        assert set(by_measure) == set(MEASURES)
+        for values in by_measure.values():
+            assert set(values) == devices
+            assert values["unprocessed"] == 0
+    # The mean is of those with a loss; the same sound at another level answers otherwise.
+    own = judged["listeners"]["new"]["truth"]["clarity_noise"]["nal_r"]
+    assert judged["restoration"]["truth"]["clarity_noise"]["nal_r"] == own["restoration"]
+    in_noise = judged["restoration"]["truth"]
+    assert in_noise["clarity_noise"]["masks_nr_on"] != in_noise["fidelity_noise"]["masks_nr_on"]
+    text = (Path(config.out) / "scores.md").read_text()
+    for name in (*MEASURES.values(), "Masks, noise reduction off", "Masks, noise reduction on"):
+        assert name in text
+    assert (Path(config.out) / "restoration-truth.png").stat().st_size > 10_000
+    written = json.loads((Path(config.out) / "judged.json").read_text())
+    assert written["restoration"] == judged["restoration"]
+
+
+def test_nal_r_is_as_loud_as_the_aid_by_training_sounds(config):
+    pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
+    task = judge.ready(config)
+    listener = task.listeners[0]
+    devices, match_db = judge.equipped(config, task, listener)
+    levels = {
+        name: level(devices[name].process(task.training)).mean().item()
+        for name in ("nal_r", "nal_r_matched", "masks_nr_off")
+    }
+    assert levels["nal_r_matched"] == pytest.approx(levels["masks_nr_off"], abs=1e-3)
+    assert levels["nal_r_matched"] - levels["nal_r"] == pytest.approx(match_db, abs=1e-3)
+    voices = [sound for sound in sounds() if sound.split == "train"]
+    for excerpt in task.training:
+        inside = [(s.pressure.unfold(0, len(excerpt), 1) @ excerpt).max() for s in voices]
+        assert max(inside).item() == pytest.approx(excerpt.square().sum().item(), rel=0.2)
+
+
+def test_real_recordings_are_judged_by_the_model_alone_and_that_is_said_first(
+    config, cohorts, capsys, monkeypatch
+):
+    config = dataclasses.replace(config, cohort=cohorts["real"])
+    first = []
+    work = judge.restorations
+    monkeypatch.setattr(
+        judge, "restorations", lambda *all: first.append(capsys.readouterr().out) or work(*all)
+    )
+    judged = judge.judge(config)
+    assert "without true midbrains: new, sound: real recordings" in first[0]
+    assert judged["judges"] == ["model"]
+    assert set(judged["restoration"]) == {"model"}
+    assert "truth" not in judged["listeners"]["new"]
+    assert {row["score"] for row in judged["scores"]} >= {"haspi", "si_sdr_db"}
+    text = (Path(config.out) / "scores.md").read_text()
+    assert "by the model's own opinion" in text
+    assert "true midbrains:" in text
+    assert not (Path(config.out) / "restoration-truth.png").exists()
+
+
+def test_without_thresholds_nothing_is_prescribed_and_noise_is_reduced(config, cohorts):
+    config = dataclasses.replace(config, cohort=cohorts["unmeasured"], excerpts=1, speech=1)
+    judged = judge.judge(config)
+    assert set(judged["devices"]) >= {"unprocessed", "wiener"} | OURS
+    assert not set(judged["devices"]) & {"nal_r", "nal_r_matched", "wiener_nal_r"}
+    assert judged["listeners"]["new"]["audiogram"] is None
+    assert {row["score"] for row in judged["scores"]} == {"si_sdr_db", "level_change_db"}
+    assert any("NAL-R" in what for what in judged["left_out"])
+
+
+def test_quiet_alone(config):
+    judged = judge.judge(dataclasses.replace(config, speech=0, excerpts=1))
+    assert set(judged["restoration"]["truth"]) == {"fidelity_quiet"}
+    assert judged["scores"] == []
+    assert judged["left_out"]["noise"] == "--speech 0"
+
+
+# --- refused before any work --------------------------------------------------------------------
+
+
+@pytest.fixture
+def _no_work(monkeypatch):
+    for name in ("restorations", "equipped", "processes"):
+        monkeypatch.setattr(judge, name, lambda *args: pytest.fail("work was done"))
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("scores", ("estoi", "haspy")),
+        ("noise_reductions", ("winer",)),
+        ("excerpts", 0),
+        ("speech", -1),
+        ("level_db_spl", 300.0),
+        ("snr_db", float("nan")),
+        ("workers", 0),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(config, option, value):
+    with pytest.raises(ValueError, match=option):
+        dataclasses.replace(config, **{option: value})
+
+
+def fit(laboratory, folder, content):
+    """A folder of one good fit and one that is not."""
+    shutil.copytree(laboratory / "fits", folder)
+    (folder / "other.json").write_text(json.dumps(content))
+    return {"fits": str(folder)}
+
+
+def aid(path, numbers, facts):
+    """An aid that takes so many numbers, and what it says of itself."""
+    save_network(path, Masks(MasksConfig(listener=numbers, bands=4, width=4, layers=1)), **facts)
+    return {"aid": str(path)}
+
+
+OF_OTHERS = {"listener": "theta", "noise_reduction": True, "model": "0123456789abcdef"}
+
+CASES = {
+    "foreign JSON": (lambda lab, to: fit(lab, to, {"name": "x"}), "no θ in it"),
+    "a list": (lambda lab, to: fit(lab, to, [1, 2]), "no θ in it"),
+    "a θ of another model": (
+        lambda lab, to: fit(lab, to, {"theta": [0.1] * 3, "model": "0123"}),
+        "fitted to another model",
+    ),
+    "an animal of another cohort": (
+        lambda lab, to: fit(lab, to, {"animal": "rex", "theta": [0.1] * 3}),
+        "rex",
+    ),
+    "two fits of one": (
+        lambda lab, to: fit(lab, to, {"animal": "new", "theta": [0.1] * 3}),
+        "two fits of new",
+    ),
+    "a θ of other length": (
+        lambda lab, to: fit(lab, to, {"animal": "normal", "theta": [0.1] * 5}),
+        "θ has 5 numbers",
+    ),
+    "no fits": (lambda lab, to: {"fits": str(to)}, "no fitted listener"),
+    "an aid without facts": (lambda lab, to: aid(to, 3, {}), "does not say its listener"),
+    "an aid of another model": (lambda lab, to: aid(to, 3, OF_OTHERS), "through another model"),
+    "a model in place of the aid": (
+        lambda lab, to: {"aid": str(lab / "model.safetensors")},
+        "holds a BetaICNet",
+    ),
+    "an aid in place of the model": (
+        lambda lab, to: {"model": str(lab / "aid.safetensors")},
+        "holds a Masks",
+    ),
+    "sounds that are too short": (lambda lab, to: {"excerpt_s": 60.0}, "has 60 s"),
+    "excerpts that are too short": (lambda lab, to: {"excerpt_s": 0.001}, "excerpt_s"),
+    "a file in place of the folder": (
+        lambda lab, to: {"out": str(lab / "aid.safetensors")},
+        "is a file",
+    ),
+}
+
+
+@pytest.mark.usefixtures("_no_work")
+@pytest.mark.parametrize("case", CASES)
+def test_what_does_not_fit_is_refused_before_any_work(case, config, laboratory, tmp_path):
+    change, message = CASES[case]
+    changed = dataclasses.replace(config, **change(laboratory, tmp_path / "other"))
+    with pytest.raises(ValueError, match=message):
+        judge.judge(changed)
+    assert not (tmp_path / "judged").exists()
+
+
+@pytest.mark.usefixtures("_no_work")
+def test_an_aid_that_takes_audiograms_needs_thresholds(config, cohorts, tmp_path):
+    numbers = len(from_audiogram(Audiogram(FREQUENCIES, (0, 0, 0))))
+    facts = OF_OTHERS | {"listener": "audiogram"}
+    changed = dataclasses.replace(config, **aid(tmp_path / "aid", numbers, facts))
+    assert judge.ready(changed).listeners[0].condition.shape == (numbers,)
+    with pytest.raises(ValueError, match="thresholds"):
+        judge.judge(dataclasses.replace(changed, cohort=cohorts["unmeasured"]))
