@@ -1,0 +1,73 @@
+"""Noise reduction side by side: every device is scored on voices that are named."""
+
+import csv
+import dataclasses
+
+import pytest
+import soundfile
+import torch
+
+from compensation.masks import Masks, MasksConfig
+from icsim.weights import save_network
+from recipes import benchmark_noise_reduction as recipe
+from recipes.devices import without_rnnoise
+
+RATE_HZ = 16000
+FACTS = {"listener": "theta", "healthy": [[0.2, 0.4, 0.6]]}
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Two voices, a kitchen, and an untrained aid."""
+    draw = torch.Generator().manual_seed(0)
+    (tmp_path / "speech").mkdir()
+    lines = ["file,kind,speaker"]
+    for voice in ("ann", "bob"):
+        pulses = (torch.arange(2 * RATE_HZ) // 3000) % 2
+        sound = 0.1 * pulses * torch.randn(2 * RATE_HZ, generator=draw)
+        soundfile.write(tmp_path / "speech" / f"{voice}.wav", sound.numpy(), RATE_HZ)
+        lines.append(f"speech/{voice}.wav,speech,{voice}")
+    kitchen = 0.1 * torch.randn(3 * RATE_HZ, generator=draw)
+    soundfile.write(tmp_path / "kitchen.wav", kitchen.numpy(), RATE_HZ)
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    aid = Masks(MasksConfig(listener=3, bands=4, width=4, layers=1))
+    save_network(tmp_path / "aid", aid, noise_reduction=True, **FACTS)
+    return recipe.Config(
+        aid=str(tmp_path / "aid"),
+        sounds=str(tmp_path),
+        noise=str(tmp_path / "kitchen.wav"),
+        out=str(tmp_path / "scored"),
+        snr_db=(0.0, 20.0),
+        excerpt_s=1.0,
+    )
+
+
+def test_every_device_is_scored_for_every_voice_with_its_delay(config, tmp_path):
+    text = recipe.benchmark(config)
+    with (tmp_path / "scored" / "scores.csv").open() as file:
+        table = list(csv.DictReader(file))
+    devices = ["noisy", "Masks, noise reduction alone", "Wiener filter", "spectral subtraction"]
+    devices += [] if without_rnnoise() else ["RNNoise"]
+    assert [row["device"] for row in table if row["snr_db"] == "0.0"][::2] == devices
+    assert {row["file"] for row in table} == {"ann", "bob"}
+    noisy = [float(row["estoi"]) for row in table if row["device"] == "noisy"]
+    assert min(noisy[2:]) > max(noisy[:2])
+    assert "| Wiener filter | 7.9 |" in text
+    assert (tmp_path / "scored" / "scores.md").read_text() == text
+
+
+def test_voices_are_chosen_by_name_and_must_be_there(config):
+    _, _, voices = recipe.excerpts(dataclasses.replace(config, voices=("bob",)))
+    assert voices == ["bob"]
+    with pytest.raises(ValueError, match="no speech of eve"):
+        recipe.excerpts(dataclasses.replace(config, voices=("bob", "eve")))
+    with pytest.raises(ValueError, match="0 of 2 voices"):
+        recipe.excerpts(dataclasses.replace(config, excerpt_s=5.0))
+
+
+def test_an_aid_that_reduces_no_noise_is_refused(config, tmp_path):
+    aid = Masks(MasksConfig(listener=3, bands=4, width=4, layers=1))
+    save_network(tmp_path / "aid", aid, noise_reduction=False, **FACTS)
+    with pytest.raises(ValueError, match="compensation alone"):
+        recipe.benchmark(config)
+    assert not (tmp_path / "scored").exists()
