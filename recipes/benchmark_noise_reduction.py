@@ -135,7 +135,12 @@ def tabulate(table: list[dict], devices: list[Device], ratios: tuple[float, ...]
 
 def _devices(aid: nn.Module, facts: dict) -> dict[str, Device]:
     """Nothing, the aid's noise reduction alone, and what it is compared with."""
-    if not facts.get("noise_reduction"):
+    if missing := {"healthy", "listener", "noise_reduction"} - set(facts):
+        raise ValueError(
+            f"the aid does not say its {', '.join(sorted(missing))}; an aid as "
+            "recipes.train_compensation writes it is needed"
+        )
+    if not facts["noise_reduction"]:
         raise ValueError("the aid was trained for compensation alone: it reduces no noise")
     normal = torch.tensor(facts["healthy"]).mean(0)
     if facts["listener"] == "audiogram":
