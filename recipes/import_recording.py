@@ -3,12 +3,15 @@
 `python -m recipes.import_recording --kind nwb --path FILES --out COHORT`
 
 Kinds: `nwb`, an NWB file or a folder of them, an animal each; `frames`, a folder of frame files;
-`broadband`, a folder of WAV files, each a trial of one stimulus, whose channels are electrodes.
+`broadband`, a folder of WAV files, each a trial of one stimulus, whose channels are electrodes;
+`spike_times`, a folder of WAV files and of CSV files of spike times; `ns1`, the data set NS1.
 """
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,14 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icsim.checks import SPLITS
-from icsim.frames import recording_pairs
 from icsim.importers.frames import folder_frames, numeric_order, read_frames
+from icsim.importers.ns1 import read_ns1
 from icsim.importers.nwb import COUNTS, PRESENTATIONS, read_nwb
+from icsim.importers.spike_times import read_spike_times
+from icsim.importers.splits import shared_sources, split_by_source, with_splits
 from icsim.mua import count_spikes, multi_unit_activity
 from icsim.recording import Recording
-from icsim.sound import BIN_SAMPLES, RESPONSE_RATE, Sound, calibrate, find_audio, read, read_mono
+from icsim.sound import BIN_SAMPLES, Sound, calibrate, find_audio, read, read_mono
 from icsim.store import Cohort, create
+from recipes import import_report
 from recipes.ranges import (
     Count,
     FullScaleDbSpl,
@@ -35,9 +40,6 @@ from recipes.ranges import (
 )
 from recipes.state import claim, run, write_json
 
-WINDOWS_MS = (1.31, 10.0, 50.0)
-"""Time scales at which trials are compared [ms] (chosen here)."""
-
 Imported = tuple[str, list[Sound], Recording]
 """An animal's name, the sounds that it heard, and its recording."""
 
@@ -46,7 +48,7 @@ Imported = tuple[str, list[Sound], Recording]
 class Config:
     """What to import, and as what."""
 
-    kind: Literal["nwb", "frames", "broadband"]
+    kind: Literal["nwb", "frames", "broadband", "spike_times", "ns1"]
     """What the recordings are."""
     path: NotEmptyStr
     """File or folder of the recordings."""
@@ -58,19 +60,23 @@ class Config:
     """Normal hearing or hearing impaired; needed unless NWB files say it."""
     role: Literal["seen", "unseen"] | None = None
     """Whether networks train on it; by default what an NWB file says, and otherwise seen."""
-    split: Literal["train", "validation", "test"] = "train"
-    """Split of all sounds, unless NWB files say it."""
+    split: Literal["train", "validation", "test", "auto"] = "train"
+    """Split of all sounds of which the files do not say it; `auto` deals the sources of all sounds
+    into the three, whatever the files say, the same each time."""
     sound_kind: NotEmptyStr = "unknown"
-    """Class of all sounds: speech, music, ...; NWB files say it themselves."""
+    """Class of all sounds of which the files do not say it: speech, music, ..."""
 
     full_scale_db_spl: FullScaleDbSpl | None = None
-    """nwb: where stimuli are not in pascals, the level of a sound whose RMS is 1 [dB SPL]."""
+    """nwb, where stimuli are not in pascals, and spike_times: the level of a sound whose RMS is 1
+    in the file's unit [dB SPL]; 93.98 is a pascal."""
     counts: NotEmptyStr = COUNTS
     """nwb: the TimeSeries of counts; without one, spike times of the units are counted."""
     presentations: NotEmptyStr = PRESENTATIONS
     """nwb: the table of presentations."""
     stimulus_column: NotEmptyStr = "stimulus_name"
     """nwb: its column of stimulus names."""
+    spontaneous: list[NotEmptyStr] = dataclasses.field(default_factory=list)
+    """nwb: stimuli without waveform during which nothing was played: silence."""
 
     frames_a_sound: Count = 100
     """frames: how many make one sound."""
@@ -97,18 +103,47 @@ class Config:
 def import_recording(config: Config) -> str:
     """Import what is not there yet; returns the path of the cohort.
 
+    Beside it `summary.json` and `import.png` say what came in.
+
     Raises:
-        ValueError: If the recordings cannot be used; nothing is listed then.
+        ValueError: If the recordings cannot be used, or a source is in two splits; nothing is
+            listed then.
     """
     out = Path(config.out)
     sounds, recordings = together(READERS[config.kind](config))
+    if config.split == "auto":
+        splits = split_by_source(sounds, heard_twice(sounds, recordings.values()))
+        sounds = with_splits(sounds, splits)
+    require_apart(sounds)
     claim(out, config)
     cohort = _begun(out / "cohort.zarr", sounds, config)
     for name, recording in recordings.items():
         if name not in cohort.animals():
             cohort.add_animal(name, recording)
-    write_json(out / "summary.json", {name: summary(cohort, name) for name in cohort.animals()})
+    import_report.picture(cohort).savefig(out / "import.png", dpi=110)
+    write_json(out / "summary.json", import_report.summary(cohort))
     return cohort.path
+
+
+def heard_twice(sounds: Sequence[Sound], recordings: Iterable[Recording]) -> set[str]:
+    """Names of the sounds that no animal heard only once."""
+    once = set()
+    for recording in recordings:
+        times = Counter(sound for sound, _ in recording.presentations)
+        once |= {sound for sound, count in times.items() if count == 1}
+    return {s.name for number, s in enumerate(sounds) if number not in once}
+
+
+def require_apart(sounds: Sequence[Sound]) -> None:
+    """Raise a ValueError that names the sources that are in two splits, if any is."""
+    if shared := shared_sources(sounds):
+        some = [f"{source} ({', '.join(found)})" for source, found in list(shared.items())[:5]]
+        more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
+        raise ValueError(
+            f"sources in two splits: {'; '.join(some)}{more}. A model is tested on talkers and "
+            "pieces that it was not trained with: give all sounds of a source one split, or take "
+            "--split auto, which deals the sources"
+        )
 
 
 def together(animals: Sequence[Imported]) -> tuple[list[Sound], dict[str, Recording]]:
@@ -124,6 +159,12 @@ def together(animals: Sequence[Imported]) -> tuple[list[Sound], dict[str, Record
             raise ValueError(f"two animals are called {name!r}; give each file its own subject_id")
         for sound in heard:
             known = sounds.setdefault(sound.name, sound)
+            said = [(s.kind, s.source, s.split) for s in (known, sound)]
+            if said[0] != said[1]:
+                raise ValueError(
+                    f"{name}: its sound {sound.name!r} has kind, source and split {said[1]}, and "
+                    f"{said[0]} in the animals before; say the same in all files"
+                )
             if not torch.equal(known.pressure, sound.pressure):
                 raise ValueError(
                     f"{name}: its sound {sound.name!r} is not that of the animals before; "
@@ -133,39 +174,6 @@ def together(animals: Sequence[Imported]) -> tuple[list[Sound], dict[str, Record
         shown = [(places[heard[i].name], time_h) for i, time_h in recording.presentations]
         recordings[name] = dataclasses.replace(recording, presentations=shown)
     return list(sounds.values()), recordings
-
-
-def summary(cohort: Cohort, name: str) -> dict:
-    """What tells at a glance whether an import went well: rates, and how alike trials are."""
-    animal = cohort.animal(name)
-    bins = sum(p.bins for p in animal.presentations)
-    spikes = sum(animal.counts(n).long().sum(0) for n in range(len(animal.presentations)))
-    return {
-        "channels": animal.channels,
-        "presentations": len(animal.presentations),
-        "seconds": round(bins / RESPONSE_RATE, 3),
-        "spikes_a_second": _spread(spikes * RESPONSE_RATE / bins),
-        "trial_correlation": {
-            f"{window_ms:g} ms": _spread(_mean_correlation(cohort, name, window_ms))
-            for window_ms in WINDOWS_MS
-        },
-    }
-
-
-def trial_correlation(trials: Tensor, bins: int) -> Tensor:
-    """Mean correlation of pairs of trials in windows of some bins, `(R, N, C)` to `(C,)`.
-
-    A trial without any change correlates with nothing: 0.
-
-    >>> trial_correlation(torch.arange(24.0).repeat(3, 1).unsqueeze(-1), 4)
-    tensor([1.0000])
-    """
-    windows = trials.shape[1] // bins
-    sums = trials[:, : windows * bins].float().unflatten(1, (windows, bins)).sum(2)
-    centred = sums - sums.mean(1, keepdim=True)
-    unit = centred / centred.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    own = unit.square().sum((0, 1))
-    return (unit.sum(0).square().sum(0) - own) / (len(trials) * (len(trials) - 1))
 
 
 # Readers -----------------------------------------------------------------------------------------
@@ -183,11 +191,12 @@ def from_nwb(config: Config) -> list[Imported]:
         read_nwb,
         status=config.status,
         role=config.role,
-        split=config.split,
+        split=_split(config),
         full_scale_db_spl=config.full_scale_db_spl,
         counts=config.counts,
         presentations=config.presentations,
         stimulus_column=config.stimulus_column,
+        spontaneous=config.spontaneous,
     )
     return [(config.name or name, *rest) for name, *rest in map(read_one, files)]
 
@@ -201,7 +210,7 @@ def from_frames(config: Config) -> list[Imported]:
         status=config.status,
         role=config.role or "seen",
         kind=config.sound_kind,
-        split=config.split,
+        split=_split(config),
     )
     return [(config.name or Path(config.path).name, sounds, recording)]
 
@@ -211,7 +220,7 @@ def from_broadband(config: Config) -> list[Imported]:
     _require(config, "status", "stimulus", "onset_s", "level_db_spl")
     stimulus, trials = Path(config.stimulus), sorted(find_audio(config.path), key=numeric_order)
     pressure = calibrate(read_mono(stimulus), config.level_db_spl)
-    sound = Sound(stimulus.stem, config.sound_kind, stimulus.stem, config.split, pressure)
+    sound = Sound(stimulus.stem, config.sound_kind, stimulus.stem, _split(config), pressure)
     bins = len(pressure) // BIN_SAMPLES
     counts = [_crossings(trial, config, bins) for trial in trials]
     if config.spikes is not None:
@@ -229,7 +238,43 @@ def from_broadband(config: Config) -> list[Imported]:
     return [(config.name or Path(config.path).name, [sound], recording)]
 
 
-READERS = {"nwb": from_nwb, "frames": from_frames, "broadband": from_broadband}
+def from_spike_times(config: Config) -> list[Imported]:
+    """A folder of sounds and of spike times of cells as an animal."""
+    _require(config, "status", "full_scale_db_spl")
+    sounds, recording = read_spike_times(
+        config.path,
+        status=config.status,
+        full_scale_db_spl=config.full_scale_db_spl,
+        role=config.role or "seen",
+        kind=config.sound_kind,
+        split=_split(config),
+    )
+    return [(config.name or Path(config.path).name, sounds, recording)]
+
+
+def from_ns1(config: Config) -> list[Imported]:
+    """The cells of NS1 as an animal."""
+    sounds, recording = read_ns1(
+        config.path,
+        role=config.role or "seen",
+        kind=config.sound_kind,
+        split=_split(config),
+    )
+    return [(config.name or "ns1", sounds, recording)]
+
+
+READERS = {
+    "nwb": from_nwb,
+    "frames": from_frames,
+    "broadband": from_broadband,
+    "spike_times": from_spike_times,
+    "ns1": from_ns1,
+}
+
+
+def _split(config: Config) -> str:
+    """Split of sounds of which no file says it; where sources are dealt, it is replaced."""
+    return "train" if config.split == "auto" else config.split
 
 
 def _crossings(trial: Path, config: Config, bins: int) -> Tensor:
@@ -284,24 +329,7 @@ def _begun(path: Path, sounds: list[Sound], config: Config) -> Cohort:
     return cohort
 
 
-def _mean_correlation(cohort: Cohort, name: str, window_ms: float) -> Tensor | None:
-    """Of each channel, mean over sounds heard more than once `(C,)`; None if there are none."""
-    animal = cohort.animal(name)
-    bins = max(1, round(window_ms * RESPONSE_RATE / 1e3))
-    found = [
-        trial_correlation(torch.stack([animal.counts(n) for n in numbers]), bins)
-        for _, numbers in recording_pairs(cohort, name, SPLITS)
-    ]
-    return torch.stack(found).mean(0) if found else None
-
-
-def _spread(values: Tensor | None) -> dict[str, float] | None:
-    """Lowest, median and highest channel."""
-    if values is None:
-        return None
-    spread = np.quantile(values.double().numpy(), (0.0, 0.5, 1.0)).round(4).tolist()
-    return dict(zip(("lowest", "median", "highest"), spread, strict=True))
-
-
 if __name__ == "__main__":
-    print(run(import_recording, Config))
+    path = run(import_recording, Config)
+    print(import_report.printed(json.loads((Path(path).parent / "summary.json").read_text())))
+    print(path)

@@ -13,15 +13,17 @@ What is looked for, and what an export holds:
     processing/hearing/sounds               table: stimulus_name, kind, source, split
 
 A file must have the stimuli (as templates, or under stimulus/presentation), a table that says which
-began when, and either counts or spike times of units; the rest may be missing. Times count from the
-beginning of the session. NWB allows no `/` and `:` in names: in those of sounds they are written
-`%2F` and `%3A`, and `%` is written `%25`.
+began when, and either counts or spike times of units; the rest may be missing. Where nothing was
+played there is no waveform: silence, as long as the table says, of the kind `spontaneous`. Times
+count from the beginning of the session. NWB allows no `/` and `:` in names: in those of sounds they
+are written `%2F` and `%3A`, and `%` is written `%25`.
 """
 
 import contextlib
 import dataclasses
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,15 @@ from torch import Tensor
 from icsim import checks
 from icsim.mua import count_spikes
 from icsim.recording import Recording, SoundEntry
-from icsim.sound import BIN_SAMPLES, REFERENCE_PA, RESPONSE_RATE, SAMPLE_RATE, Sound, resample
+from icsim.sound import (
+    BIN_SAMPLES,
+    REFERENCE_PA,
+    RESPONSE_RATE,
+    SAMPLE_RATE,
+    SPONTANEOUS,
+    Sound,
+    resample,
+)
 
 COUNTS = "multi_unit_activity"
 """Name of the TimeSeries of counts (chosen here)."""
@@ -42,6 +52,13 @@ PRESENTATIONS = "presentations"
 
 PASCALS = ("pascal", "pascals", "pa")
 """Units, in small letters, that need no calibration."""
+
+SILENCE = "silence"
+"""Source of all silence (chosen here)."""
+
+SILENCE_STEP_S = 0.01
+"""Silence is cut to a multiple of this, so that its lengths in two animals agree [s] (chosen
+here)."""
 
 RATE_TOLERANCE = 1e-5
 """How far a response rate may be off, relative: 0.2 bins in half a minute (chosen here)."""
@@ -57,8 +74,12 @@ class _Shown:
     number: int
     sound: str
     start_s: float
+    stop_s: float
+    """When it ended, which says how long silence is."""
     first_bin: int | None
     """Where its counts begin, if the table says so."""
+    silence_s: float = 0.0
+    """How long nothing was played, if nothing was."""
 
 
 def read_nwb(
@@ -71,6 +92,7 @@ def read_nwb(
     counts: str = COUNTS,
     presentations: str = PRESENTATIONS,
     stimulus_column: str = "stimulus_name",
+    spontaneous: Collection[str] = (),
 ) -> tuple[str, list[Sound], Recording]:
     """Read one animal: what `icsim.store.create` and `Cohort.add_animal` take.
 
@@ -85,6 +107,8 @@ def read_nwb(
             one of this name, the spike times of the units are counted.
         presentations: Name of the table of presentations; `trials` and `epochs` are others.
         stimulus_column: Its column with the names of the stimuli.
+        spontaneous: Names of stimuli without waveform, during which nothing was played; others are
+            refused, unless the file's table of sounds says that their kind is `spontaneous`.
 
     Returns:
         The animal's name, the sounds that it heard, and its recording, in order of time. Counts are
@@ -100,9 +124,15 @@ def read_nwb(
         shown = _presented(file, presentations, stimulus_column, counts)
         tables = _hearing(file)
         told = {row["stimulus_name"]: row for row in tables.get("sounds", [])}
+        silent = _silent(file, shown, told, spontaneous)
+        shown = [_with_duration(p) if p.sound in silent else p for p in shown]
         heard = dict.fromkeys(p.sound for p in shown)
         names = [n for n in told if n in heard] + [n for n in heard if n not in told]
-        sounds = [_sound(file, n, told.get(n, {}), split, full_scale_db_spl) for n in names]
+        silence = {p.sound: _silence(p, split) for p in shown if p.silence_s}
+        sounds = [
+            silence.get(n) or _sound(file, n, told.get(n, {}), split, full_scale_db_spl)
+            for n in names
+        ]
         bins = {n: len(s.pressure) // BIN_SAMPLES for n, s in zip(names, sounds, strict=True)}
         animal, thresholds = tables.get("animal", [{}])[0], tables.get("abr_thresholds", [])
         if status is None and "status" not in animal:
@@ -147,11 +177,13 @@ def _presented(file: NWB, name: str, column: str, counts: str) -> list[_Shown]:
             f"the table {name!r} has no column {column!r} of stimulus names; its columns are "
             f"{_listed(table.colnames)}: name the one to read"
         )
-    starts_s, names, rows = np.asarray(table["start_time"][:], float), table[column][:], []
-    for row, (start_s, sound) in enumerate(zip(starts_s, names, strict=True)):
+    starts_s, stops_s = (np.asarray(table[name][:], float) for name in ("start_time", "stop_time"))
+    names, rows = table[column][:], []
+    for row, (start_s, stop_s, sound) in enumerate(zip(starts_s, stops_s, names, strict=True)):
         refers = table["timeseries"][row] if "timeseries" in table.colnames else []
         firsts = [r.idx_start for r in refers if r.timeseries and r.timeseries.name == counts]
-        rows.append(_Shown(row, str(sound), float(start_s), int(firsts[0]) if firsts else None))
+        first = int(firsts[0]) if firsts else None
+        rows.append(_Shown(row, str(sound), float(start_s), float(stop_s), first))
     if not np.isfinite(starts_s).all():
         bad = np.flatnonzero(~np.isfinite(starts_s)).tolist()
         raise ValueError(f"presentations {bad} of {name!r} have no start_time; leave them out")
@@ -164,10 +196,11 @@ def _sound(
     file: NWB, name: str, told: Mapping[str, str], split: str, full_scale_db_spl: float | None
 ) -> Sound:
     """A stimulus in pascals at `SAMPLE_RATE`."""
-    stimuli = dict(file.stimulus) | dict(file.stimulus_template)
+    stimuli = _stimuli(file)
     if name not in stimuli:
         raise ValueError(
-            f"{name!r} was presented, but has no waveform; the stimuli are {_listed(stimuli)}"
+            f"{name!r} was presented, but has no waveform; the stimuli are {_listed(stimuli)}. "
+            f"If nothing was played, say so: --spontaneous '[{name}]' makes it silence"
         )
     series = stimuli[name]
     if series.rate is None or len(series.data.shape) != 1:
@@ -190,6 +223,43 @@ def _sound(
         split=str(told.get("split", split)),
         pressure=resample(torch.from_numpy(samples), float(series.rate), SAMPLE_RATE).float(),
     )
+
+
+def _stimuli(file: NWB) -> dict[str, NWB]:
+    """Waveforms by name."""
+    return dict(file.stimulus) | dict(file.stimulus_template)
+
+
+def _silent(
+    file: NWB, shown: list[_Shown], told: Mapping[str, Mapping], spontaneous: Collection[str]
+) -> set[str]:
+    """Names of presentations of nothing."""
+    named = {n for n, row in told.items() if row.get("kind") == SPONTANEOUS} | set(spontaneous)
+    played = _stimuli(file)
+    if both := set(spontaneous) & set(played):
+        raise ValueError(f"{_listed(both)} has a waveform, so it is not spontaneous: leave it out")
+    return {p.sound for p in shown if p.sound in named and p.sound not in played}
+
+
+def _with_duration(p: _Shown) -> _Shown:
+    """A presentation of silence, whose length is a part of its name: each length is another sound.
+
+    Raises:
+        ValueError: If the table does not say how long it was.
+    """
+    steps = (p.stop_s - p.start_s + 1 / RESPONSE_RATE) / SILENCE_STEP_S
+    if not math.isfinite(steps) or steps < 1:
+        raise ValueError(
+            f"presentation {p.number} ({p.sound}) from {p.start_s} to {p.stop_s} s: silence has no "
+            "waveform that says how long it is; give a stop_time"
+        )
+    silence_s = math.floor(steps) * SILENCE_STEP_S
+    return dataclasses.replace(p, sound=f"{p.sound} {silence_s:.2f} s", silence_s=silence_s)
+
+
+def _silence(p: _Shown, split: str) -> Sound:
+    pressure = torch.zeros(round(p.silence_s * SAMPLE_RATE))
+    return Sound(original_name(p.sound), SPONTANEOUS, SILENCE, split, pressure)
 
 
 def _hearing(file: NWB) -> dict[str, list[dict[str, Any]]]:
