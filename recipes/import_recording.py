@@ -31,11 +31,11 @@ from icsim.store import Cohort, create
 from recipes import import_report
 from recipes.ranges import (
     Count,
-    FullScaleDbSpl,
     LevelDbSpl,
     NotEmptyStr,
     Seconds,
     SecondsOrZero,
+    UnitDbSpl,
     checked,
 )
 from recipes.state import claim, run, write_json
@@ -66,7 +66,7 @@ class Config:
     sound_kind: NotEmptyStr = "unknown"
     """Class of all sounds of which the files do not say it: speech, music, ..."""
 
-    full_scale_db_spl: FullScaleDbSpl | None = None
+    full_scale_db_spl: UnitDbSpl | None = None
     """nwb, where stimuli are not in pascals, and spike_times: the level of a sound whose RMS is 1
     in the file's unit [dB SPL]; 93.98 is a pascal."""
     counts: NotEmptyStr = COUNTS

@@ -71,6 +71,10 @@ LevelDbSpl = _number("LevelDbSpl", float, (">=", -20), ("<=", 130))
 FullScaleDbSpl = _number("FullScaleDbSpl", float, (">=", 40), ("<=", 180))
 """Level of a sound whose RMS is 1 [dB SPL]; it is 94 where samples are pascals."""
 
+UnitDbSpl = _number("UnitDbSpl", float, (">=", -120), ("<=", 180))
+"""Level of a sound whose RMS is 1 in the unit of a recording [dB SPL]: 94 for pascals, 34 for
+millipascals, -26 for micropascals, less for steps of a converter."""
+
 MaximumDbSpl = _number("MaximumDbSpl", float, (">=", 50), ("<=", 160))
 """Highest magnitude that leaves an aid [dB SPL]: below, speech is cut to pieces."""
 

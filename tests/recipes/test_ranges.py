@@ -27,6 +27,7 @@ OUTSIDE = {
     "Hours": (0, -2, math.nan),
     "LevelDbSpl": (-21, 131, 300, math.nan, -math.inf),
     "FullScaleDbSpl": (-20, 0, 300, math.nan),
+    "UnitDbSpl": (-121, 300, math.nan),
     "MaximumDbSpl": (-10, 0, 300, math.inf),
     "RatioDb": (-101, 101, math.nan),
     "Exponent": (-3, 2.1, math.nan),
