@@ -67,9 +67,15 @@ def learned(path: str, fit: Fit | None = None) -> tuple[Ears, list[str]]:
         fit: Of that listener.
 
     Raises:
-        ValueError: If no animal hears normally: an aid needs to know what to restore.
+        ValueError: If no animal hears normally, or the checkpoint does not say which one does: an
+            aid needs to know what to restore.
     """
     model, facts = load_network(path, BetaICNet)
+    if missing := {"animals", "normal"} - set(facts):
+        raise ValueError(
+            f"{path}: does not say its {', '.join(sorted(missing))}; a model as recipes.train_ic "
+            "writes it is needed"
+        )
     theta, deviation = model.listeners.at().detach(), model.listeners.deviation.detach()
     healthy = [name in facts["normal"] for name in facts["animals"]]
     if not any(healthy):

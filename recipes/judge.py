@@ -324,7 +324,7 @@ def means(listeners: Mapping[str, dict], judges: Iterable[str]) -> dict[str, dic
         judged = [one[judge] for one in impaired or listeners.values() if judge in one]
         by_judge[judge] = {
             measure: {
-                device: float(np.mean([one[measure][device]["restoration"] for one in judged]))
+                device: _mean(one[measure][device]["restoration"] for one in judged)
                 for device in judged[0][measure]
                 if all(device in one[measure] for one in judged)
             }
@@ -455,16 +455,27 @@ def _missing(listeners: Iterable[Listener]) -> dict[str, str]:
 
 
 def _pooled(both: Mapping[str, dict], measure: str) -> dict[str, dict]:
-    """Restoration of each device with its bootstrap interval, from discrepancies."""
+    """Restoration of each device with its bootstrap interval, from discrepancies.
+
+    It is None for a listener whose midbrain answers as the normal one does: nothing is lost.
+    """
     restored = {}
     for device, measures in both.items():
         aided, unaided = measures[measure]
-        interval = [None if math.isnan(end) else end for end in pooled_interval(aided, unaided)]
+        value, interval = None, [math.nan, math.nan]
+        if unaided.sum() != 0:
+            value = pooled_restoration(aided, unaided)
+            interval = pooled_interval(aided, unaided)
         restored[device] = {
-            "restoration": pooled_restoration(aided, unaided),
-            "interval": interval,
+            "restoration": value,
+            "interval": [None if math.isnan(end) else end for end in interval],
         }
     return restored
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    present = [value for value in values if value is not None]
+    return float(np.mean(present)) if present else None
 
 
 def _score(name: str, clean: Tensor, noisy: Tensor, after: Tensor, ear: Audiogram | None) -> Score:

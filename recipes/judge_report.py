@@ -15,7 +15,7 @@ MEASURES = {
 }
 """Restoration is one of these; `docs/notation.md` has the formulas."""
 
-JUDGES = {"truth": "true midbrains", "model": "the model's own opinion"}
+JUDGES = {"truth": "the true midbrains", "model": "the model's own opinion"}
 
 
 def report(judged: dict) -> str:

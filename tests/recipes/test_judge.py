@@ -63,10 +63,8 @@ def laboratory(tmp_path_factory):
     """Cohorts, an untrained model and aid, and fits of two listeners."""
     folder = tmp_path_factory.mktemp("laboratory")
     torch.manual_seed(0)
-    encoder = EncoderConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=20.0)
-    model = BetaICNet(BetaICNetConfig(2, CHANNELS, 3, encoder, fusion_size=4))
-    save_network(folder / "model.safetensors", model, animals=["normal", "mild"], normal=["normal"])
-    of_model = fingerprint(folder / "model.safetensors")
+    path = model(folder / "model.safetensors", animals=["normal", "mild"], normal=["normal"])
+    of_model = fingerprint(path)
     aid = Masks(MasksConfig(listener=3, bands=6, width=4, layers=1))
     torch.nn.init.normal_(aid.leave.weight, std=1.0)
     facts = {"listener": "theta", "noise_reduction": True, "model": of_model}
@@ -189,6 +187,22 @@ def test_quiet_alone(config):
     assert judged["left_out"]["noise"] == "--speech 0"
 
 
+def test_a_listener_who_has_lost_nothing_has_no_restoration():
+    nothing, some = torch.zeros(3), torch.ones(3)
+    both = {"aid": {"fidelity": (some, nothing), "clarity": (some / 2, some)}}
+    assert judge._pooled(both, "fidelity")["aid"] == {
+        "restoration": None,
+        "interval": [None, None],
+    }
+    assert judge._pooled(both, "clarity")["aid"]["restoration"] == 0.5
+    one, other = (
+        {"status": "HI", "model": {"fidelity": {"aid": {"restoration": r}}}} for r in (None, 0.4)
+    )
+    means = judge.means({"one": one, "other": other}, ["model"])
+    assert means == {"model": {"fidelity": {"aid": 0.4}}}
+    assert judge.means({"one": one}, ["model"]) == {"model": {"fidelity": {"aid": None}}}
+
+
 # --- refused before any work --------------------------------------------------------------------
 
 
@@ -228,6 +242,14 @@ def aid(path, numbers, facts):
     return {"aid": str(path)}
 
 
+def model(path, **facts) -> str:
+    """An untrained model, and what it says of itself."""
+    encoder = EncoderConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=20.0)
+    network = BetaICNet(BetaICNetConfig(2, CHANNELS, 3, encoder, fusion_size=4))
+    save_network(path, network, **facts)
+    return str(path)
+
+
 OF_OTHERS = {"listener": "theta", "noise_reduction": True, "model": "0123456789abcdef"}
 
 CASES = {
@@ -255,6 +277,10 @@ CASES = {
     "a model in place of the aid": (
         lambda lab, to: {"aid": str(lab / "model.safetensors")},
         "holds a BetaICNet",
+    ),
+    "a model without facts": (
+        lambda lab, to: {"model": model(to)},
+        "does not say its animals, normal",
     ),
     "an aid in place of the model": (
         lambda lab, to: {"model": str(lab / "aid.safetensors")},
