@@ -11,8 +11,12 @@ alike makes them not one.
 import numpy as np
 import ot
 import torch
+from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
+
+TAKEN = 1e-6
+"""Share of a channel that is more than rounding of a transport plan (chosen here)."""
 
 
 def smooth(counts: Tensor, bins: int) -> Tensor:
@@ -54,37 +58,41 @@ def squared_distance(reference: Tensor, other: Tensor) -> Tensor:
 
 
 def permutation(cost: Tensor) -> Tensor:
-    """The permutation of least total cost, by exact optimal transport.
+    """The permutation of least total cost.
+
+    Exact transport between brains whose channels all weigh the same is the assignment problem. If
+    one brain has fewer channels, each of them is matched with another one of the larger brain.
 
     Args:
-        cost: Of matching reference channel (row) with another brain's channel (column), `(C, C)`.
+        cost: Of matching reference channel (row) with another brain's channel (column), `(C, C')`.
 
     Returns:
-        For each reference channel the matched channel: `counts[permutation]` is aligned. `(C,)`
+        For each reference channel the matched channel, or −1 if none is left for it:
+        `counts[permutation]` is aligned where brains have equally many. `(C,)`
 
     Raises:
-        ValueError: If the cost is not square or not finite.
+        ValueError: If the cost is not a finite matrix.
 
     >>> permutation(torch.tensor([[1.0, 0.0], [0.0, 1.0]])).tolist()
     [1, 0]
+    >>> permutation(torch.tensor([[1.0], [0.0]])).tolist()
+    [-1, 0]
     """
-    if cost.ndim != 2 or cost.shape[0] != cost.shape[1] or not bool(cost.isfinite().all()):
-        raise ValueError(f"a square and finite cost is needed, got {tuple(cost.shape)}")
-    weights = np.full(len(cost), 1 / len(cost))
-    plan = ot.emd(weights, weights, cost.double().cpu().numpy(), numItermax=2_000_000)
-    found = torch.from_numpy(plan.argmax(1))
-    if len(found.unique()) != len(cost):
-        raise RuntimeError("optimal transport gave no permutation: the costs are degenerate")
-    return found
+    if cost.ndim != 2 or not bool(cost.isfinite().all()):
+        raise ValueError(f"a finite matrix of costs is needed, got {tuple(cost.shape)}")
+    rows, columns = linear_sum_assignment(cost.double().cpu().numpy())
+    matched = torch.full((len(cost),), -1)
+    matched[torch.from_numpy(rows)] = torch.from_numpy(columns)
+    return matched
 
 
 def neutral(cost: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Make unreliable channels equally costly to match with anything: they disturb no other match.
 
     Args:
-        cost: `(C, C)`.
+        cost: `(C, C')`.
         rows: Which of the reference's channels are reliable, bool `(C,)`.
-        columns: Which of the other brain's, bool `(C,)`.
+        columns: Which of the other brain's, bool `(C',)`.
     """
     return cost.where(rows[:, None] & columns, cost.max())
 
@@ -98,7 +106,9 @@ def transport(cost: Tensor, capacity: float = 1.5) -> Tensor:
             there every slot takes the same; without bound each channel takes the cheapest slot.
 
     Returns:
-        Slot of each channel, the one that takes most of it; several may share one. `(C,)`
+        Slot of each channel, the cheapest of those that take a part of it; several channels may
+        share one. Where there are more slots than channels, a plan divides many channels equally,
+        so that the part which a slot takes does not tell which is best. `(C,)`
 
     Raises:
         ValueError: If the cost is not a finite matrix, or the capacity less than 1.
@@ -119,7 +129,8 @@ def transport(cost: Tensor, capacity: float = 1.5) -> Tensor:
     everything = np.vstack([cost.double().cpu().numpy(), np.zeros(slots)])
     sources = np.append(np.full(channels, 1 / channels), capacity - 1)
     plan = ot.emd(sources, np.full(slots, sources.sum() / slots), everything, numItermax=5_000_000)
-    return torch.from_numpy(plan[:channels].argmax(1))
+    takes = plan[:channels] > TAKEN / channels
+    return torch.from_numpy(np.where(takes, everything[:channels], np.inf).argmin(1))
 
 
 def surprise(log_probability: Tensor, counts: Tensor) -> Tensor:

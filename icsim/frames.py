@@ -17,7 +17,8 @@ class Frames(Dataset):
 
     A frame lies within one sound; what remains at a sound's end is left out. Every animal that
     heard the sound gives one of its presentations: the first, or, once `epoch` is set, another one
-    in each epoch, until all have had their turn. Whole batches are read faster than frames:
+    in each epoch, until all have had their turn. Animals may differ in channels: counts of those
+    that an animal has not are zeros. Whole batches are read faster than frames:
 
         DataLoader(range(len(frames)), batch_size=16, shuffle=True, collate_fn=frames.read)
 
@@ -32,8 +33,7 @@ class Frames(Dataset):
         max_hours: Leave out presentations that began later than this [h].
 
     Raises:
-        ValueError: If an animal is missing, the animals differ in channels, a length is no multiple
-            of a bin, or no frame is left.
+        ValueError: If an animal is missing, a length is no multiple of a bin, or no frame is left.
     """
 
     epoch: int | None = None
@@ -54,7 +54,9 @@ class Frames(Dataset):
             )
         self.cohort, self.context, self.samples = cohort, context, samples
         self.animals = [cohort.animal(name) for name in animals]
-        self.channels = _common_channels(self.animals)
+        if not self.animals:
+            raise ValueError("no animal; name at least one")
+        self.channels = max(animal.channels for animal in self.animals)
         self._heard = [_heard(animal, max_hours) for animal in self.animals]
         self._frames = self._plan(_sounds(cohort, split))
 
@@ -97,7 +99,7 @@ class Frames(Dataset):
                 if read is not None:
                     hours[row, column], block = read
                     heard[row, column] = True
-                    counts.numpy()[row, column] = block.T
+                    counts.numpy()[row, column, : block.shape[1]] = block.T
         sound_index = torch.tensor([self._frames[index][0] for index in indices])
         return {
             "sound": sound,
@@ -174,12 +176,3 @@ def _sounds(cohort: Cohort, split: str | Sequence[str]) -> list[int]:
         there = ", ".join(sorted({sound.split for sound in cohort.sounds}))
         raise ValueError(f"no sound of split {', '.join(splits)}; the cohort has {there}")
     return sounds
-
-
-def _common_channels(animals: list[AnimalRecording]) -> int:
-    if not animals:
-        raise ValueError("no animal; name at least one")
-    if len({animal.channels for animal in animals}) > 1:
-        each = ", ".join(f"{animal.name} {animal.channels}" for animal in animals)
-        raise ValueError(f"animals differ in channels: {each}; train on those that agree")
-    return animals[0].channels

@@ -1,4 +1,4 @@
-"""How well a predicted distribution of counts agrees with two trials of the same sound."""
+"""How well a predicted distribution of counts agrees with repeated trials of the same sound."""
 
 import dataclasses
 
@@ -10,42 +10,42 @@ from .counts import LARGEST_COUNT
 
 @dataclasses.dataclass(frozen=True)
 class Repeatability:
-    """What two trials of one sound say about each channel."""
+    """What trials of one sound say about each channel."""
 
     signal: Tensor
-    """Covariance of the trials: the variance that a sound explains, `(C,)`."""
+    """Mean covariance of two trials: the variance that a sound explains, `(C,)`. Source: signal
+    power of Sahani & Linden 2003."""
     noise: Tensor
-    """Half the mean squared difference of the trials, `(C,)`."""
+    """Variance over trials, unbiased, averaged over bins, `(C,)`."""
     correlation: Tensor
-    """Correlation of the trials, `(C,)`; zero for a channel that never changes."""
+    """Mean correlation of two trials, `(C,)`; zero for a channel that never changes."""
 
 
-def repeatability(first: Tensor, second: Tensor) -> Repeatability:
-    """Signal and noise of each channel: counts of two trials, `(C, N)` each.
+def repeatability(trials: Tensor) -> Repeatability:
+    """Signal and noise of each channel, from the counts of R ≥ 2 trials, `(R, C, N)`.
 
     Raises:
-        ValueError: If the trials differ in shape.
+        ValueError: If there are no two trials.
     """
-    if first.shape != second.shape or first.ndim != 2:
-        raise ValueError(
-            f"two trials of equal shape (C, N) are needed, got {tuple(first.shape)} "
-            f"and {tuple(second.shape)}"
-        )
-    first, second = _clipped(first), _clipped(second)
-    centred = [trial - trial.mean(-1, keepdim=True) for trial in (first, second)]
-    signal = (centred[0] * centred[1]).mean(-1)
-    noise = 0.5 * (first - second).square().mean(-1)
-    scale = (centred[0].square().mean(-1) * centred[1].square().mean(-1)).sqrt()
-    return Repeatability(signal, noise, torch.where(scale > 0, signal / scale.clamp(min=1e-12), 0))
+    if trials.ndim != 3 or len(trials) < 2:
+        raise ValueError(f"at least two trials (R, C, N) are needed, got {tuple(trials.shape)}")
+    trials = _clipped(trials)
+    pairs = len(trials) * (len(trials) - 1)
+    centred = trials - trials.mean(-1, keepdim=True)
+    power = centred.square().mean(-1)
+    signal = (centred.sum(0).square().mean(-1) - power.sum(0)) / pairs
+    noise = (trials - trials.mean(0)).square().sum(0).mean(-1) / (len(trials) - 1)
+    unit = centred / power.sqrt().clamp(min=1e-12)[..., None]
+    alike = unit.sum(0).square().mean(-1) - unit.square().mean(-1).sum(0)
+    return Repeatability(signal, noise, alike / pairs)
 
 
-def feve(expected: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def feve(expected: Tensor, trials: Tensor) -> Tensor:
     """Fraction of explainable variance explained, pooled over channels with any.
 
     Args:
         expected: Mean of the predicted distribution, never a sample, `(C, N)`.
-        first: Counts of one trial, `(C, N)`.
-        second: Counts of another trial of the same sound, `(C, N)`.
+        trials: Counts of R ≥ 2 trials of the same sound, `(R, C, N)`.
 
     Returns:
         A scalar: 1 for the true mean, 0 for a constant at each channel's mean rate, negative for
@@ -54,35 +54,59 @@ def feve(expected: Tensor, first: Tensor, second: Tensor) -> Tensor:
     Raises:
         ValueError: If shapes differ, or no channel has a repeatable response.
     """
-    trials = repeatability(first, second)
-    if expected.shape != first.shape:
-        raise ValueError(f"prediction {tuple(expected.shape)} and counts {tuple(first.shape)}")
-    errors = [(expected - _clipped(trial)).square().mean(-1) for trial in (first, second)]
-    unexplained = (errors[0] + errors[1]) / 2 - trials.noise
-    use = trials.signal > 0
+    shared = repeatability(trials)
+    _require_same(expected, trials)
+    unexplained = (expected - _clipped(trials)).square().mean((0, -1)) - shared.noise
+    use = shared.signal > 0
     if not bool(use.any()):
         raise ValueError("no channel responds repeatably to this sound: FEVE is undefined")
-    return 1 - unexplained[use].sum() / trials.signal[use].sum()
+    return 1 - unexplained[use].sum() / shared.signal[use].sum()
 
 
-def histogram_divergence(probability: Tensor, first: Tensor, second: Tensor) -> Tensor:
+def normalised_correlation(expected: Tensor, trials: Tensor) -> Tensor:
+    """Correlation of a prediction with the mean over trials, over the largest that noise allows.
+
+    Args:
+        expected: Mean of the predicted distribution, `(C, N)`.
+        trials: Counts of R ≥ 2 trials of the same sound, `(R, C, N)`.
+
+    Returns:
+        CCnorm of each channel, near 1 for the true mean whatever its gain and offset; not a number
+        where nothing is repeatable or the prediction is constant. `(C,)`
+
+    Source: Schoppe et al. 2016, Frontiers in Computational Neuroscience 10:10.
+    """
+    signal = repeatability(trials).signal
+    _require_same(expected, trials)
+    mean = _clipped(trials).mean(0)
+    predicted = expected - expected.mean(-1, keepdim=True)
+    covariance = (predicted * mean).mean(-1)
+    power = predicted.square().mean(-1) * signal.clamp(min=0)
+    return torch.where(power > 0, covariance / power.clamp(min=1e-24).sqrt(), torch.nan)
+
+
+def histogram_divergence(probability: Tensor, trials: Tensor) -> Tensor:
     """KL divergence of predicted from true histograms of counts, weighted by signal.
 
     Args:
         probability: Predicted distribution, `(C, K, N)`.
-        first: Counts of one trial, `(C, N)`.
-        second: Counts of another trial, `(C, N)`.
+        trials: Counts of R ≥ 2 trials, `(R, C, N)`.
 
     Returns:
         Nats, a scalar; below 2e-4 on 30 s for a perfect model.
     """
     classes = probability.shape[-2]
-    counts = torch.cat([_clipped(first), _clipped(second)], -1)
-    true = torch.stack([(counts == k).float().mean(-1) for k in range(classes)], -1)
+    counts = _clipped(trials)
+    true = torch.stack([(counts == k).float().mean((0, -1)) for k in range(classes)], -1)
     predicted = probability.mean(-1).clamp(min=1e-12)
     nats = torch.where(true > 0, true * (true.clamp(min=1e-12) / predicted).log(), 0).sum(-1)
-    weight = repeatability(first, second).signal.clamp(min=0)
+    weight = repeatability(trials).signal.clamp(min=0)
     return (nats * weight).sum() / weight.sum().clamp(min=1e-12)
+
+
+def _require_same(expected: Tensor, trials: Tensor) -> None:
+    if expected.shape != trials.shape[1:]:
+        raise ValueError(f"prediction {tuple(expected.shape)} and counts {tuple(trials.shape)}")
 
 
 def _clipped(counts: Tensor) -> Tensor:

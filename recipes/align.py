@@ -55,32 +55,76 @@ def align(config: Config) -> dict[str, dict]:
 
     Returns:
         For each animal the channels set apart, and the mean correlation of the others with their
-        matches.
+        matches, for the training sounds that they were matched by and for validation sounds.
     """
     cohort = Cohort.open(config.cohort)
     references = reference_brains(cohort, config)
     relied = {name: reliable_channels(cohort, name, config) for name in cohort.animals()}
-    heard = {name: sound_responses(cohort, name, config.smooth_bins) for name in references}
-    template = torch.cat([heard[name][relied[name]] for name in references])
+    used = {n: relied[n] | (config.method == "permutation") for n in references}
+    answers = {
+        split: {n: sound_responses(cohort, n, config.smooth_bins, split) for n in references}
+        for split in ("train", "validation")
+    }
     report = {}
     for name in tqdm(cohort.animals(), desc="aligning brains", unit="animal"):
-        own = heard.get(name)
-        own = sound_responses(cohort, name, config.smooth_bins) if own is None else own
+        costs = {}
+        for split, template in answers.items():
+            own = template.get(name) or sound_responses(cohort, name, config.smooth_bins, split)
+            costs[split] = distance(own, template, used)
+        cost = costs["train"]
+        if cost is None:
+            raise ValueError(
+                f"no training sound was heard by {name} and all of {', '.join(references)}: "
+                "there is nothing to align it by"
+            )
+        channels, slots = cost.shape
+        matching = torch.full((channels,), APART)
         if config.method == "permutation":
-            cost = correlation_distance(heard[references[0]], own)
-            order = permutation(neutral(cost, relied[references[0]], relied[name]))
-            matching, slots = order.argsort(), len(order)
-            likeness = 1 - cost[matching, torch.arange(slots)]
+            order = permutation(neutral(cost.T, relied[references[0]], relied[name]))
+            matched = order != APART
+            matching[order[matched]] = torch.arange(slots)[matched]
+            matching[~relied[name]] = APART
         else:
-            cost = correlation_distance(own, template)
-            matching, slots = torch.full((len(own),), APART), len(template)
             matching[relied[name]] = transport(cost[relied[name]], config.capacity)
-            likeness = 1 - cost[torch.arange(len(own)), matching]
-        kept = relied[name]
-        cohort.animal(name).set_alignment(matching.where(kept, APART), slots, config.name)
-        apart = (~kept).nonzero().flatten().tolist()
-        report[name] = {"apart": apart, "correlation": likeness[kept].mean().item()}
+        cohort.animal(name).set_alignment(matching, slots, config.name)
+        report[name] = {
+            "apart": (matching == APART).nonzero().flatten().tolist(),
+            "correlation": likeness(cost, matching),
+            "held_out_correlation": likeness(costs["validation"], matching),
+        }
     return report
+
+
+Responses = dict[int, Tensor]
+"""By sound, what a brain answered, `(C, N)`."""
+
+
+def distance(
+    own: Responses, template: dict[str, Responses], used: dict[str, Tensor]
+) -> Tensor | None:
+    """Correlation distance of a brain's channels from those of a template, by common sounds.
+
+    Args:
+        own: Of the brain.
+        template: Of the brains that make it.
+        used: Which of their channels do, bool `(C,)`.
+
+    Returns:
+        `(C, slots)`; None if there is no sound that all of them heard.
+    """
+    common = sorted(set(own).intersection(*template.values()))
+    if not common:
+        return None
+    slots = [torch.cat([template[n][s] for s in common], -1)[used[n]] for n in template]
+    return correlation_distance(torch.cat([own[s] for s in common], -1), torch.cat(slots))
+
+
+def likeness(cost: Tensor | None, matching: Tensor) -> float | None:
+    """Mean correlation of matched channels, from a correlation distance `(C, slots)`."""
+    used = matching != APART
+    if cost is None or not bool(used.any()):
+        return None
+    return 1 - cost[used].gather(1, matching[used, None]).mean().item()
 
 
 def reference_brains(cohort: Cohort, config: Config) -> list[str]:
@@ -109,28 +153,26 @@ def reliable_channels(cohort: Cohort, name: str, config: Config) -> Tensor:
     animal = cohort.animal(name)
     pairs = recording_pairs(cohort, name, ["train", "validation"])
     if not pairs:
-        return sound_responses(cohort, name, config.smooth_bins).std(-1) > 0
+        responses = sound_responses(cohort, name, config.smooth_bins)
+        if not responses:
+            raise ValueError(f"{name} heard no training sound: there is nothing to align it by")
+        return torch.cat(list(responses.values()), -1).std(-1) > 0
     trials = [
         torch.cat([smooth(animal.counts(t[turn]).T, config.smooth_bins) for _, t in pairs], -1)
-        for turn in range(2)
+        for turn in range(min(len(t) for _, t in pairs))
     ]
-    return repeatability(*trials).correlation >= config.reliable
+    return repeatability(torch.stack(trials)).correlation >= config.reliable
 
 
-def sound_responses(cohort: Cohort, name: str, smooth_bins: int) -> Tensor:
-    """Smoothed responses to all training sounds, in the sounds' order, `(C, N)`.
-
-    Sounds heard several times are averaged.
-    """
+def sound_responses(cohort: Cohort, name: str, smooth_bins: int, split: str = "train") -> Responses:
+    """Smoothed responses of an animal to the sounds of a split, averaged over presentations."""
     animal = cohort.animal(name)
     by_sound: dict[int, list[Tensor]] = {}
     for which, shown in enumerate(animal.presentations):
-        if cohort.sounds[shown.sound].split == "train":
+        if cohort.sounds[shown.sound].split == split:
             counts = animal.counts(which).T
             by_sound.setdefault(shown.sound, []).append(smooth(counts, smooth_bins))
-    if not by_sound:
-        raise ValueError(f"{name} heard no training sound: there is nothing to align it by")
-    return torch.cat([torch.stack(by_sound[s]).mean(0) for s in sorted(by_sound)], dim=-1)
+    return {sound: torch.stack(trials).mean(0) for sound, trials in by_sound.items()}
 
 
 def place_on_map(cf_hz: Tensor, best_modulation_hz: Tensor) -> Tensor:
@@ -172,8 +214,10 @@ def octave_errors(cohort: Cohort, config: Config) -> dict[str, dict[str, float]]
 
 
 if __name__ == "__main__":
-    for animal, found in run(align, Config).items():
+    for animal, aligned in run(align, Config).items():
+        held_out = aligned["held_out_correlation"]
         print(
-            f"{animal}: mean correlation of matched channels {found['correlation']:.3f}, "
-            f"{len(found['apart'])} set apart"
+            f"{animal}: mean correlation of matched channels {aligned['correlation']:.3f}"
+            + (f", {held_out:.3f} for validation sounds" if held_out is not None else "")
+            + f", {len(aligned['apart'])} set apart"
         )

@@ -7,7 +7,6 @@ block a network is trained on the others, and on a further one it is stopped.
 """
 
 import dataclasses
-import itertools
 from pathlib import Path
 
 import torch
@@ -172,17 +171,15 @@ def _predict(network: ICNet, sound: Tensor) -> Tensor:
 
 
 def _explained(predicted: list[Tensor], recorded: list[Tensor], bins: int) -> dict:
-    """FEVE of each channel, and of all, over all pairs of trials, smoothed over some bins."""
+    """FEVE of each channel, and of all, over all trials, smoothed over some bins."""
     signal, unexplained, correlation = 0.0, 0.0, []
     for expected, trials in zip(predicted, recorded, strict=True):
-        smoothed = [smooth(trial, bins) for trial in trials]
-        meant = smooth(expected, bins)
-        for first, second in itertools.combinations(smoothed, 2):
-            pair = repeatability(first, second)
-            error = ((meant - first).square() + (meant - second).square()).mean(-1) / 2
-            signal = signal + pair.signal
-            unexplained = unexplained + error - pair.noise
-            correlation.append(pair.correlation)
+        smoothed = torch.stack([smooth(trial, bins) for trial in trials])
+        shared = repeatability(smoothed)
+        error = (smooth(expected, bins) - smoothed).square().mean((0, -1))
+        signal = signal + shared.signal
+        unexplained = unexplained + error - shared.noise
+        correlation.append(shared.correlation)
     use = signal > 0
     each = torch.where(use, 1 - unexplained / signal.clamp(min=1e-12), torch.nan)
     return {

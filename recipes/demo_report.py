@@ -482,9 +482,9 @@ def explained_by(demo: Demo, name: str, theta: Tensor) -> float | None:
     animal, found = demo.cohort.animal(name), []
     for sound, trials in recording_pairs(demo.cohort, name, "test"):
         expected = demo.predict(name, theta, demo.cohort.pressure(sound)[None])[0]
-        first, second = (animal.counts(trial).T[demo.kept(name)] for trial in trials[:2])
+        counts = torch.stack([animal.counts(trial).T[demo.kept(name)] for trial in trials])
         try:
-            found.append(feve(expected, first, second).item())
+            found.append(feve(expected, counts).item())
         except ValueError:  # nothing repeatable to explain
             continue
     return _median(found)

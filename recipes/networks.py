@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from icsim.alignment import surprise, transport
 from icsim.conditional import ABRNet, ABRNetConfig, BetaICNet, BetaICNetConfig
@@ -27,7 +28,7 @@ class Brains:
     names: list[str]
     """A of them."""
     matching: Tensor
-    """Slot of each animal's channels, or `APART`, `(A, C)`."""
+    """Slot of each animal's channels, or `APART`, as beyond those that it has, `(A, C)`."""
     slots: int
     """Channels of a network for all brains."""
     thresholds_db_spl: Tensor | None
@@ -57,14 +58,14 @@ def brains(cohort: Cohort, names: list[str], alignment: str, kind: Kind) -> Brai
         raise ValueError(
             f"not aligned as {alignment!r}: {', '.join(without)}; run recipes.align for all animals"
         )
-    channels = animals[0].channels
     if without:
-        matching, slots = torch.arange(channels).expand(len(names), -1), channels
+        slots = max(animal.channels for animal in animals)
+        rows = [torch.arange(animal.channels) for animal in animals]
     else:
-        matching = torch.stack([one.matching for one in found])
-        slots = found[0].slots
+        slots, rows = found[0].slots, [one.matching for one in found]
         if any(one.slots != slots for one in found):
             raise ValueError(f"{alignment!r} is of several alignments: run recipes.align again")
+    matching = pad_sequence(rows, batch_first=True, padding_value=APART)
     unmeasured = [animal.name for animal in animals if animal.thresholds_db_spl is None]
     frequencies = {animal.abr_frequencies_hz for animal in animals}
     if kind == "abr" and unmeasured:
@@ -218,9 +219,14 @@ def start(network: nn.Module, known: Brains, frames: Frames, begin_from: str | N
     shared = [name for name in facts["animals"] if name in known.names]
     if not isinstance(other, ICNet) or isinstance(network, ICNet) or not shared:
         return
-    slots = torch.cat([known.matching[known.names.index(name)] for name in shared])
-    rows = torch.cat([other.rows[facts["animals"].index(name)] for name in shared])
-    slots, rows = slots[slots != APART], rows[slots != APART]
+    slots, rows = [], []
+    for name in shared:
+        matching = known.matching[known.names.index(name)]
+        # Both are padded to the animal with most channels, which need not be the same one.
+        own = (matching != APART).nonzero().flatten()
+        slots.append(matching[own])
+        rows.append(other.rows[facts["animals"].index(name)][own])
+    slots, rows = torch.cat(slots), torch.cat(rows)
     share = torch.zeros(known.slots).index_add_(0, slots, torch.ones(len(slots)))
     found = (share > 0)[:, None]
     with torch.no_grad():

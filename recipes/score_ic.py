@@ -17,7 +17,7 @@ from icsim.conditional import ABRNet, BetaICNet
 from icsim.counts import expected_counts
 from icsim.frames import recording_pairs
 from icsim.icnet import CONTEXT_BINS
-from icsim.metrics import feve, histogram_divergence
+from icsim.metrics import feve, histogram_divergence, normalised_correlation
 from icsim.recording import ALIGNMENT
 from icsim.sound import BIN_SAMPLES
 from icsim.store import Cohort
@@ -115,7 +115,7 @@ def expect(
         condition = listener.condition.expand(1, 1, -1)
         matching = listener.matching[None]
         predicted = network.predict(latent, condition, matching, CONTEXT_BINS)
-    probability = predicted.log_probabilities()[0].exp()
+    probability = predicted.log_probabilities()[0, :, : len(listener.matching)].exp()
     return probability.expand(len(hours), -1, -1, -1)
 
 
@@ -131,17 +131,23 @@ def _score_sound(
 ) -> dict:
     """FEVE and KL of one sound, predicted for the times at which it was heard."""
     animal, kept = cohort.animal(name), listener.matching >= 0
-    first, second = (animal.counts(trial).T[kept] for trial in trials[:2])
-    hours = torch.tensor([animal.presentations[trial].time_h for trial in trials[:2]])
-    probability = expect(network, known, listener, latent, hours).mean(0)[kept]
+    counts = torch.stack([animal.counts(trial).T[kept] for trial in trials])
+    hours = torch.tensor([animal.presentations[trial].time_h for trial in trials])
+    # One time after the other: twenty repeats of half a minute would not fit into memory.
+    times = hours.split(1) if listener.place is not None else [hours[:1]]
+    every = (expect(network, known, listener, latent, time)[0][kept] for time in times)
+    probability = sum(every) / len(times)
+    expected = expected_counts(probability.log())
     try:
-        explained = feve(expected_counts(probability.log()), first, second).item()
+        explained = feve(expected, counts).item()
     except ValueError:
         explained = None
+    correlation = normalised_correlation(expected, counts).nanmedian()
     return {
         "kind": cohort.sounds[sound].kind,
         "feve": explained,
-        "kl": histogram_divergence(probability, first, second).item(),
+        "ccnorm": correlation.item() if correlation.isfinite() else None,
+        "kl": histogram_divergence(probability, counts).item(),
     }
 
 
@@ -156,7 +162,7 @@ def find_listener(
     """How to ask for an animal: it is known, was fitted, or has thresholds for ABRNet."""
     if name in known.names:
         place = known.names.index(name)
-        return Listener(known.matching[place], place)
+        return Listener(known.matching[place, : cohort.animal(name).channels], place)
     fit = Path(fits or "") / f"{name}.json"
     if isinstance(network, BetaICNet) and fits and fit.is_file():
         found = json.loads(fit.read_text())

@@ -166,10 +166,24 @@ def test_what_cannot_be_transported_is_refused(cost, capacity):
         transport(cost, capacity)
 
 
-@pytest.mark.parametrize("cost", [torch.zeros(2, 3), torch.zeros(4), torch.full((2, 2), torch.nan)])
-def test_costs_that_are_no_square_of_finite_numbers_are_refused(cost):
-    with pytest.raises(ValueError, match="square and finite cost"):
+@pytest.mark.parametrize("cost", [torch.zeros(4), torch.full((2, 2), torch.nan)])
+def test_costs_that_are_no_finite_matrix_are_refused(cost):
+    with pytest.raises(ValueError, match="finite matrix of costs"):
         permutation(cost)
+
+
+def test_the_smaller_brain_is_permuted_into_the_larger(rate, planted):
+    reference, other = brains(rate, planted)
+    fewer = correlation_distance(reference, other[:-9])
+    assert is_undone(permutation(fewer), planted)[planted[:-9]].all()
+    assert (permutation(fewer)[planted[-9:]] == -1).all()
+    assert torch.equal(permutation(fewer.T)[permutation(fewer)[planted[:-9]]], planted[:-9])
+
+
+def test_a_channel_that_is_divided_goes_to_the_cheapest_of_its_slots():
+    # With twice as many slots as channels every channel is divided equally between two.
+    cost = torch.tensor([[0.2, 0.0, 9.0, 9.0], [9.0, 9.0, 0.3, 0.1]])
+    assert transport(cost, capacity=1.0).tolist() == [1, 3]
 
 
 def test_surprise_is_the_cross_entropy_of_every_pair():

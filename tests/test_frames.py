@@ -129,10 +129,14 @@ def test_workers_that_start_afresh_read_the_same(cohort):
     assert torch.equal(batch["counts"], frames.read([0, 1])["counts"])
 
 
-def test_animals_that_differ_in_channels_are_named(cohort):
+def test_animals_that_differ_in_channels_are_padded(cohort):
     cohort.add_animal("c", Recording("NH", "seen", None, None, 5, HEARD["a"], blocks("a", 5)))
-    with pytest.raises(ValueError, match="differ in channels: a 3, c 5"):
-        Frames(cohort, ["a", "c"], "train")
+    both = Frames(cohort, ["a", "c"], "train").read([0])["counts"]
+    fewer, more = (Frames(cohort, [name], "train").read([0])["counts"] for name in ("a", "c"))
+    assert both.shape[2] == 5
+    assert torch.equal(both[:, :1, :3], fewer)
+    assert both[:, 0, 3:].sum() == 0
+    assert torch.equal(both[:, 1:], more)
 
 
 def test_some_animals_are_read_as_among_all(cohort):

@@ -114,7 +114,7 @@ def responses(brains: list[Animal], speech: Tensor, config: Config) -> str:
         for n, brain in enumerate(tqdm(brains, desc=f"responses, {level_db_spl:g} dB SPL")):
             probability = brain.count_probabilities(subbands)
             trials = [draw_counts(probability, seeded(config.seed, n, t))[0] for t in range(2)]
-            repeated = repeatability(*trials).correlation
+            repeated = repeatability(torch.stack(trials)).correlation
             found.append(
                 [
                     expected_count(probability).mean(),

@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from icsim.icnet import EncoderConfig
+from icsim.recording import Recording
+from icsim.sound import Sound
+from icsim.store import create
 from icsim.weights import save_network
 from recipes import networks
 from recipes.networks import Brains
@@ -73,6 +76,21 @@ def test_slots_that_no_channel_takes_begin_at_the_mean_histogram():
     assert frequencies[4].tolist() == [0, 0, 0, 0, 1]
     assert frequencies[3].tolist() == [0, 0.5, 0, 0, 0.5]  # one channel of b and one of c
     torch.testing.assert_close(frequencies[5], torch.tensor([0, 0.75, 0, 0, 0.25]))
+
+
+def test_channels_beyond_those_of_an_animal_have_no_weight(tmp_path):
+    cohort = create(tmp_path / "cohort", [Sound("s", "noise", "s", "train", torch.ones(320))])
+    for name, channels in (("large", 4), ("small", 2)):
+        counts = [torch.ones(10, channels, dtype=torch.uint8)]
+        cohort.add_animal(name, Recording("NH", "seen", None, None, channels, [(0, 0.0)], counts))
+    known = networks.brains(cohort, ["small", "large"], "default", "icnet")
+    assert known.matching.tolist() == [[0, 1, -1, -1], [0, 1, 2, 3]]
+    assert known.slots == 4
+    assert known.weight.sum(1).tolist() == [2, 4]
+    for name, slots in (("large", [5, 0, 1, 2]), ("small", [3, -1])):
+        cohort.animal(name).set_alignment(slots, 6)
+    known = networks.brains(cohort, ["small", "large"], "default", "beta")
+    assert known.matching.tolist() == [[3, -1, -1, -1], [5, 0, 1, 2]]
 
 
 def test_channels_set_apart_have_no_weight():
