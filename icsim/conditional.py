@@ -2,11 +2,11 @@
 
 import dataclasses
 import itertools
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from .calibration import Prior, calibrate, calibrated
 from .convolution import causal_convolution
 from .counts import Prediction
 from .icnet import CONTEXT_BINS, Decoder, Encoder, EncoderConfig
@@ -247,13 +247,54 @@ class ABRNet(nn.Module):
         return self.decoder(self.fusion(latent, thresholds_db_spl / 100, crop), matching)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class ListenerCost:
+    """The cost of candidate listeners for one animal's responses; made by `listener_cost`."""
+
+    model: BetaICNet
+    latent: Tensor
+    """Of the sounds, `(B, latent, N)`."""
+    counts: Tensor
+    """What the animal answered, `(B, C, N)`."""
+    matching: Tensor | None
+    """Slot of each of its channels, `(1, C)`; as the model's own if None."""
+    context_bins: int
+    """Bins at the start of a frame that `counts` does not cover."""
+
+    def __call__(self, theta: Tensor, calibration: Tensor | None = None) -> Tensor:
+        """Mean cross-entropy [nats a bin and channel] of each candidate, `(n,)`; differentiable.
+
+        Args:
+            theta: The candidates, `(n, P)`.
+            calibration: Gains and offsets of the channels, `(C, K)`; see `icsim.calibration`.
+        """
+        prediction = self._predict(theta)
+        if calibration is not None:
+            prediction = calibrated(prediction, calibration)
+        counts = self.counts[:, None].expand(-1, len(theta), -1, -1)
+        weight = torch.ones(counts.shape[:3], device=self.latent.device)
+        return nats(prediction, counts, weight) / self.counts.numel()
+
+    @torch.no_grad()
+    def calibrate(
+        self, theta: Tensor, prior: Prior, correlated_bins: float, start: Tensor | None = None
+    ) -> Tensor:
+        """The most probable calibration of the channels, `(C, K)`, for one listener `(P,)`."""
+        logits = self._predict(theta[None]).logits()[:, 0]
+        return calibrate(logits, self.counts, prior, correlated_bins, start)[0]
+
+    def _predict(self, theta: Tensor) -> Prediction:
+        theta = theta.to(self.latent)[None]
+        return self.model.predict(self.latent, theta, self.matching, self.context_bins)
+
+
 def listener_cost(
     model: BetaICNet,
     sound: Tensor,
     counts: Tensor,
     context_bins: int,
     matching: Tensor | None = None,
-) -> Callable[[Tensor], Tensor]:
+) -> ListenerCost:
     """The cost of candidate listeners for one animal's responses; latents are computed once.
 
     Args:
@@ -263,22 +304,10 @@ def listener_cost(
         context_bins: Bins at the start of a frame that `counts` does not cover.
         matching: Slot of each of its channels, those below 0 left out, `(C,)`; as the model's
             own if None.
-
-    Returns:
-        A function of θ `(n, P)`: mean cross-entropy [nats a bin and channel], `(n,)`;
-        differentiable.
     """
     model.requires_grad_(False).eval()
     with torch.no_grad():
         latent = model.latent(sound)
     if matching is not None:
         counts, matching = counts[:, matching >= 0], matching[matching >= 0][None]
-    weight = torch.ones(counts.shape[:2], device=latent.device)[:, None]
-
-    def cost(theta: Tensor) -> Tensor:
-        prediction = model.predict(latent, theta.to(latent)[None], matching, context_bins)
-        listeners = (-1, len(theta), -1, -1)
-        total = nats(prediction, counts[:, None].expand(*listeners), weight.expand(listeners[:3]))
-        return total / counts.numel()
-
-    return cost
+    return ListenerCost(model, latent, counts, matching, context_bins)
