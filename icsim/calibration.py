@@ -1,10 +1,10 @@
 """Gain and offset of each channel of one brain, which no hearing loss explains.
 
 How many units an electrode reaches, and how well, differs from channel to channel and from brain
-to brain. A model of all brains cannot know it of a new one, and θ must not be made to say it: an aid
-has no use for it. So it is fitted beside θ, as nuisance, with a prior that says how much channels
-differ: their log-odds of counts, as the model has them, are multiplied by a gain and shifted by an
-offset.
+to brain. A model of all brains cannot know it of a new one, and θ must not be made to say it, as an
+aid has no use for it. So it is fitted beside θ, as nuisance, with a prior that says how much
+channels differ: their log-odds of counts, as the model has them, are multiplied by a gain and
+shifted by an offset.
 
 A calibration is a tensor `(C, K)`: the gain of each channel, 1 where the model is right, then the
 offsets of the log-odds of 1, 2, … K − 1 spikes against none, 0 where it is right.
