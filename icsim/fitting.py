@@ -20,6 +20,9 @@ from torch import Tensor
 Cost = Callable[[Tensor], Tensor]
 """`(n, P)` candidates in the unit box to `(n,)` costs, in nats a bin and channel."""
 
+Progress = Callable[[int, float], None]
+"""Called with the number of evaluations so far and the best cost."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
@@ -66,7 +69,13 @@ def dense_search(cost: Cost, starts: Tensor, points: int = 1024, seed: int = 0) 
     return _fit(torch.cat([candidates, found.candidates]), torch.cat([losses, found.losses]))
 
 
-def warm_descent(cost: Cost, known: Tensor, steps: int = 30, rate: float = 0.15) -> Fit:
+def warm_descent(
+    cost: Cost,
+    known: Tensor,
+    steps: int = 30,
+    rate: float = 0.15,
+    progress: Progress | None = None,
+) -> Fit:
     """Try the mean of the known listeners and each of them, and descend from the best.
 
     Args:
@@ -74,15 +83,22 @@ def warm_descent(cost: Cost, known: Tensor, steps: int = 30, rate: float = 0.15)
         known: Listeners that the model was trained on, `(n, P)`.
         steps: Of the descent.
         rate: Its step, in logits.
+        progress: Told of the descent.
     """
     candidates = torch.cat([known.mean(0, keepdim=True), known])
     with torch.no_grad():
         losses = _evaluate(cost, candidates)
-    found = descend(cost, candidates[losses.argmin()][None], steps, rate)
+    found = descend(cost, candidates[losses.argmin()][None], steps, rate, progress)
     return _fit(torch.cat([candidates, found.candidates]), torch.cat([losses, found.losses]))
 
 
-def descend(cost: Cost, starts: Tensor, steps: int = 60, rate: float = 0.1) -> Fit:
+def descend(
+    cost: Cost,
+    starts: Tensor,
+    steps: int = 60,
+    rate: float = 0.1,
+    progress: Progress | None = None,
+) -> Fit:
     """Gradient descent from several starts at once, in the logits of θ.
 
     Args:
@@ -90,6 +106,7 @@ def descend(cost: Cost, starts: Tensor, steps: int = 60, rate: float = 0.1) -> F
         starts: `(n, P)` in the unit box.
         steps: Of Adam.
         rate: Its step, in logits.
+        progress: Told after each step.
     """
     logits = starts.clamp(0.02, 0.98).logit().requires_grad_()
     optimiser = torch.optim.Adam([logits], lr=rate)
@@ -101,6 +118,8 @@ def descend(cost: Cost, starts: Tensor, steps: int = 60, rate: float = 0.1) -> F
         loss = _checked(cost(theta), theta)
         candidates.append(theta.detach().clone())
         losses.append(loss.detach())
+        if progress:
+            progress(sum(map(len, losses)), min(each.min().item() for each in losses))
         optimiser.zero_grad()
         loss.sum().backward()
         optimiser.step()
@@ -113,7 +132,7 @@ def bayesian_search(
     evaluations: int,
     target: float | None = None,
     seed: int = 0,
-    progress: Callable[[int, float], None] | None = None,
+    progress: Progress | None = None,
 ) -> Fit:
     """Bayesian optimisation: a Gaussian process of the cost and its expected improvement.
 

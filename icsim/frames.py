@@ -67,6 +67,12 @@ class Frames(Dataset):
         """One frame: as `read` returns, without the axis B."""
         return {key: value[0] for key, value in self.read([index]).items()}
 
+    @property
+    def repeats(self) -> int:
+        """How often an animal heard a sound of these frames, at most."""
+        sounds = {sound for sound, _ in self._frames}
+        return max(len(p) for heard in self._heard for s, p in heard.items() if s in sounds)
+
     def sound_of(self, index: int) -> int:
         """Which sound a frame is a part of."""
         return self._frames[index][0]

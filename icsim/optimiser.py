@@ -20,8 +20,10 @@ class Muon(torch.optim.Optimizer):
             the caller sets `lr` before every step.
         momentum: Of the orthogonal groups.
         betas: Of Adam.
+        weight_decay: Share of its rate by which a step shrinks what it moves; a group may have its
+            own.
 
-    Source: Jordan et al. 2024 (Muon); Kingma & Ba 2015 (Adam).
+    Source: Jordan et al. 2024 (Muon); Kingma & Ba 2015 (Adam); Loshchilov & Hutter 2019 (decay).
     """
 
     def __init__(
@@ -29,8 +31,10 @@ class Muon(torch.optim.Optimizer):
         groups: Iterable[dict],
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
     ):
-        super().__init__(groups, {"lr": 0.0, "momentum": momentum, "betas": betas})
+        defaults = {"lr": 0.0, "momentum": momentum, "betas": betas, "weight_decay": weight_decay}
+        super().__init__(groups, defaults)
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -39,6 +43,7 @@ class Muon(torch.optim.Optimizer):
             move = _orthogonal_step if group["orthogonal"] else _adam_step
             for parameter in group["params"]:
                 if parameter.grad is not None:
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
                     move(parameter, self.state[parameter], group)
 
 

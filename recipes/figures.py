@@ -5,11 +5,13 @@ Small and tall rather than wide: they are read on telephones too.
 
 import itertools
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from icsim.sound import REFERENCE_PA, RESPONSE_RATE, SAMPLE_RATE
@@ -478,6 +480,35 @@ def heat_map(
     axis.set_yticks(range(len(rows)), labels=rows, fontsize=9)
     axis.set(xlabel=axes[0], ylabel=axes[1])
     figure.colorbar(drawn, label=label, fraction=0.04)
+    return figure
+
+
+def explained_by_animal(
+    feve: Mapping[str, Sequence[float | None]],
+    labels: Mapping[str, str],
+    statuses: Mapping[str, str],
+) -> Figure:
+    """FEVE of each test sound by animal, and its median; those below −0.5 are drawn there.
+
+    Args:
+        feve: Of each animal's sounds; None where nothing can be explained.
+        labels: Of each animal.
+        statuses: NH or HI.
+    """
+    figure = Figure(figsize=(WHOLE, 1.0 + 0.3 * len(feve)), layout="constrained")
+    axis = figure.subplots()
+    for row, (name, values) in enumerate(feve.items()):
+        defined = [max(value, -0.5) for value in values if value is not None]
+        colour = COLOURS[statuses[name]]
+        axis.plot(defined, [row] * len(defined), "o", color=colour, ms=4, alpha=0.45)
+        axis.plot([statistics.median(defined)] * 2, [row - 0.35, row + 0.35], color="black", lw=2)
+    axis.axvline(0, color="grey", lw=0.8)
+    axis.set(xlim=(-0.55, 1.02), xlabel="FEVE (1: all that repeats, 0: a constant rate)")
+    axis.set_yticks(range(len(feve)), labels=[labels[name] for name in feve])
+    axis.set_ylim(len(feve) - 0.4, -0.6)
+    handles = [Line2D([], [], marker="o", ls="", color=COLOURS[s], label=s) for s in ("NH", "HI")]
+    handles.append(Line2D([], [], color="black", lw=2, label="median"))
+    axis.legend(handles=handles, loc="lower left", fontsize=8)
     return figure
 
 

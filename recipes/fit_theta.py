@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import functools
 import time
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from icsim.conditional import BetaICNet, listener_cost
+from icsim.calibration import BROAD, Prior
+from icsim.conditional import BetaICNet, ListenerCost, listener_cost
 from icsim.fitting import (
     Cost,
     Fit,
@@ -25,8 +27,8 @@ from icsim.fitting import (
 )
 from icsim.frames import Frames
 from icsim.icnet import CONTEXT_BINS
-from icsim.recording import ALIGNMENT
-from icsim.sound import BIN_SAMPLES, SAMPLE_RATE
+from icsim.recording import ALIGNMENT, APART
+from icsim.sound import SAMPLE_RATE
 from icsim.store import Cohort
 from icsim.weights import fingerprint, load_network
 from recipes import figures, networks
@@ -61,6 +63,9 @@ class Config:
     """How often channels are matched again, with what the model says of the listener found, and
     the listener is fitted again. It predicts better, but what a loss did to the channels is then
     said by their places as much as by θ."""
+    calibrate: bool = True
+    """Fit a gain and offsets of each channel beside θ: what the model cannot know of a new brain.
+    Aids never see them."""
     method: Literal["bayesian", "descent"] = "descent"
     """How θ is searched."""
     start: Literal["sobol", "animals"] = "animals"
@@ -85,9 +90,41 @@ class Config:
     __post_init__ = checked
 
 
+@dataclasses.dataclass(frozen=True)
+class FittedListener:
+    """What was fitted of one animal."""
+
+    search: Fit
+    """The search for θ, of channels as the model has them."""
+    theta: Tensor
+    """`(P,)`."""
+    cost: ListenerCost
+    """Of the channels as they were matched last."""
+    matching: Tensor
+    """Slots of the channels, `(C,)`."""
+    prior: Prior
+    """Of the channels' calibration."""
+    calibration: Tensor | None
+    """Gain and offsets of the channels that are not set apart, `(n, K)`; None without."""
+
+    def every_calibration(self) -> Tensor | None:
+        """Gain and offsets of all channels, `(C, K)`; those set apart have the model's."""
+        if self.calibration is None:
+            return None
+        every = BROAD.mean.repeat(len(self.matching), 1)
+        every[self.matching != APART] = self.calibration
+        return every
+
+    def profile(self, theta: Tensor) -> Tensor:
+        """The cost of candidates `(n, P)`, of channels calibrated for each if they are at all."""
+        if self.calibration is None:
+            return self.cost(theta)
+        return self.cost.profile(theta, self.prior, self.calibration)
+
+
 def fit_theta(config: Config) -> dict:
     """Search; write the fit as JSON and its course and loss surface as figures; return the JSON."""
-    model, _ = load_network(config.model, BetaICNet)
+    model, facts = load_network(config.model, BetaICNet)
     cohort = Cohort.open(config.cohort)
     matching = stored_matching(cohort, config.animal, config.alignment, model)
     batch = first_frames(cohort, config)
@@ -96,67 +133,103 @@ def fit_theta(config: Config) -> dict:
     out.mkdir(parents=True, exist_ok=True)
     begin()
     started = time.monotonic()
-    fit, cost, matching = fit_listener(model, batch, matching, config)
+    fitted = fit_listener(model, batch, matching, config, networks.known_prior(facts))
     seconds = time.monotonic() - started
-    observations = batch["counts"].numel() / correlated_bins()
-    posterior = laplace(cost, fit.theta, observations)
+    search, cost = fitted.search, fitted.cost
+    posterior = laplace(fitted.profile, fitted.theta, cost.observations)
+    calibration = fitted.every_calibration()
     result = {
         "animal": config.animal,
         "model": fingerprint(config.model),
-        "theta": fit.theta.tolist(),
+        "theta": fitted.theta.tolist(),
         "deviation": posterior.diagonal().sqrt().tolist(),
         "covariance": posterior.tolist(),
-        "matching": matching.tolist(),
-        "loss": fit.loss,
-        "evaluations": fit.evaluations,
+        "matching": fitted.matching.tolist(),
+        "calibration": None if calibration is None else calibration.tolist(),
+        "nats": baselines(fitted, known, facts["animals"]),
+        "loss": search.loss,
+        "evaluations": search.evaluations,
         "seconds": seconds,
-        "course": fit.course().tolist(),
+        "course": search.course().tolist(),
         "method": f"{config.method} from {config.start}",
     }
-    marks = {"fit": fit.theta}
+    marks = {"fit": fitted.theta}
     if config.dense:
         target = dense_search(cost, known, config.dense, config.seed)
         marks["dense search"] = target.theta
-        reached = (fit.course() <= config.within * target.loss).nonzero()
+        reached = (search.course() <= config.within * target.loss).nonzero()
         result |= {
             "target_loss": target.loss,
-            "loss_ratio": fit.loss / target.loss,
+            "loss_ratio": search.loss / target.loss,
             "target_theta": target.theta.tolist(),
             "evaluations_to_target": reached[0].item() + 1 if len(reached) else None,
         }
-        course = figures.search_course({result["method"]: fit.course()}, target.loss)
+        course = figures.search_course({result["method"]: search.course()}, target.loss)
         course.savefig(out / f"{config.animal}-course.png", dpi=110)
-    surface(cost, known, fit.theta, marks).savefig(out / f"{config.animal}-surface.png", dpi=110)
+    surface(cost, known, fitted.theta, marks).savefig(out / f"{config.animal}-surface.png", dpi=110)
     write_json(out / f"{config.animal}.json", result)
     return result
 
 
 def fit_listener(
-    model: BetaICNet, batch: dict[str, Tensor], matching: Tensor, config: Config
-) -> tuple[Fit, Cost, Tensor]:
-    """Find θ, and match channels again for the listener found, in turns.
-
-    Returns:
-        The fit, the cost with the final matching, and that matching.
-    """
+    model: BetaICNet, batch: dict[str, Tensor], matching: Tensor, config: Config, prior: Prior
+) -> FittedListener:
+    """Find θ, match channels again in turns with it, and calibrate them beside it."""
     cost = _cost(model, batch, matching)
     fit = search(config, cost, model.listeners.at().detach())
+    fitted = FittedListener(fit, fit.theta, cost, matching, prior, None)
     for _ in range(config.rounds):
-        fit, cost, matching = matched_again(model, batch, fit, matching)
-    return fit, cost, matching
+        fitted = matched_again(model, batch, fitted)
+    return calibrated_beside(fitted) if config.calibrate else fitted
 
 
 def matched_again(
-    model: BetaICNet, batch: dict[str, Tensor], fit: Fit, matching: Tensor
-) -> tuple[Fit, Cost, Tensor]:
+    model: BetaICNet, batch: dict[str, Tensor], fitted: FittedListener
+) -> FittedListener:
     """Match channels with the slots that predict them best for a fit, and fit on from there."""
     answers = batch["counts"][:, 0]
-    matching = networks.rematch(model, batch["sound"], answers, fit.theta, matching)
+    matching = networks.rematch(model, batch["sound"], answers, fitted.theta, fitted.matching)
     cost = _cost(model, batch, matching)
-    return descend(cost, fit.theta[None], 20), cost, matching
+    theta = descend(cost, fitted.theta[None], 20).theta
+    return dataclasses.replace(fitted, theta=theta, cost=cost, matching=matching)
 
 
-def _cost(model: BetaICNet, batch: dict[str, Tensor], matching: Tensor) -> Cost:
+def calibrated_beside(fitted: FittedListener, turns: int = 3) -> FittedListener:
+    """Calibrate channels and fit θ on, in turns, so that both are the most probable together."""
+    cost, theta, calibration = fitted.cost, fitted.theta, None
+    for _ in range(turns):
+        calibration, _ = cost.calibrate(theta, fitted.prior, calibration)
+        now = functools.partial(cost, calibration=calibration)
+        theta = descend(now, theta[None], 15).theta
+    calibration, _ = cost.calibrate(theta, fitted.prior, calibration)
+    return dataclasses.replace(fitted, theta=theta, calibration=calibration)
+
+
+@torch.no_grad()
+def baselines(fitted: FittedListener, known: Tensor, names: list[str]) -> dict[str, float | str]:
+    """What the fit costs, beside listeners that need none; channels are calibrated for each.
+
+    Args:
+        fitted: The fit.
+        known: θ of the seen animals, `(A, P)`.
+        names: Theirs.
+
+    Returns:
+        Nats a bin and channel of the fit, of the seen animals' mean and of the best of them, and
+        which it is.
+    """
+    mean, fit = known.mean(0, keepdim=True), fitted.theta[None]
+    costs = fitted.profile(torch.cat([fit, mean, known])).tolist()
+    best = min(range(len(names)), key=lambda place: costs[2 + place])
+    return {
+        "fit": costs[0],
+        "mean of the seen animals": costs[1],
+        "best seen animal": costs[2 + best],
+        "name of the best": names[best],
+    }
+
+
+def _cost(model: BetaICNet, batch: dict[str, Tensor], matching: Tensor) -> ListenerCost:
     return listener_cost(model, batch["sound"], batch["counts"][:, 0], CONTEXT_BINS, matching)
 
 
@@ -196,14 +269,6 @@ def first_frames(cohort: Cohort, config: Config) -> dict[str, Tensor]:
     return frames.read(sorted(chosen[: max(1, most)]))
 
 
-def correlated_bins() -> float:
-    """Bins that count as one observation: predictions err in runs, not bin by bin.
-
-    Chosen here: 20 ms, so that a posterior is not narrower than repeated fits are spread.
-    """
-    return 0.020 * SAMPLE_RATE / BIN_SAMPLES
-
-
 def surface(cost: Cost, known: Tensor, centre: Tensor, marks: dict[str, Tensor], points: int = 17):
     """The cost over the plane of the known animals' first two principal components, as a figure."""
     losses, directions = plane(cost, known, centre, points)
@@ -234,17 +299,26 @@ def search(config: Config, cost: Cost, known: Tensor) -> Fit:
     starts = known
     if config.start == "sobol":
         starts = sobol(config.initial, parameters, config.seed)
+    total = config.evaluations
     if config.method == "descent":
-        return warm_descent(cost, starts)
-    with tqdm(total=config.evaluations, desc=f"fitting θ of {config.animal}", unit="trial") as bar:
+        total = len(starts) + 1 + 30
+    with tqdm(total=total, desc=f"fitting θ of {config.animal}", unit="trial") as bar:
 
         def show(count: int, best: float) -> None:
             bar.n = count
             bar.set_postfix(nats=f"{best:.4f}")
 
+        if config.method == "descent":
+            return warm_descent(cost, starts, progress=show)
         return bayesian_search(cost, starts, config.evaluations, seed=config.seed, progress=show)
 
 
 if __name__ == "__main__":
-    found = run(fit_theta, Config)
-    print(f"θ = {[round(value, 3) for value in found['theta']]}, {found['loss']:.4f} nats")
+    listener = run(fit_theta, Config)
+    nats = listener["nats"]
+    print(
+        f"θ = {[round(value, 3) for value in listener['theta']]}\n"
+        f"{nats['fit']:.4f} nats a bin and channel; the mean of the seen animals costs "
+        f"{nats['mean of the seen animals']:.4f}, {nats['name of the best']}, the best of them, "
+        f"{nats['best seen animal']:.4f}"
+    )

@@ -18,6 +18,10 @@ class Fit:
     """`(P,)`, within 0 and 1."""
     model: str | None
     """Fingerprint of the BetaICNet that θ belongs to, if it is known."""
+    matching: Tensor | None = None
+    """Slots of an animal's channels in that model, `(C,)`; None for a person."""
+    calibration: Tensor | None = None
+    """Gains and offsets of those channels, `(C, K)`, if they were fitted."""
 
 
 def read_fit(path: str | Path, model: str | None = None) -> Fit:
@@ -33,7 +37,14 @@ def read_fit(path: str | Path, model: str | None = None) -> Fit:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         theta = torch.tensor(found["theta"], dtype=torch.get_default_dtype())
-        fit = Fit(found.get("animal", Path(path).stem), theta, found.get("model"))
+        matching, calibration = found.get("matching"), found.get("calibration")
+        fit = Fit(
+            found.get("animal", Path(path).stem),
+            theta,
+            found.get("model"),
+            None if matching is None else torch.tensor(matching),
+            None if calibration is None else torch.tensor(calibration),
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: no θ in it ({error!r}); see recipes.fit_theta") from error
     if theta.ndim != 1 or not len(theta) or not bool(((theta >= 0) & (theta <= 1)).all()):

@@ -9,7 +9,14 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from icsim.alignment import surprise, transport
-from icsim.conditional import ABRNet, ABRNetConfig, BetaICNet, BetaICNetConfig
+from icsim.calibration import BROAD, Prior, learn_prior
+from icsim.conditional import (
+    ABRNet,
+    ABRNetConfig,
+    BetaICNet,
+    BetaICNetConfig,
+    listener_cost,
+)
 from icsim.counts import CLASSES, Prediction
 from icsim.frames import Frames
 from icsim.icnet import CONTEXT_BINS, EncoderConfig, ICNet, ICNetConfig
@@ -200,6 +207,29 @@ def rematch_known(network: nn.Module, known: Brains, frames: Frames, most: int =
     return dataclasses.replace(known, matching=torch.stack(matching))
 
 
+def channel_prior(network: BetaICNet, known: Brains, frames: Frames, most: int = 60) -> Prior:
+    """How channels of the known animals differ from what a model says of them.
+
+    Args:
+        network: The trained model.
+        known: Its animals.
+        frames: Of sounds that it was not trained on.
+        most: Frames of each animal that are used.
+    """
+    calibrations, covariances = [], []
+    batch = frames.read(range(0, len(frames), -(-len(frames) // most)))
+    for animal, matching in enumerate(known.matching):
+        heard = batch["heard"][:, animal]
+        sound, counts = batch["sound"][heard], batch["counts"][heard, animal]
+        hours = batch["hours"][heard, animal].mean()[None]
+        theta = network.listeners.theta(hours, torch.tensor([animal]))[0].detach()
+        cost = listener_cost(network, sound, counts, CONTEXT_BINS, matching)
+        found, uncertain = cost.calibrate(theta, BROAD)
+        calibrations.append(found)
+        covariances.append(uncertain)
+    return learn_prior(calibrations, covariances)
+
+
 def start(network: nn.Module, known: Brains, frames: Frames, begin_from: str | None) -> None:
     """Begin from each slot's histogram of counts, or from another network.
 
@@ -273,6 +303,14 @@ def known_brains(facts: dict) -> Brains:
         None if thresholds is None else torch.tensor(thresholds),
         tuple(facts["abr_frequencies_hz"]) if facts.get("abr_frequencies_hz") else None,
     )
+
+
+def known_prior(facts: dict) -> Prior:
+    """What a checkpoint says of how channels differ; a broad prior if it says nothing."""
+    stored = facts.get("channel_prior")
+    if stored is None:
+        return BROAD
+    return Prior(torch.tensor(stored["mean"]), torch.tensor(stored["covariance"]))
 
 
 def brain_facts(known: Brains) -> dict:

@@ -4,15 +4,18 @@ Unseen animals are scored with the θ that `recipes.fit_theta` found, given by `
 by ABRNet, with their thresholds.
 """
 
+import csv
 import dataclasses
-import json
+import io
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
+from icsim.calibration import calibrated
 from icsim.conditional import ABRNet, BetaICNet
 from icsim.counts import expected_counts
 from icsim.frames import recording_pairs
@@ -21,9 +24,11 @@ from icsim.metrics import feve, histogram_divergence, normalised_correlation
 from icsim.recording import ALIGNMENT
 from icsim.sound import BIN_SAMPLES
 from icsim.store import Cohort
-from recipes import networks
+from icsim.weights import fingerprint
+from recipes import figures, networks
+from recipes.fits import read_fit
 from recipes.ranges import NotEmptyStr, checked
-from recipes.state import autocast, run
+from recipes.state import autocast, run, write_json, write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +45,8 @@ class Config:
     """Of unseen animals, for ABRNet."""
     precision: Literal["auto", "no", "bf16"] = "no"
     """Of the network, as in training."""
+    out: NotEmptyStr | None = None
+    """Folder for `scores.json`, `scores.csv` and pictures; nothing is written if not given."""
 
     __post_init__ = checked
 
@@ -54,23 +61,61 @@ class Listener:
     """Place among the animals that the network was trained on."""
     condition: Tensor | None = None
     """θ `(P,)` or thresholds `(F,)` [dB SPL] of a new one."""
+    calibration: Tensor | None = None
+    """Gains and offsets of its channels, `(C, K)`, if they were fitted."""
 
 
 def score_ic(config: Config) -> dict[str, dict]:
-    """FEVE and KL of every animal that can be asked for: median and MAD over sounds, by class."""
+    """Scores of every animal that can be asked for: median and MAD over sounds, by class.
+
+    Raises:
+        ValueError: If there is none, or a fit is of another model.
+    """
     network, facts = networks.load(config.model)
     known = networks.known_brains(facts)
-    cohort, scores = Cohort.open(config.cohort), {}
+    cohort, rows = Cohort.open(config.cohort), {}
+    listeners = {}
+    for name in cohort.animals():
+        listener = find_listener(
+            network, known, cohort, name, config.alignment, config.fits, fingerprint(config.model)
+        )
+        if listener is not None and recording_pairs(cohort, name, "test"):
+            listeners[name] = listener
+    if not listeners:
+        raise ValueError(
+            f"{config.cohort}: no animal that {config.model} knows or that was fitted to it heard "
+            "a test sound twice, which FEVE needs; give --fits, or the cohort it was trained on"
+        )
     with autocast(config.precision, torch.device("cpu")):
         latents = encode(network, cohort)
-        for name in cohort.animals():
-            listener = find_listener(network, known, cohort, name, config.alignment, config.fits)
-            if listener is None:
-                continue
-            rows = score_animal(network, known, cohort, name, listener, latents)
-            animal = cohort.animal(name)
-            scores[name] = {"status": animal.status, "role": animal.role} | summary(rows)
+        for name, listener in tqdm(listeners.items(), desc="scoring", unit="animal"):
+            rows[name] = score_animal(network, known, cohort, name, listener, latents)
+    scores = {
+        name: {"status": cohort.animal(name).status, "role": cohort.animal(name).role}
+        | summary(own)
+        for name, own in rows.items()
+    }
+    if config.out:
+        write_scores(Path(config.out), scores, rows)
     return scores
+
+
+def write_scores(out: Path, scores: dict[str, dict], rows: dict[str, list[dict]]) -> None:
+    """The scores as JSON, every sound's as CSV, and a picture of them."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "scores.json", scores)
+    table = io.StringIO()
+    columns = ["animal", "status", "role", *next(iter(rows.values()))[0]]
+    writer = csv.DictWriter(table, columns, lineterminator="\n")
+    writer.writeheader()
+    for name, own in rows.items():
+        hearing = {"animal": name} | {key: scores[name][key] for key in ("status", "role")}
+        writer.writerows(hearing | row for row in own)
+    write_whole(out / "scores.csv", table.getvalue())
+    each = {name: [row["feve"] for row in own] for name, own in rows.items()}
+    labels = {name: f"{name} ({score['role']})" for name, score in scores.items()}
+    statuses = {name: score["status"] for name, score in scores.items()}
+    figures.explained_by_animal(each, labels, statuses).savefig(out / "feve.png", dpi=110)
 
 
 Latents = dict[int, Tensor]
@@ -115,6 +160,8 @@ def expect(
         condition = listener.condition.expand(1, 1, -1)
         matching = listener.matching[None]
         predicted = network.predict(latent, condition, matching, CONTEXT_BINS)
+        if listener.calibration is not None:
+            predicted = calibrated(predicted, listener.calibration)
     probability = predicted.log_probabilities()[0, :, : len(listener.matching)].exp()
     return probability.expand(len(hours), -1, -1, -1)
 
@@ -144,7 +191,9 @@ def _score_sound(
         explained = None
     correlation = normalised_correlation(expected, counts).nanmedian()
     return {
+        "sound": cohort.sounds[sound].name,
         "kind": cohort.sounds[sound].kind,
+        "trials": len(trials),
         "feve": explained,
         "ccnorm": correlation.item() if correlation.isfinite() else None,
         "kl": histogram_divergence(probability, counts).item(),
@@ -158,15 +207,22 @@ def find_listener(
     name: str,
     alignment: str = ALIGNMENT,
     fits: str | None = None,
+    model: str | None = None,
 ) -> Listener | None:
-    """How to ask for an animal: it is known, was fitted, or has thresholds for ABRNet."""
+    """How to ask for an animal: it is known, was fitted, or has thresholds for ABRNet.
+
+    Raises:
+        ValueError: If its fit is of another model than that of the fingerprint `model`.
+    """
     if name in known.names:
         place = known.names.index(name)
         return Listener(known.matching[place, : cohort.animal(name).channels], place)
     fit = Path(fits or "") / f"{name}.json"
     if isinstance(network, BetaICNet) and fits and fit.is_file():
-        found = json.loads(fit.read_text())
-        return Listener(torch.tensor(found["matching"]), condition=torch.tensor(found["theta"]))
+        fitted = read_fit(fit, model)
+        if fitted.matching is None:
+            raise ValueError(f"{fit}: does not say how channels were matched; fit {name} again")
+        return Listener(fitted.matching, None, fitted.theta, fitted.calibration)
     aligned = cohort.animal(name).alignment(alignment)
     thresholds = cohort.animal(name).thresholds_db_spl
     if isinstance(network, ABRNet) and aligned is not None and thresholds is not None:
@@ -182,9 +238,11 @@ def summary(rows: list[dict]) -> dict:
         kind: [r["feve"] for r in rows if r["kind"] == kind and r["feve"] is not None]
         for kind in kinds
     }
+    correlations = torch.tensor([row["ccnorm"] for row in rows if row["ccnorm"] is not None])
     return {
         "feve": explained.median().item(),
         "feve_mad": (explained - explained.median()).abs().median().item(),
+        "ccnorm": correlations.median().item(),
         "kl": torch.tensor([row["kl"] for row in rows]).median().item(),
         "feve_by_kind": {k: torch.tensor(v).median().item() for k, v in by_kind.items() if v},
         "sounds": len(rows),
@@ -195,5 +253,6 @@ if __name__ == "__main__":
     for animal, score in run(score_ic, Config).items():
         print(
             f"{animal:16s} {score['role']:7s} {score['status']} "
-            f"FEVE {score['feve']:.3f} ± {score['feve_mad']:.3f}, KL {score['kl']:.4f}"
+            f"FEVE {score['feve']:.3f} ± {score['feve_mad']:.3f}, CCnorm {score['ccnorm']:.3f}, "
+            f"KL {score['kl']:.4f}"
         )

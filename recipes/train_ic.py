@@ -91,6 +91,9 @@ class Config:
     """Factor on it for the listeners' means."""
     kernel_rate: Positive | None = None
     """Of Muon for all kernels; Adam, as published, if not given."""
+    weight_decay: NotNegative = 0.0
+    """Share of its rate by which each step shrinks kernels and matrices: against learning the noise
+    of few sounds that were heard many times."""
     schedule: Literal["plateau", "cosine"] = "plateau"
     """Halve after 4 epochs without gain and stop after 10, or fall to zero over all epochs."""
     kl_weight: NotNegative = 1e-3
@@ -203,7 +206,20 @@ def train(config: Config) -> Path:
     bar.close()
     if writer:
         writer.close()
+        note_channel_prior(out / "model.safetensors", frames["validation"])
     return out / "model.safetensors"
+
+
+def note_channel_prior(path: Path, frames: Frames) -> None:
+    """Keep with a finished BetaICNet how channels differ from what it says of them.
+
+    New listeners are fitted with it. It comes from validation sounds, which trained nothing.
+    """
+    network, facts = networks.load(path)
+    if isinstance(network, BetaICNet) and "channel_prior" not in facts:
+        prior = networks.channel_prior(network, networks.known_brains(facts), frames)
+        stored = {"mean": prior.mean.tolist(), "covariance": prior.covariance.tolist()}
+        save_network(path, network, **facts, channel_prior=stored)
 
 
 def training_losses(
@@ -255,15 +271,21 @@ def training_losses(
 def validate(
     model, frames: Frames, known: networks.Brains, config: Config, accelerator: Accelerator
 ) -> float:
-    """Cross-entropy of all frames at the listeners' means [nats a bin and channel]."""
+    """Cross-entropy of all frames at the listeners' means [nats a bin and channel].
+
+    Of sounds that were heard several times every presentation counts.
+    """
     model.eval()
     total = torch.zeros(2, device=accelerator.device)
-    for _, batch in _batches(frames, config, None, 0, accelerator):
-        with autocast(config.precision, accelerator.device):
-            predicted = networks.predict(model, known, batch["sound"], batch["hours"])
-        weight = known.weight.to(batch["sound"]) * batch["heard"].unsqueeze(-1)
-        loss = cross_entropy(predicted, batch["counts"], weight)
-        total += torch.stack([loss * weight.sum(), weight.sum()])
+    for turn in range(frames.repeats):
+        frames.epoch = turn
+        for _, batch in _batches(frames, config, None, 0, accelerator):
+            with autocast(config.precision, accelerator.device):
+                predicted = networks.predict(model, known, batch["sound"], batch["hours"])
+            weight = known.weight.to(batch["sound"]) * batch["heard"].unsqueeze(-1)
+            loss = cross_entropy(predicted, batch["counts"], weight)
+            total += torch.stack([loss * weight.sum(), weight.sum()])
+    frames.epoch = None
     model.train()
     total = accelerator.reduce(total, reduction="sum")
     return (total[0] / total[1]).item()
@@ -318,13 +340,15 @@ def _read(frames: Frames, job: tuple[list[int], list[int]]) -> dict[str, Tensor]
 
 
 def _parameter_groups(model: nn.Module, config: Config) -> list[dict]:
-    """Kernels, vectors and listeners' means, each with its rate."""
+    """Kernels, vectors and listeners' means, each with its rate; kernels alone decay."""
+    apart = []
+    if config.network == "beta":
+        apart = [model.listeners.mean, model.listeners.log_deviation]
+    kernels, vectors = split_parameters(model, config.learning_rate, config.kernel_rate, apart)
+    kernels["weight_decay"] = config.weight_decay
     if config.network != "beta":
-        return split_parameters(model, config.learning_rate, config.kernel_rate)
-    means, deviation = model.listeners.mean, model.listeners.log_deviation
-    kernels, vectors = split_parameters(
-        model, config.learning_rate, config.kernel_rate, apart=[means, deviation]
-    )
+        return [kernels, vectors]
+    means, deviation = apart
     vectors["params"].append(deviation)
     rate = config.learning_rate * config.listener_rate
     return [kernels, vectors, {"params": [means], "orthogonal": False, "rate": rate}]

@@ -129,6 +129,12 @@ def test_workers_that_start_afresh_read_the_same(cohort):
     assert torch.equal(batch["counts"], frames.read([0, 1])["counts"])
 
 
+def test_frames_say_how_often_their_sounds_were_heard(cohort):
+    assert Frames(cohort, ["a", "b"], "train").repeats == 2
+    assert Frames(cohort, ["a"], "train").repeats == 1
+    assert Frames(cohort, ["a", "b"], "test").repeats == 3
+
+
 def test_animals_that_differ_in_channels_are_padded(cohort):
     cohort.add_animal("c", Recording("NH", "seen", None, None, 5, HEARD["a"], blocks("a", 5)))
     both = Frames(cohort, ["a", "c"], "train").read([0])["counts"]

@@ -48,6 +48,9 @@ ALIGNED, MATCHED, ORACLE = "aligned", "matched to the model", "oracle"
 """What an unseen animal's channels are matched by: what other brains answer, what the model
 answers for a first θ (not where channels were permuted), or the true maps."""
 
+CALIBRATED, MATCHED_CALIBRATED = "calibrated", "matched and calibrated"
+"""The first two with a gain and offsets of each channel, fitted beside θ."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:

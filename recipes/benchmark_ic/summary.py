@@ -10,9 +10,11 @@ from recipes.benchmark_ic.listeners import alignment, decodability, middles, sea
 from recipes.benchmark_ic.results import (
     ABLATIONS,
     ALIGNED,
+    CALIBRATED,
     FITTED,
     GROUPS,
     MATCHED,
+    MATCHED_CALIBRATED,
     MODELS,
     ORACLE,
     Results,
@@ -125,7 +127,13 @@ def _unseen(results: Results, network: str) -> dict:
     oracle = fitted(network, ORACLE)
 
     def by_way(group: str | None) -> dict:
-        ways = {"unseen": ALIGNED, "matched": MATCHED, "oracle_alignment": ORACLE}
+        ways = {
+            "unseen": ALIGNED,
+            "calibrated": CALIBRATED,
+            "matched": MATCHED,
+            "matched_calibrated": MATCHED_CALIBRATED,
+            "oracle_alignment": ORACLE,
+        }
         return {
             name: over(runs, results.unseen, fitted(network, way), group=group)
             for name, way in ways.items()

@@ -8,12 +8,20 @@ import torch
 from torch import Tensor
 
 from icsim.alignment import octave_error
+from icsim.calibration import Prior
 from icsim.conditional import BetaICNet, listener_cost
-from icsim.fitting import Cost, Fit, bayesian_search, dense_search, descend, sobol, warm_descent
+from icsim.fitting import Cost, bayesian_search, dense_search, descend, sobol, warm_descent
 from icsim.icnet import CONTEXT_BINS
 from icsim.recording import ALIGNMENT, APART
 from icsim.store import Cohort
 from recipes import align, fit_theta, networks, score_ic
+from recipes.benchmark_ic.results import (
+    ALIGNED,
+    CALIBRATED,
+    MATCHED,
+    MATCHED_CALIBRATED,
+    ORACLE,
+)
 from recipes.state import write_json
 
 
@@ -37,7 +45,8 @@ class NewListeners:
     """Folder of `<animal>.json`."""
     seconds: float
     every_way: bool = True
-    """Not only as aligned, but also matched to the model (no permutation) and by the truth."""
+    """Not only as aligned, but also with calibrated channels, matched to the model (no
+    permutation), and matched by the truth."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +92,8 @@ def new_listeners(job: NewListeners) -> None:
     for animal in cohort.animals("unseen"):
         path = Path(job.out) / f"{animal}.json"
         if not path.is_file():
-            _write(path, _new_listener(job, network, known, cohort, animal, latents))
+            prior = networks.known_prior(facts)
+            _write(path, _new_listener(job, network, known, cohort, animal, latents, prior))
 
 
 def _new_listener(
@@ -93,40 +103,58 @@ def _new_listener(
     cohort: Cohort,
     animal: str,
     latents: score_ic.Latents,
+    prior: Prior,
 ) -> dict:
     config = fit_theta.Config(
-        job.cohort, job.model, animal, job.out, job.alignment, rounds=0, seconds=job.seconds
+        job.cohort,
+        job.model,
+        animal,
+        job.out,
+        job.alignment,
+        rounds=0,
+        calibrate=False,
+        seconds=job.seconds,
     )
     batch = fit_theta.first_frames(cohort, config)
     stored = fit_theta.stored_matching(cohort, animal, job.alignment, network)
     true, slots_hz = oracle(cohort, animal, job.alignment, stored)
-    own_hz, found = torch.tensor(cohort.truth(animal)["cf_hz"]), {}
+    own_hz, ways = torch.tensor(cohort.truth(animal)["cf_hz"]), {}
 
-    def note(way: str, fit: Fit, matching: Tensor, started: float) -> None:
-        seconds = time.monotonic() - started
-        listener = score_ic.Listener(matching, condition=fit.theta)
+    def note(way: str, fitted: fit_theta.FittedListener, seconds: float) -> None:
+        matching = fitted.matching
+        listener = score_ic.Listener(
+            matching, condition=fitted.theta, calibration=fitted.every_calibration()
+        )
         kept = (matching != APART) & slots_hz[matching.clamp(min=0)].isfinite()
-        found[way] = {
+        ways[way] = {
             "rows": score_ic.score_animal(network, known, cohort, animal, listener, latents),
-            "theta": fit.theta.tolist(),
-            "loss": fit.loss,
+            "theta": fitted.theta.tolist(),
+            "loss": fitted.profile(fitted.theta[None]).item(),
             "seconds": seconds,
             "octaves": octave_error(slots_hz[matching[kept]], own_hz[kept]),
         }
 
     started = time.monotonic()
-    fit, _, _ = fit_theta.fit_listener(network, batch, stored, config)
-    note("aligned", fit, stored, started)
+    aligned = fit_theta.fit_listener(network, batch, stored, config, prior)
+    before = time.monotonic() - started
+    note(ALIGNED, aligned, before)
     if not job.every_way:
-        return found
-    if job.alignment == ALIGNMENT:
-        before, started = found["aligned"]["seconds"], time.monotonic()
-        fit, _, matching = fit_theta.matched_again(network, batch, fit, stored)
-        note("matched to the model", fit, matching, started - before)
+        return ways
     started = time.monotonic()
-    fit, _, _ = fit_theta.fit_listener(network, batch, true, config)
-    note("oracle", fit, true, started)
-    return found
+    calibrated = fit_theta.calibrated_beside(aligned)
+    note(CALIBRATED, calibrated, before + time.monotonic() - started)
+    if job.alignment == ALIGNMENT:
+        started = time.monotonic()
+        again = fit_theta.matched_again(network, batch, aligned)
+        before += time.monotonic() - started
+        note(MATCHED, again, before)
+        started = time.monotonic()
+        both = fit_theta.calibrated_beside(again)
+        note(MATCHED_CALIBRATED, both, before + time.monotonic() - started)
+    started = time.monotonic()
+    best = fit_theta.fit_listener(network, batch, true, config, prior)
+    note(ORACLE, best, time.monotonic() - started)
+    return ways
 
 
 def searches(job: Searches) -> None:

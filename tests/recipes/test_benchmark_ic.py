@@ -121,8 +121,9 @@ def make_up(out, config, members=MEMBERS):
         fitted = [n for n in trained if "beta" in n or n in ABLATIONS]
         for network in fitted:
             for name in unseen:
-                ways = ["aligned", "oracle"]
-                ways += [] if "permuted" in network else ["matched to the model"]
+                ways = ["aligned", "calibrated", "oracle"]
+                if "permuted" not in network:
+                    ways += ["matched to the model", "matched and calibrated"]
                 fits = {
                     way: {
                         "rows": rows(draw, 0.3 + 0.1 * place),

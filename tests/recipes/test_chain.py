@@ -379,7 +379,13 @@ def test_unseen_animals_are_judged_by_every_way_of_matching(finished, tmp_path):
     job = tasks.NewListeners(path, str(ic), "default", str(out), seconds=2.0)
     tasks.new_listeners(job)
     found = json.loads((out / "new.json").read_text())
-    assert set(found) == {"aligned", "matched to the model", "oracle"}
+    assert set(found) == {
+        "aligned",
+        "calibrated",
+        "matched to the model",
+        "matched and calibrated",
+        "oracle",
+    }
     for way in found.values():
         assert len(way["theta"]) == 3
         assert all(0 <= value <= 1 for value in way["theta"])
