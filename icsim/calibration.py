@@ -132,3 +132,20 @@ def learn_prior(calibrations: Sequence[Tensor], covariances: Sequence[Tensor]) -
     mean = at.mean(0)
     away = at - mean
     return Prior(mean, (away.T @ away) / len(at) + uncertain.mean(0))
+
+
+def adapted(prior: Prior, calibration: Tensor, covariance: Tensor, weight: float = 20.0) -> Prior:
+    """The prior of one brain, whose channels may differ more than those of the brains it came from.
+
+    A model has learned the brains that it was trained on, so that little is left to differ there.
+
+    Args:
+        prior: Of all brains; its mean is kept, as what all channels have in common is for θ to say.
+        calibration: Of this brain, `(C, K)`.
+        covariance: How uncertain it is, `(C, K, K)`.
+        weight: Channels that the prior's covariance counts as (chosen here).
+    """
+    away = calibration - prior.mean
+    own = away.T @ away + covariance.sum(0)
+    together = (weight * prior.covariance + own) / (weight + len(calibration))
+    return Prior(prior.mean, together)

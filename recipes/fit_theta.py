@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from icsim.calibration import BROAD, Prior
+from icsim.calibration import BROAD, Prior, adapted
 from icsim.conditional import BetaICNet, ListenerCost, listener_cost
 from icsim.fitting import (
     Cost,
@@ -196,13 +196,14 @@ def matched_again(
 
 def calibrated_beside(fitted: FittedListener, turns: int = 3) -> FittedListener:
     """Calibrate channels and fit θ on, in turns, so that both are the most probable together."""
-    cost, theta, calibration = fitted.cost, fitted.theta, None
+    cost, theta, prior, calibration = fitted.cost, fitted.theta, fitted.prior, None
     for _ in range(turns):
-        calibration, _ = cost.calibrate(theta, fitted.prior, calibration)
+        calibration, uncertain = cost.calibrate(theta, prior, calibration)
+        prior = adapted(fitted.prior, calibration, uncertain)
         now = functools.partial(cost, calibration=calibration)
         theta = descend(now, theta[None], 15).theta
-    calibration, _ = cost.calibrate(theta, fitted.prior, calibration)
-    return dataclasses.replace(fitted, theta=theta, calibration=calibration)
+    calibration, _ = cost.calibrate(theta, prior, calibration)
+    return dataclasses.replace(fitted, theta=theta, prior=prior, calibration=calibration)
 
 
 @torch.no_grad()

@@ -46,9 +46,14 @@ class Size:
     test: int = 8
     hours: float = 10.0
     """Length of a session [h]."""
+    fewer: int = 0
+    """Channels that each animal lacks beside the one before."""
 
 
-TINY = Size(channels=12, seen=3, unseen=1, sound_s=1.5, train=12, validation=2, test=3, hours=4.0)
+TINY = Size(
+    channels=14, seen=3, unseen=1, sound_s=1.5, train=14, validation=3, test=3, hours=3.0, fewer=1
+)
+"""For tests: seconds, and animals of different channels."""
 
 
 def write_cohort(folder: Path, size: Size, seed: int = 0) -> None:
@@ -65,7 +70,8 @@ def write_cohort(folder: Path, size: Size, seed: int = 0) -> None:
         # Every third animal hears normally, the first one of the unseen too.
         normal = number % 3 == 0 if seen else number == size.seen
         name = f"{'subject' if seen else 'stranger'}{number:02d}"
-        write_animal(folder / f"{name}.nwb", name, seen, normal, sounds, spectra, size, rng)
+        own = dataclasses.replace(size, channels=size.channels - size.fewer * number)
+        write_animal(folder / f"{name}.nwb", name, seen, normal, sounds, spectra, own, rng)
 
 
 def make_sound(rng: np.random.Generator, duration_s: float) -> np.ndarray:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from icsim.calibration import BROAD, Prior, calibrate, calibrated, learn_prior
+from icsim.calibration import BROAD, Prior, adapted, calibrate, calibrated, learn_prior
 from icsim.counts import CLASSES, Prediction
 
 CHANNELS, BINS = 30, 4000
@@ -85,3 +85,15 @@ def test_the_prior_is_how_much_channels_differ(logits, planted):
     assert learned.mean[0].item() == pytest.approx(planted[:, 0].mean().item(), abs=0.05)
     spread = learned.covariance.diagonal().sqrt()
     torch.testing.assert_close(spread[:3], planted.std(0)[:3], rtol=0.25, atol=0)
+
+
+def test_a_brain_that_differs_more_than_others_widens_its_prior(logits, planted):
+    narrow = Prior(BROAD.mean, 0.01 * torch.eye(CLASSES))
+    at, covariance = calibrate(logits, answers(logits, planted), narrow)
+    wider = adapted(narrow, at, covariance)
+    assert torch.equal(wider.mean, narrow.mean)
+    assert (wider.covariance.diagonal() > 2 * narrow.covariance.diagonal())[:3].all()
+    closer, _ = calibrate(logits, answers(logits, planted), wider)
+    assert (closer - planted).abs().mean() < (at - planted).abs().mean()
+    kept = adapted(narrow, narrow.mean.expand(0, -1), covariance[:0])
+    torch.testing.assert_close(kept.covariance, narrow.covariance)
