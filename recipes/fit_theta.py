@@ -1,6 +1,6 @@
-"""Fit θ of an animal that the model was not trained on, from what it answered in its first hours.
+"""Fit θ of animals that the model was not trained on, from what they answered in their first hours.
 
-`python -m recipes.fit_theta --cohort COHORT --model MODEL --animal NAME --out FOLDER`
+`python -m recipes.fit_theta --cohort COHORT --model MODEL --out FOLDER`
 """
 
 import dataclasses
@@ -47,16 +47,16 @@ from recipes.state import begin, run, seeded, write_json
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """One listener to find."""
+    """Which listeners to fit, and how."""
 
     cohort: NotEmptyStr
     """Where its responses are."""
     model: NotEmptyStr
     """A trained BetaICNet."""
-    animal: NotEmptyStr
-    """Its name; aligned before."""
     out: NotEmptyStr
     """Folder for `<animal>.json` and figures."""
+    animal: NotEmptyStr | None = None
+    """Whose, aligned before; by default every unseen animal's in turn."""
     alignment: NotEmptyStr = ALIGNMENT
     """The alignment that the model was trained with."""
     rounds: CountOrZero = 0
@@ -122,8 +122,25 @@ class FittedListener:
         return self.cost.profile(theta, self.prior, self.calibration)
 
 
+def fit_animals(config: Config) -> list[dict]:
+    """Fit the animal that the configuration names, or every unseen one; returns their JSON.
+
+    Raises:
+        ValueError: If none is named and none is unseen.
+    """
+    cohort = Cohort.open(config.cohort)
+    names = [config.animal] if config.animal else cohort.animals("unseen")
+    if not names:
+        raise ValueError(f"{config.cohort}: no animal is unseen; name one with --animal")
+    return [fit_theta(dataclasses.replace(config, animal=name)) for name in names]
+
+
 def fit_theta(config: Config) -> dict:
-    """Search; write the fit as JSON and its course and loss surface as figures; return the JSON."""
+    """Fit one animal; write its JSON, and the search's course and loss surface as figures.
+
+    Returns:
+        The JSON.
+    """
     model, facts = load_network(config.model, BetaICNet)
     cohort = Cohort.open(config.cohort)
     matching = stored_matching(cohort, config.animal, config.alignment, model)
@@ -315,11 +332,12 @@ def search(config: Config, cost: Cost, known: Tensor) -> Fit:
 
 
 if __name__ == "__main__":
-    listener = run(fit_theta, Config)
-    nats = listener["nats"]
-    print(
-        f"θ = {[round(value, 3) for value in listener['theta']]}\n"
-        f"{nats['fit']:.4f} nats a bin and channel; the mean of the seen animals costs "
-        f"{nats['mean of the seen animals']:.4f}, {nats['name of the best']}, the best of them, "
-        f"{nats['best seen animal']:.4f}"
-    )
+    for listener in run(fit_animals, Config):
+        nats = listener["nats"]
+        print(
+            f"{listener['animal']}: θ = {[round(value, 3) for value in listener['theta']]}, "
+            f"{nats['fit']:.4f} nats a bin and channel; the seen animals' mean costs "
+            f"{nats['mean of the seen animals']:.4f}, {nats['name of the best']}, the best of "
+            f"them, {nats['best seen animal']:.4f}"
+        )
+    print("how much of what repeats is predicted: recipes.score_ic with --fits")

@@ -126,8 +126,8 @@ def _model(config: Config, seed: int, out: Path, cohort: Cohort, name: str) -> N
         wanted = fit_theta.Config(
             str(cohort.path),
             _checkpoint(out / name),
-            animal,
             str(folder),
+            animal,
             seconds=config.fit_seconds,
         )
         fits.append(Job(animal, fit_theta.fit_theta, wanted, folder / f"{animal}.seconds"))

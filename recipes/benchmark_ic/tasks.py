@@ -108,8 +108,8 @@ def _new_listener(
     config = fit_theta.Config(
         job.cohort,
         job.model,
-        animal,
         job.out,
+        animal,
         job.alignment,
         rounds=0,
         calibrate=False,
@@ -161,7 +161,7 @@ def searches(job: Searches) -> None:
     """For each way of searching its course, seconds, and where it got to the target."""
     network, _ = networks.load(job.model)
     cohort = Cohort.open(job.cohort)
-    config = fit_theta.Config(job.cohort, job.model, job.animal, job.out, seconds=job.seconds)
+    config = fit_theta.Config(job.cohort, job.model, job.out, job.animal, seconds=job.seconds)
     batch = fit_theta.first_frames(cohort, config)
     matching = fit_theta.stored_matching(cohort, job.animal, ALIGNMENT, network)
     cost = listener_cost(network, batch["sound"], batch["counts"][:, 0], CONTEXT_BINS, matching)

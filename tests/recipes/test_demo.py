@@ -51,7 +51,7 @@ def test_a_listener_that_heard_nothing_in_time_is_named_before_training(monkeypa
         raise ValueError("no frame of 8192 samples")
 
     monkeypatch.setattr(fit_theta, "first_frames", heard_nothing)
-    config = fit_theta.Config("C", "M", "new", "O", first_hours=2.0)
+    config = fit_theta.Config("C", "M", "O", "new", first_hours=2.0)
 
     class Cohort:
         path = "/runs/demo/cohort/cohort.zarr"

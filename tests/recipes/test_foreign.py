@@ -71,10 +71,8 @@ def test_a_stranger_is_predicted_once_its_channels_are_calibrated(trained, tmp_p
     scores, theta = {}, {}
     for calibrate in (False, True):
         out = tmp_path / str(calibrate)
-        config = fit_theta.Config(
-            cohort, model, "stranger03", str(out), calibrate=calibrate, first_hours=3.0
-        )
-        fit = fit_theta.fit_theta(config)
+        config = fit_theta.Config(cohort, model, str(out), calibrate=calibrate, first_hours=3.0)
+        (fit,) = fit_theta.fit_animals(config)
         assert fit["nats"]["fit"] <= fit["nats"]["mean of the seen animals"] + 1e-4
         assert fit["nats"]["name of the best"].startswith("subject")
         assert json.loads((out / "stranger03.json").read_text()) == fit
