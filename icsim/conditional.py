@@ -6,7 +6,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from .calibration import Prior, calibrate, calibrated
+from .channel_gains import Prior, fit_gains, with_gains
 from .convolution import causal_convolution
 from .counts import Prediction
 from .icnet import CONTEXT_BINS, Decoder, Encoder, EncoderConfig
@@ -266,16 +266,16 @@ class ListenerCost:
     context_bins: int
     """Bins at the start of a frame that `counts` does not cover."""
 
-    def __call__(self, theta: Tensor, calibration: Tensor | None = None) -> Tensor:
+    def __call__(self, theta: Tensor, gains: Tensor | None = None) -> Tensor:
         """Mean cross-entropy [nats a bin and channel] of each candidate, `(n,)`; differentiable.
 
         Args:
             theta: The candidates, `(n, P)`.
-            calibration: Gains and offsets of the channels, `(C, K)`; see `icsim.calibration`.
+            gains: Gains and offsets of the channels, `(C, K)`; see `icsim.channel_gains`.
         """
         prediction = self._predict(theta)
-        if calibration is not None:
-            prediction = calibrated(prediction, calibration)
+        if gains is not None:
+            prediction = with_gains(prediction, gains)
         counts = self.counts[:, None].expand(-1, len(theta), -1, -1)
         weight = torch.ones(counts.shape[:3], device=self.latent.device)
         return nats(prediction, counts, weight) / self.counts.numel()
@@ -286,25 +286,25 @@ class ListenerCost:
         return self.counts.numel() / CORRELATED_BINS
 
     @torch.no_grad()
-    def calibrate(
+    def fit_gains(
         self, theta: Tensor, prior: Prior, start: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The most probable calibration of the channels for one listener `(P,)`.
+        """The most probable gains and offsets of the channels for one listener `(P,)`.
 
         Returns:
             `(C, K)`, and its covariance, `(C, K, K)`.
         """
         logits = self._predict(theta[None]).logits()[:, 0]
-        return calibrate(logits, self.counts, prior, CORRELATED_BINS, start)
+        return fit_gains(logits, self.counts, prior, CORRELATED_BINS, start)
 
     def profile(self, theta: Tensor, prior: Prior, start: Tensor | None = None) -> Tensor:
-        """As a call, with channels that are calibrated for each candidate, `(n,)`; differentiable.
+        """As a call, with gains that are fitted for each candidate, `(n,)`; differentiable.
 
-        As each calibration is the best for its candidate, slopes need not know that it moves.
+        As they are the best for their candidate, slopes need not know that they move.
         """
-        every = (self.calibrate(one.detach(), prior, start)[0] for one in theta)
+        every = (self.fit_gains(one.detach(), prior, start)[0] for one in theta)
         pairs = zip(theta, every, strict=True)
-        return torch.cat([self(one[None], calibration) for one, calibration in pairs])
+        return torch.cat([self(one[None], gains) for one, gains in pairs])
 
     def _predict(self, theta: Tensor) -> Prediction:
         theta = theta.to(self.latent)[None]

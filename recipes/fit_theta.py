@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from icsim.calibration import BROAD, Prior, adapted
+from icsim.channel_gains import BROAD, Prior, adapted
 from icsim.conditional import BetaICNet, ListenerCost, listener_cost
 from icsim.fitting import (
     Cost,
@@ -63,7 +63,7 @@ class Config:
     """How often channels are matched again, with what the model says of the listener found, and
     the listener is fitted again. It predicts better, but what a loss did to the channels is then
     said by their places as much as by θ."""
-    calibrate: bool = True
+    channel_gains: bool = True
     """Fit a gain and offsets of each channel beside θ: what the model cannot know of a new brain.
     Aids never see them."""
     method: Literal["bayesian", "descent"] = "descent"
@@ -103,23 +103,23 @@ class FittedListener:
     matching: Tensor
     """Slots of the channels, `(C,)`."""
     prior: Prior
-    """Of the channels' calibration."""
-    calibration: Tensor | None
+    """Of the channels' gains and offsets."""
+    gains: Tensor | None
     """Gain and offsets of the channels that are not set apart, `(n, K)`; None without."""
 
-    def every_calibration(self) -> Tensor | None:
+    def all_gains(self) -> Tensor | None:
         """Gain and offsets of all channels, `(C, K)`; those set apart have the model's."""
-        if self.calibration is None:
+        if self.gains is None:
             return None
         every = BROAD.mean.repeat(len(self.matching), 1)
-        every[self.matching != APART] = self.calibration
+        every[self.matching != APART] = self.gains
         return every
 
     def profile(self, theta: Tensor) -> Tensor:
-        """The cost of candidates `(n, P)`, of channels calibrated for each if they are at all."""
-        if self.calibration is None:
+        """The cost of candidates `(n, P)`, with gains fitted for each if there are any."""
+        if self.gains is None:
             return self.cost(theta)
-        return self.cost.profile(theta, self.prior, self.calibration)
+        return self.cost.profile(theta, self.prior, self.gains)
 
 
 def fit_animals(config: Config) -> list[dict]:
@@ -154,7 +154,7 @@ def fit_theta(config: Config) -> dict:
     seconds = time.monotonic() - started
     search, cost = fitted.search, fitted.cost
     posterior = laplace(fitted.profile, fitted.theta, cost.observations)
-    calibration = fitted.every_calibration()
+    gains = fitted.all_gains()
     result = {
         "animal": config.animal,
         "model": fingerprint(config.model),
@@ -162,7 +162,7 @@ def fit_theta(config: Config) -> dict:
         "deviation": posterior.diagonal().sqrt().tolist(),
         "covariance": posterior.tolist(),
         "matching": fitted.matching.tolist(),
-        "calibration": None if calibration is None else calibration.tolist(),
+        "channel_gains": None if gains is None else gains.tolist(),
         "nats": baselines(fitted, known, facts["animals"]),
         "loss": search.loss,
         "evaluations": search.evaluations,
@@ -191,13 +191,13 @@ def fit_theta(config: Config) -> dict:
 def fit_listener(
     model: BetaICNet, batch: dict[str, Tensor], matching: Tensor, config: Config, prior: Prior
 ) -> FittedListener:
-    """Find θ, match channels again in turns with it, and calibrate them beside it."""
+    """Find θ, match channels again in turns with it, and fit their gains beside it."""
     cost = _cost(model, batch, matching)
     fit = search(config, cost, model.listeners.at().detach())
     fitted = FittedListener(fit, fit.theta, cost, matching, prior, None)
     for _ in range(config.rounds):
         fitted = matched_again(model, batch, fitted)
-    return calibrated_beside(fitted) if config.calibrate else fitted
+    return with_channel_gains(fitted) if config.channel_gains else fitted
 
 
 def matched_again(
@@ -211,21 +211,21 @@ def matched_again(
     return dataclasses.replace(fitted, theta=theta, cost=cost, matching=matching)
 
 
-def calibrated_beside(fitted: FittedListener, turns: int = 3) -> FittedListener:
-    """Calibrate channels and fit θ on, in turns, so that both are the most probable together."""
-    cost, theta, prior, calibration = fitted.cost, fitted.theta, fitted.prior, None
+def with_channel_gains(fitted: FittedListener, turns: int = 3) -> FittedListener:
+    """Fit gains of channels and θ on, in turns, so that both are the most probable together."""
+    cost, theta, prior, gains = fitted.cost, fitted.theta, fitted.prior, None
     for _ in range(turns):
-        calibration, uncertain = cost.calibrate(theta, prior, calibration)
-        prior = adapted(fitted.prior, calibration, uncertain)
-        now = functools.partial(cost, calibration=calibration)
+        gains, uncertain = cost.fit_gains(theta, prior, gains)
+        prior = adapted(fitted.prior, gains, uncertain)
+        now = functools.partial(cost, gains=gains)
         theta = descend(now, theta[None], 15).theta
-    calibration, _ = cost.calibrate(theta, prior, calibration)
-    return dataclasses.replace(fitted, theta=theta, prior=prior, calibration=calibration)
+    gains, _ = cost.fit_gains(theta, prior, gains)
+    return dataclasses.replace(fitted, theta=theta, prior=prior, gains=gains)
 
 
 @torch.no_grad()
 def baselines(fitted: FittedListener, known: Tensor, names: list[str]) -> dict[str, float | str]:
-    """What the fit costs, beside listeners that need none; channels are calibrated for each.
+    """What the fit costs, beside listeners that need none; gains of channels are fitted for each.
 
     Args:
         fitted: The fit.

@@ -20,7 +20,7 @@ class Fit:
     """Fingerprint of the BetaICNet that θ belongs to, if it is known."""
     matching: Tensor | None = None
     """Slots of an animal's channels in that model, `(C,)`; None for a person."""
-    calibration: Tensor | None = None
+    gains: Tensor | None = None
     """Gains and offsets of those channels, `(C, K)`, if they were fitted."""
 
 
@@ -37,13 +37,13 @@ def read_fit(path: str | Path, model: str | None = None) -> Fit:
     try:
         found = json.loads(Path(path).read_text(encoding="utf-8"))
         theta = torch.tensor(found["theta"], dtype=torch.get_default_dtype())
-        matching, calibration = found.get("matching"), found.get("calibration")
+        matching, gains = found.get("matching"), found.get("channel_gains")
         fit = Fit(
             found.get("animal", Path(path).stem),
             theta,
             found.get("model"),
             None if matching is None else torch.tensor(matching),
-            None if calibration is None else torch.tensor(calibration),
+            None if gains is None else torch.tensor(gains),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: no θ in it ({error!r}); see recipes.fit_theta") from error

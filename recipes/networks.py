@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from icsim.alignment import surprise, transport
-from icsim.calibration import BROAD, Prior, learn_prior
+from icsim.channel_gains import BROAD, Prior, learn_prior
 from icsim.conditional import (
     ABRNet,
     ABRNetConfig,
@@ -216,7 +216,7 @@ def channel_prior(network: BetaICNet, known: Brains, frames: Frames, most: int =
         frames: Of sounds that it was not trained on.
         most: Frames of each animal that are used.
     """
-    calibrations, covariances = [], []
+    every, covariances = [], []
     batch = frames.read(range(0, len(frames), -(-len(frames) // most)))
     for animal, matching in enumerate(known.matching):
         heard = batch["heard"][:, animal]
@@ -224,10 +224,10 @@ def channel_prior(network: BetaICNet, known: Brains, frames: Frames, most: int =
         hours = batch["hours"][heard, animal].mean()[None]
         theta = network.listeners.theta(hours, torch.tensor([animal]))[0].detach()
         cost = listener_cost(network, sound, counts, CONTEXT_BINS, matching)
-        found, uncertain = cost.calibrate(theta, BROAD)
-        calibrations.append(found)
+        gains, uncertain = cost.fit_gains(theta, BROAD)
+        every.append(gains)
         covariances.append(uncertain)
-    return learn_prior(calibrations, covariances)
+    return learn_prior(every, covariances)
 
 
 def start(network: nn.Module, known: Brains, frames: Frames, begin_from: str | None) -> None:

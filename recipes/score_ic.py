@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from icsim.calibration import calibrated
+from icsim.channel_gains import with_gains
 from icsim.conditional import ABRNet, BetaICNet
 from icsim.counts import expected_counts
 from icsim.frames import recording_pairs
@@ -61,7 +61,7 @@ class Listener:
     """Place among the animals that the network was trained on."""
     condition: Tensor | None = None
     """θ `(P,)` or thresholds `(F,)` [dB SPL] of a new one."""
-    calibration: Tensor | None = None
+    gains: Tensor | None = None
     """Gains and offsets of its channels, `(C, K)`, if they were fitted."""
 
 
@@ -160,8 +160,8 @@ def expect(
         condition = listener.condition.expand(1, 1, -1)
         matching = listener.matching[None]
         predicted = network.predict(latent, condition, matching, CONTEXT_BINS)
-        if listener.calibration is not None:
-            predicted = calibrated(predicted, listener.calibration)
+        if listener.gains is not None:
+            predicted = with_gains(predicted, listener.gains)
     probability = predicted.log_probabilities()[0, :, : len(listener.matching)].exp()
     return probability.expand(len(hours), -1, -1, -1)
 
@@ -222,7 +222,7 @@ def find_listener(
         fitted = read_fit(fit, model)
         if fitted.matching is None:
             raise ValueError(f"{fit}: does not say how channels were matched; fit {name} again")
-        return Listener(fitted.matching, None, fitted.theta, fitted.calibration)
+        return Listener(fitted.matching, None, fitted.theta, fitted.gains)
     aligned = cohort.animal(name).alignment(alignment)
     thresholds = cohort.animal(name).thresholds_db_spl
     if isinstance(network, ABRNet) and aligned is not None and thresholds is not None:

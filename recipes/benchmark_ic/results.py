@@ -48,7 +48,7 @@ ALIGNED, MATCHED, ORACLE = "aligned", "matched to the model", "oracle"
 """What an unseen animal's channels are matched by: what other brains answer, what the model
 answers for a first θ (not where channels were permuted), or the true maps."""
 
-CALIBRATED, MATCHED_CALIBRATED = "calibrated", "matched and calibrated"
+GAINS, MATCHED_GAINS = "with gains", "matched, with gains"
 """The first two with a gain and offsets of each channel, fitted beside θ."""
 
 

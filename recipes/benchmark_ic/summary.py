@@ -10,11 +10,11 @@ from recipes.benchmark_ic.listeners import alignment, decodability, middles, sea
 from recipes.benchmark_ic.results import (
     ABLATIONS,
     ALIGNED,
-    CALIBRATED,
     FITTED,
+    GAINS,
     GROUPS,
     MATCHED,
-    MATCHED_CALIBRATED,
+    MATCHED_GAINS,
     MODELS,
     ORACLE,
     Results,
@@ -129,9 +129,9 @@ def _unseen(results: Results, network: str) -> dict:
     def by_way(group: str | None) -> dict:
         ways = {
             "unseen": ALIGNED,
-            "calibrated": CALIBRATED,
+            "gains": GAINS,
             "matched": MATCHED,
-            "matched_calibrated": MATCHED_CALIBRATED,
+            "matched_gains": MATCHED_GAINS,
             "oracle_alignment": ORACLE,
         }
         return {

@@ -153,7 +153,7 @@ def unseen(summary: dict) -> Table:
             (f"{count[group]} animals", summary["unseen"][group]),
             (f"{count[group]} animals, permutation", summary["unseen"]["published"][group]),
         ):
-            columns = ("seen", "unseen", "calibrated", "matched", "matched_calibrated")
+            columns = ("seen", "unseen", "gains", "matched", "matched_gains")
             columns += ("oracle_alignment", "lost_to_alignment")
             cells = {key: plus_minus(found.get(key), 100) for key in columns}
             of_groups = [percent(g["unseen"]["median"]) for g in found["by_group"].values()]
@@ -165,13 +165,13 @@ def unseen(summary: dict) -> Table:
         rows.append([*PAPER_UNSEEN[group], *[NOTHING] * 9])
     about = (
         "FEVE [%] of 6 parameters, median ± MAD. Unseen: θ fitted, channels as `recipes.align` "
-        "left them. Calibrated: with a gain and offsets of each channel, fitted beside θ. Matched "
+        "left them. With gains: with a gain and offsets of each channel, fitted beside θ. Matched "
         "again: to what the model answers for that θ, and θ fitted once more, which predicts "
         "better and moves some of the loss from θ into the matching. Oracle: matched by the true "
         "maps. Lost: oracle less unseen, sound by sound."
     )
     header = ["training animals", "seen", "unseen", "ratio", "unseen by seed", "NH", "HI"]
-    header += ["hidden", "calibrated", "matched again", "matched again and calibrated"]
+    header += ["hidden", "with gains", "matched again", "matched again, with gains"]
     header += ["oracle", "lost to alignment"]
     return Table("Unseen animals", about, header, rows)
 

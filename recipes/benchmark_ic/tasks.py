@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from icsim.alignment import octave_error
-from icsim.calibration import Prior
+from icsim.channel_gains import Prior
 from icsim.conditional import BetaICNet, listener_cost
 from icsim.fitting import Cost, bayesian_search, dense_search, descend, sobol, warm_descent
 from icsim.icnet import CONTEXT_BINS
@@ -17,9 +17,9 @@ from icsim.store import Cohort
 from recipes import align, fit_theta, networks, score_ic
 from recipes.benchmark_ic.results import (
     ALIGNED,
-    CALIBRATED,
+    GAINS,
     MATCHED,
-    MATCHED_CALIBRATED,
+    MATCHED_GAINS,
     ORACLE,
 )
 from recipes.state import write_json
@@ -45,7 +45,7 @@ class NewListeners:
     """Folder of `<animal>.json`."""
     seconds: float
     every_way: bool = True
-    """Not only as aligned, but also with calibrated channels, matched to the model (no
+    """Not only as aligned, but also with gains of channels, matched to the model (no
     permutation), and matched by the truth."""
 
 
@@ -112,7 +112,7 @@ def _new_listener(
         animal,
         job.alignment,
         rounds=0,
-        calibrate=False,
+        channel_gains=False,
         seconds=job.seconds,
     )
     batch = fit_theta.first_frames(cohort, config)
@@ -122,9 +122,7 @@ def _new_listener(
 
     def note(way: str, fitted: fit_theta.FittedListener, seconds: float) -> None:
         matching = fitted.matching
-        listener = score_ic.Listener(
-            matching, condition=fitted.theta, calibration=fitted.every_calibration()
-        )
+        listener = score_ic.Listener(matching, condition=fitted.theta, gains=fitted.all_gains())
         kept = (matching != APART) & slots_hz[matching.clamp(min=0)].isfinite()
         ways[way] = {
             "rows": score_ic.score_animal(network, known, cohort, animal, listener, latents),
@@ -141,16 +139,16 @@ def _new_listener(
     if not job.every_way:
         return ways
     started = time.monotonic()
-    calibrated = fit_theta.calibrated_beside(aligned)
-    note(CALIBRATED, calibrated, before + time.monotonic() - started)
+    gained = fit_theta.with_channel_gains(aligned)
+    note(GAINS, gained, before + time.monotonic() - started)
     if job.alignment == ALIGNMENT:
         started = time.monotonic()
         again = fit_theta.matched_again(network, batch, aligned)
         before += time.monotonic() - started
         note(MATCHED, again, before)
         started = time.monotonic()
-        both = fit_theta.calibrated_beside(again)
-        note(MATCHED_CALIBRATED, both, before + time.monotonic() - started)
+        both = fit_theta.with_channel_gains(again)
+        note(MATCHED_GAINS, both, before + time.monotonic() - started)
     started = time.monotonic()
     best = fit_theta.fit_listener(network, batch, true, config, prior)
     note(ORACLE, best, time.monotonic() - started)

@@ -121,9 +121,9 @@ def make_up(out, config, members=MEMBERS):
         fitted = [n for n in trained if "beta" in n or n in ABLATIONS]
         for network in fitted:
             for name in unseen:
-                ways = ["aligned", "calibrated", "oracle"]
+                ways = ["aligned", "with gains", "oracle"]
                 if "permuted" not in network:
-                    ways += ["matched to the model", "matched and calibrated"]
+                    ways += ["matched to the model", "matched, with gains"]
                 fits = {
                     way: {
                         "rows": rows(draw, 0.3 + 0.1 * place),

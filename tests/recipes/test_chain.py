@@ -381,9 +381,9 @@ def test_unseen_animals_are_judged_by_every_way_of_matching(finished, tmp_path):
     found = json.loads((out / "new.json").read_text())
     assert set(found) == {
         "aligned",
-        "calibrated",
+        "with gains",
         "matched to the model",
-        "matched and calibrated",
+        "matched, with gains",
         "oracle",
     }
     for way in found.values():

@@ -66,21 +66,21 @@ def test_a_smaller_brain_is_permuted_into_the_reference(imported):
         assert len(slots.unique()) == len(slots)
 
 
-def test_a_stranger_is_predicted_once_its_channels_are_calibrated(trained, tmp_path):
+def test_a_stranger_is_predicted_once_its_channels_have_gains(trained, tmp_path):
     cohort, model = trained
     scores, theta = {}, {}
-    for calibrate in (False, True):
-        out = tmp_path / str(calibrate)
-        config = fit_theta.Config(cohort, model, str(out), calibrate=calibrate, first_hours=3.0)
+    for gains in (False, True):
+        out = tmp_path / str(gains)
+        config = fit_theta.Config(cohort, model, str(out), channel_gains=gains, first_hours=3.0)
         (fit,) = fit_theta.fit_animals(config)
         assert fit["nats"]["fit"] <= fit["nats"]["mean of the seen animals"] + 1e-4
         assert fit["nats"]["name of the best"].startswith("subject")
         assert json.loads((out / "stranger03.json").read_text()) == fit
-        theta[calibrate] = torch.tensor(fit["theta"])
+        theta[gains] = torch.tensor(fit["theta"])
         found = score_ic.score_ic(
             score_ic.Config(cohort, model, fits=str(out), out=str(out / "scores"))
         )
-        scores[calibrate] = found["stranger03"]["feve"]
+        scores[gains] = found["stranger03"]["feve"]
         assert (out / "scores" / "feve.png").stat().st_size > 5000
         rows = (out / "scores" / "scores.csv").read_text().splitlines()
         assert len(rows) == 1 + 4 * 3  # a header, and three test sounds of four animals

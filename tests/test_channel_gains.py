@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from icsim.calibration import BROAD, Prior, adapted, calibrate, calibrated, learn_prior
+from icsim.channel_gains import BROAD, Prior, adapted, fit_gains, learn_prior, with_gains
 from icsim.counts import CLASSES, Prediction
 
 CHANNELS, BINS = 30, 4000
@@ -23,10 +23,10 @@ def planted():
     return BROAD.mean + spread * torch.randn(CHANNELS, CLASSES, generator=generator)
 
 
-def answers(logits, calibration, seed=2):
-    """Counts `(B, C, N)` drawn from what a calibration makes of logits."""
-    shifted = calibration[:, :1, None] * logits
-    shifted[:, :, 1:] += calibration[:, 1:, None]
+def answers(logits, gains, seed=2):
+    """Counts `(B, C, N)` drawn from what a gains makes of logits."""
+    shifted = gains[:, :1, None] * logits
+    shifted[:, :, 1:] += gains[:, 1:, None]
     probability = shifted.softmax(2).movedim(2, -1)
     drawn = torch.multinomial(
         probability.flatten(0, 2), 1, generator=torch.Generator().manual_seed(seed)
@@ -37,7 +37,7 @@ def answers(logits, calibration, seed=2):
 def test_planted_gains_and_offsets_are_recovered(logits, planted):
     errors = []
     for seed in range(4):
-        at, covariance = calibrate(logits, answers(logits, planted, seed), BROAD)
+        at, covariance = fit_gains(logits, answers(logits, planted, seed), BROAD)
         errors.append((at - planted) / covariance.diagonal(dim1=1, dim2=2).sqrt())
     assert torch.stack(errors).square().mean().sqrt() == pytest.approx(1, abs=0.15)
     assert (at[:, 0] - planted[:, 0]).abs().mean() < 0.05
@@ -45,7 +45,7 @@ def test_planted_gains_and_offsets_are_recovered(logits, planted):
 
 def test_a_model_that_is_right_is_left_as_it_is(logits):
     right = BROAD.mean.expand(CHANNELS, -1)
-    at, _ = calibrate(logits, answers(logits, right), BROAD)
+    at, _ = fit_gains(logits, answers(logits, right), BROAD)
     assert (at - right).abs()[:, :3].max() < 0.4
     assert (at - right).mean(0).abs().max() < 0.1
 
@@ -53,35 +53,35 @@ def test_a_model_that_is_right_is_left_as_it_is(logits):
 def test_few_counts_leave_the_prior(logits, planted):
     counts = answers(logits, planted)[..., :3]
     narrow = Prior(torch.tensor([0.8, 0.1, 0.2, 0.3, 0.4]), 1e-4 * torch.eye(CLASSES))
-    at, covariance = calibrate(logits[..., :3], counts, narrow)
+    at, covariance = fit_gains(logits[..., :3], counts, narrow)
     torch.testing.assert_close(at, narrow.mean.expand(CHANNELS, -1), atol=0.02, rtol=0)
     torch.testing.assert_close(covariance[0], narrow.covariance, atol=1e-5, rtol=0)
 
 
 def test_bins_that_are_correlated_weigh_less(logits, planted):
     counts = answers(logits, planted)
-    covariances = [calibrate(logits, counts, BROAD, bins)[1] for bins in (1.0, 16.0)]
+    covariances = [fit_gains(logits, counts, BROAD, bins)[1] for bins in (1.0, 16.0)]
     widths = [c.diagonal(dim1=1, dim2=2)[:, 0].sqrt().median() for c in covariances]
     assert (widths[1] / widths[0]).item() == pytest.approx(4, rel=0.2)
 
 
-def test_what_is_calibrated_is_predicted():
+def test_predictions_have_the_gains():
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(2, 1, 3, 7, generator=generator)
     rows = torch.randn(1, 4 * CLASSES, 3, generator=generator)
     bias = torch.randn(1, 4 * CLASSES, generator=generator)
-    calibration = torch.rand(4, CLASSES, generator=generator)
+    gains = torch.rand(4, CLASSES, generator=generator)
     plain = Prediction(features, rows, bias)
-    expected = calibration[:, :1, None] * plain.logits()
-    expected[..., 1:, :] += calibration[:, 1:, None]
-    found = calibrated(plain, calibration).log_probabilities()
+    expected = gains[:, :1, None] * plain.logits()
+    expected[..., 1:, :] += gains[:, 1:, None]
+    found = with_gains(plain, gains).log_probabilities()
     torch.testing.assert_close(found, expected.log_softmax(-2))
-    unchanged = calibrated(plain, BROAD.mean.expand(4, -1)).log_probabilities()
+    unchanged = with_gains(plain, BROAD.mean.expand(4, -1)).log_probabilities()
     torch.testing.assert_close(unchanged, plain.log_probabilities())
 
 
 def test_the_prior_is_how_much_channels_differ(logits, planted):
-    learned = learn_prior(*([each] for each in calibrate(logits, answers(logits, planted), BROAD)))
+    learned = learn_prior(*([each] for each in fit_gains(logits, answers(logits, planted), BROAD)))
     assert learned.mean[0].item() == pytest.approx(planted[:, 0].mean().item(), abs=0.05)
     spread = learned.covariance.diagonal().sqrt()
     torch.testing.assert_close(spread[:3], planted.std(0)[:3], rtol=0.25, atol=0)
@@ -89,11 +89,11 @@ def test_the_prior_is_how_much_channels_differ(logits, planted):
 
 def test_a_brain_that_differs_more_than_others_widens_its_prior(logits, planted):
     narrow = Prior(BROAD.mean, 0.01 * torch.eye(CLASSES))
-    at, covariance = calibrate(logits, answers(logits, planted), narrow)
+    at, covariance = fit_gains(logits, answers(logits, planted), narrow)
     wider = adapted(narrow, at, covariance)
     assert torch.equal(wider.mean, narrow.mean)
     assert (wider.covariance.diagonal() > 2 * narrow.covariance.diagonal())[:3].all()
-    closer, _ = calibrate(logits, answers(logits, planted), wider)
+    closer, _ = fit_gains(logits, answers(logits, planted), wider)
     assert (closer - planted).abs().mean() < (at - planted).abs().mean()
     kept = adapted(narrow, narrow.mean.expand(0, -1), covariance[:0])
     torch.testing.assert_close(kept.covariance, narrow.covariance)

@@ -6,7 +6,7 @@ aid has no use for it. So it is fitted beside θ, as nuisance, with a prior that
 channels differ: their log-odds of counts, as the model has them, are multiplied by a gain and
 shifted by an offset.
 
-A calibration is a tensor `(C, K)`: the gain of each channel, 1 where the model is right, then the
+Gains are a tensor `(C, K)`: the gain of each channel, 1 where the model is right, then the
 offsets of the log-odds of 1, 2, … K − 1 spikes against none, 0 where it is right.
 """
 
@@ -21,7 +21,7 @@ from .counts import CLASSES, LARGEST_COUNT, Prediction
 
 @dataclasses.dataclass(frozen=True)
 class Prior:
-    """Normal density of the calibration of a channel."""
+    """Normal density of the gain and offsets of a channel."""
 
     mean: Tensor
     """`(K,)`."""
@@ -33,12 +33,12 @@ BROAD = Prior(torch.tensor([1.0] + [0.0] * (CLASSES - 1)), torch.eye(CLASSES))
 """What is assumed where nothing was learned: odds differ by a factor of e (chosen here)."""
 
 
-def calibrated(prediction: Prediction, calibration: Tensor) -> Prediction:
+def with_gains(prediction: Prediction, gains: Tensor) -> Prediction:
     """A prediction with gains and offsets of its channels, `(C, K)`.
 
     Only the decoder's rows change, so that it costs nothing, and gradients reach θ as before.
     """
-    gain, offset = calibration[:, :1], calibration.clone()
+    gain, offset = gains[:, :1], gains.clone()
     offset[:, 0] = 0
     rows = prediction.weight.unflatten(1, (-1, CLASSES))
     bias = prediction.bias.unflatten(1, (-1, CLASSES))
@@ -49,7 +49,7 @@ def calibrated(prediction: Prediction, calibration: Tensor) -> Prediction:
     )
 
 
-def calibrate(
+def fit_gains(
     logits: Tensor,
     counts: Tensor,
     prior: Prior,
@@ -57,7 +57,7 @@ def calibrate(
     start: Tensor | None = None,
     iterations: int = 20,
 ) -> tuple[Tensor, Tensor]:
-    """The most probable calibration, given what channels answered.
+    """The most probable gains and offsets, given what channels answered.
 
     The negative log-posterior is convex; Newton's method finds its minimum, channel by channel.
 
@@ -70,7 +70,7 @@ def calibrate(
         iterations: At most so many.
 
     Returns:
-        The calibration `(C, K)`, and its covariance by the curvature there, `(C, K, K)`.
+        Gains and offsets `(C, K)`, and their covariance by the curvature there, `(C, K, K)`.
     """
     classes = logits.shape[2]
     odds = (logits - logits[:, :, :1]).permute(1, 2, 0, 3).flatten(2).float()
@@ -121,31 +121,31 @@ def calibrate(
     return at.to(logits), matrix.inverse().to(logits)
 
 
-def learn_prior(calibrations: Sequence[Tensor], covariances: Sequence[Tensor]) -> Prior:
+def learn_prior(gains: Sequence[Tensor], covariances: Sequence[Tensor]) -> Prior:
     """How channels of some animals differ from what a model says of them.
 
     Args:
-        calibrations: Of each animal, `(C, K)`.
-        covariances: How uncertain each is, `(C, K, K)`.
+        gains: Of each animal, `(C, K)`.
+        covariances: How uncertain they are, `(C, K, K)`.
     """
-    at, uncertain = torch.cat(list(calibrations)), torch.cat(list(covariances))
+    at, uncertain = torch.cat(list(gains)), torch.cat(list(covariances))
     mean = at.mean(0)
     away = at - mean
     return Prior(mean, (away.T @ away) / len(at) + uncertain.mean(0))
 
 
-def adapted(prior: Prior, calibration: Tensor, covariance: Tensor, weight: float = 20.0) -> Prior:
+def adapted(prior: Prior, gains: Tensor, covariance: Tensor, weight: float = 20.0) -> Prior:
     """The prior of one brain, whose channels may differ more than those of the brains it came from.
 
     A model has learned the brains that it was trained on, so that little is left to differ there.
 
     Args:
         prior: Of all brains; its mean is kept, as what all channels have in common is for θ to say.
-        calibration: Of this brain, `(C, K)`.
-        covariance: How uncertain it is, `(C, K, K)`.
+        gains: Of this brain, `(C, K)`.
+        covariance: How uncertain they are, `(C, K, K)`.
         weight: Channels that the prior's covariance counts as (chosen here).
     """
-    away = calibration - prior.mean
+    away = gains - prior.mean
     own = away.T @ away + covariance.sum(0)
-    together = (weight * prior.covariance + own) / (weight + len(calibration))
+    together = (weight * prior.covariance + own) / (weight + len(gains))
     return Prior(prior.mean, together)
