@@ -56,6 +56,14 @@ def test_animals_of_different_channels_are_imported_as_written(imported):
     assert [cohort.animal(name).status for name in cohort.animals()] == ["NH", "NH", "HI", "HI"]
 
 
+def test_alignments_say_how_alike_channels_are_for_other_sounds(imported):
+    cohort = str(imported / "cohort" / "cohort.zarr")
+    report = align.align(align.Config(cohort, name="reported"))
+    for name, animal in report.items():
+        # The only seen animal that hears normally makes the template, and keeps its own slots.
+        assert (animal["held_out_correlation"] > 0.99) == (name == "subject00")
+
+
 def test_a_smaller_brain_is_permuted_into_the_reference(imported):
     cohort = str(imported / "cohort" / "cohort.zarr")
     align.align(align.Config(cohort, method="permutation", name="permuted"))
