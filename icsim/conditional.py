@@ -287,7 +287,11 @@ class ListenerCost:
 
     @torch.no_grad()
     def fit_gains(
-        self, theta: Tensor, prior: Prior, start: Tensor | None = None
+        self,
+        theta: Tensor,
+        prior: Prior,
+        start: Tensor | None = None,
+        iterations: int = 20,
     ) -> tuple[Tensor, Tensor]:
         """The most probable gains and offsets of the channels for one listener `(P,)`.
 
@@ -295,14 +299,15 @@ class ListenerCost:
             `(C, K)`, and its covariance, `(C, K, K)`.
         """
         logits = self._predict(theta[None]).logits()[:, 0]
-        return fit_gains(logits, self.counts, prior, CORRELATED_BINS, start)
+        return fit_gains(logits, self.counts, prior, CORRELATED_BINS, start, iterations)
 
     def profile(self, theta: Tensor, prior: Prior, start: Tensor | None = None) -> Tensor:
         """As a call, with gains that are fitted for each candidate, `(n,)`; differentiable.
 
         As they are the best for their candidate, slopes need not know that they move.
         """
-        every = (self.fit_gains(one.detach(), prior, start)[0] for one in theta)
+        few = 20 if start is None else 4
+        every = (self.fit_gains(one.detach(), prior, start, few)[0] for one in theta)
         pairs = zip(theta, every, strict=True)
         return torch.cat([self(one[None], gains) for one, gains in pairs])
 

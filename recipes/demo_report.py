@@ -20,6 +20,7 @@ from compensation.masks import Masks
 from compensation.prescriptions import nal_r, nal_r_gains_db
 from evaluation.neural import restoration
 from icsim.audiogram import Audiogram
+from icsim.channel_gains import with_gains
 from icsim.conditional import BetaICNet
 from icsim.counts import expected_counts
 from icsim.frames import recording_pairs
@@ -116,10 +117,14 @@ class Demo:
 
     def predict(self, name: str, theta: Tensor, sounds: Tensor) -> Tensor:
         """Expected counts on one animal's kept channels if its θ were `(1, P)`, `(B, C, N)`."""
-        matching = self.matching[name]
+        kept = self.kept(name)
         with torch.no_grad():
-            expected = expected_counts(self.model.respond(sounds, theta))
-        return expected[:, matching[matching >= 0]]
+            latent = self.model.latent(sounds)
+            predicted = self.model.predict(latent, theta[None], self.matching[name][kept][None])
+            gains = self.fits.get(name, {}).get("channel_gains")
+            if gains is not None:
+                predicted = with_gains(predicted, torch.tensor(gains)[kept])
+            return expected_counts(predicted.log_probabilities()[:, 0])
 
     def kept(self, name: str) -> Tensor:
         """Which of an animal's channels are not set apart, bool `(C,)`."""
