@@ -21,6 +21,7 @@ from icsim.alignment import (
 from icsim.frames import recording_pairs
 from icsim.metrics import repeatability
 from icsim.recording import ALIGNMENT, APART
+from icsim.sound import SPONTANEOUS
 from icsim.store import Cohort
 from recipes.ranges import AtLeastOne, Correlation, Count, NotEmptyStr, checked
 from recipes.state import run
@@ -165,11 +166,15 @@ def reliable_channels(cohort: Cohort, name: str, config: Config) -> Tensor:
 
 
 def sound_responses(cohort: Cohort, name: str, smooth_bins: int, split: str = "train") -> Responses:
-    """Smoothed responses of an animal to the sounds of a split, averaged over presentations."""
+    """Smoothed responses of an animal to the sounds of a split, averaged over presentations.
+
+    Silence is left out: what is fired in it follows nothing that brains have in common.
+    """
     animal = cohort.animal(name)
     by_sound: dict[int, list[Tensor]] = {}
     for which, shown in enumerate(animal.presentations):
-        if cohort.sounds[shown.sound].split == split:
+        sound = cohort.sounds[shown.sound]
+        if sound.split == split and sound.kind != SPONTANEOUS:
             counts = animal.counts(which).T
             by_sound.setdefault(shown.sound, []).append(smooth(counts, smooth_bins))
     return {sound: torch.stack(trials).mean(0) for sound, trials in by_sound.items()}
