@@ -1,6 +1,6 @@
 """A cohort of another laboratory: NWB files written with pynwb alone, by a generator of its own.
 
-    python tests/foreign.py FOLDER --seed 0
+    python -m tests.foreign FOLDER --seed 0
 
 Nothing here comes from `icsim`. Sounds are modulated harmonic complexes and noises.
 A channel is a tuning curve over the decibels of a short-time spectrum, an onset filter, a soft-plus
