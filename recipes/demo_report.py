@@ -16,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from compensation.linear import nal_r_matched
 from compensation.masks import Masks
 from compensation.prescriptions import nal_r, nal_r_gains_db
 from evaluation.neural import restoration
@@ -125,6 +126,10 @@ class Demo:
             if gains is not None:
                 predicted = with_gains(predicted, torch.tensor(gains)[kept])
             return expected_counts(predicted.log_probabilities()[:, 0])
+
+    def match_db(self, name: str) -> float:
+        """How much louder than NAL-R our aid is for an unseen animal, on training sounds [dB]."""
+        return self.stages["judgement"]["result"]["listeners"][name]["nal_r_matched_db"]
 
     def kept(self, name: str) -> Tensor:
         """Which of an animal's channels are not set apart, bool `(C,)`."""
@@ -368,6 +373,7 @@ def aid(demo: Demo) -> dict:
     smooth = max(1, len(history) // 12)
     heard, differences, gained = _true_responses(demo)
     noisy = {"noisy": demo.noisy[0]} | _aided(demo, demo.noisy[0], noise_reduction=1)
+    del noisy[DEVICES["nal_r_matched"]]  # the same picture as NAL-R's, but brighter
     gains = {name: _measured_gains(demo, name) for name in demo.fits}
     return {
         "steps": len(history),
@@ -533,6 +539,15 @@ def picture(figure: Figure, alt: str) -> dict[str, str]:
     return {"src": inline("image/png", png(figure)), "alt": alt}
 
 
+def signed(value: float) -> str:
+    """A number with its sign.
+
+    >>> signed(3.25), signed(-1.0), signed(0.01)
+    ('+3.2', '−1.0', '+0.0')
+    """
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "−")
+
+
 def number(value: float | None, digits: int = 2) -> str:
     """A number, or that it is missing.
 
@@ -605,8 +620,14 @@ def _gain_figure(demo: Demo, name: str, gains_db: Tensor) -> Figure:
         name: {"color": shade, "marker": marker, "markersize": 4}
         for name, (shade, marker) in zip(curves, looks, strict=True)
     }
-    curves["NAL-R, every level"] = nal_r_gains_db(demo.ears[name], THIRD_OCTAVES_HZ)
-    styles["NAL-R, every level"] = {"color": "black", "linestyle": "--", "marker": ""}
+    prescribed_db, match_db = nal_r_gains_db(demo.ears[name], THIRD_OCTAVES_HZ), demo.match_db(name)
+    lines = {
+        "NAL-R": ("--", 0.0),
+        f"NAL-R {signed(match_db)} dB, as loud as our aid": (":", match_db),
+    }
+    for label, (line, more_db) in lines.items():
+        curves[label] = prescribed_db + more_db
+        styles[label] = {"color": "black", "linestyle": line, "marker": ""}
     return figures.gain_curves(THIRD_OCTAVES_HZ, curves, f"{name}: gain", styles)
 
 
@@ -657,7 +678,11 @@ def _aided(demo: Demo, sound: Tensor, noise_reduction: float) -> dict[str, Tenso
 
 def _prescribed(demo: Demo, sound: Tensor) -> dict[str, Tensor]:
     """Sounds `(B, T)` through the prescriptions that our aid is compared with."""
-    return {DEVICES["nal_r"]: nal_r(sound, demo.ears[demo.listener])}
+    ear, match_db = demo.ears[demo.listener], demo.match_db(demo.listener)
+    return {
+        DEVICES["nal_r"]: nal_r(sound, ear),
+        DEVICES["nal_r_matched"]: nal_r_matched(sound, ear, match_db),
+    }
 
 
 def _restorations(judged: dict[str, dict]) -> dict[str, Figure]:

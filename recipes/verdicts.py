@@ -204,8 +204,8 @@ def compresses(
     """
     soft, loud = levels[0], levels[-1]
     wanted = (
-        f"where at least {LOST_DB_HL:g} dB are lost, the aid gives more gain at {soft:g} than at "
-        f"{loud:g} dB SPL"
+        f"where at least {LOST_DB_HL:g} dB are lost, the aid gives at least {AUDIBLY_MORE_DB:g} dB "
+        f"more gain at {soft:g} than at {loud:g} dB SPL"
     )
     numbers, holds = [], []
     for name, gains in gains_db.items():
@@ -215,7 +215,7 @@ def compresses(
             continue
         first, last = (gains[place, lost].mean().item() for place in (0, -1))
         numbers.append(f"{name} {first:.1f} dB and {last:.1f} dB")
-        holds.append(first > last)
+        holds.append(first >= last + AUDIBLY_MORE_DB)
     return Verdict(wanted, all(holds) if holds else None, "; ".join(numbers))
 
 

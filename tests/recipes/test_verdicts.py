@@ -95,6 +95,7 @@ def test_soft_speech_gains_more_where_sensitivity_is_lost():
     assert held.holds
     assert held.numbers == "new 20.0 dB and 10.0 dB; hidden has lost so much nowhere"
     assert not verdicts.compresses({"new": soft_most.flip(0)}, lost, levels).holds
+    assert not verdicts.compresses({"new": soft_most / 20}, lost, levels).holds
     assert verdicts.compresses({"hidden": soft_most}, lost, levels).holds is None
 
 
