@@ -274,7 +274,7 @@ class AuditoryModel(nn.Module):
 
         Args:
             sound: Pressure [Pa], `(B, T)`.
-            listener: Audiograms as `listener.from_audiogram` scales them, `(B, 8)` or `(1, 8)`;
+            listener: Audiograms as `listener.from_audiogram` scales them, `(B, F)` or `(1, F)`;
                 zeros for normal hearing.
 
         Returns:

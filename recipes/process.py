@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from compensation.listener import from_audiogram
+from compensation.listener import audiogram_hz, from_audiogram
 from compensation.masks import Masks
 from compensation.streaming import LOUDEST_DB_SPL, Stream
 from compensation.waveform import Waveform
@@ -122,7 +122,7 @@ def equipped(config: Config) -> tuple[nn.Module, Tensor]:
     if config.theta:
         listener = read_fit(config.theta, facts.get("model")).theta
     else:
-        listener = from_audiogram(Audiogram.read(config.audiogram))
+        listener = from_audiogram(Audiogram.read(config.audiogram), audiogram_hz(facts))
     if len(listener) != aid.config.listener:
         raise ValueError(
             f"{config.theta or config.audiogram}: {len(listener)} numbers, but {config.aid} takes "

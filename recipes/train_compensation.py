@@ -262,6 +262,7 @@ def train(config: Config) -> Path:
             modules["aid"],
             healthy=healthy.tolist(),
             listener=config.told,
+            audiogram_hz=list(AUDIOGRAM_HZ) if config.told == "audiogram" else None,
             noise_reduction=config.noise_reduction,
             model=fingerprint(config.model),
         )
@@ -307,7 +308,7 @@ def listeners(config: Config, cohort: Cohort) -> tuple[list[Ears], Tensor, Tenso
     Returns:
         Ears that judge; what an aid is told of the same listeners, `(A, n)`; θ of the animals
         with normal hearing, `(n, P)`; and thresholds of the listeners at `AUDIOGRAM_HZ` [dB HL],
-        `(A, 8)`, if a term needs them.
+        `(A, F)`, if a term needs them.
 
     Raises:
         ValueError: If models know different animals, the fit is of another model, or excerpts are
@@ -487,7 +488,7 @@ def unintelligible(clean: Tensor, heard: Tensor, thresholds_db_hl: Tensor) -> Te
     Args:
         clean: `(B, T)` [Pa].
         heard: The same, processed.
-        thresholds_db_hl: Of each listener at `AUDIOGRAM_HZ`, `(B, 8)`.
+        thresholds_db_hl: Of each listener at `AUDIOGRAM_HZ`, `(B, F)`.
     """
     found, ears_db_hl = [], [Audiogram(AUDIOGRAM_HZ, row) for row in thresholds_db_hl]
     for first, second, ear in zip(clean.split(1), heard.split(1), ears_db_hl, strict=True):

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from compensation.auditory import AuditoryModel, squared_difference
-from compensation.listener import AUDIOGRAM_HZ, from_audiogram
+from compensation.listener import AUDIOGRAM_HZ, SPAN_DB, from_audiogram
 from compensation.objective import compensation, denoising, discrepancy_left
-from icsim.audiogram import Audiogram
+from icsim.audiogram import STANDARD_DB_HL, Audiogram, audiogram
 from icsim.loss import ResponseLoss
 from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, calibrate
 
@@ -160,11 +160,20 @@ def test_a_severe_loss_leaves_little(model, noise):
 
 
 def test_an_audiogram_is_heard_between_its_frequencies(model, noise):
-    audiogram = Audiogram(AUDIOGRAM_HZ, (10, 15, 30, 50, 55, 70, 65, 80))
+    thresholds = (5, 10, 12, 15, 22, 30, 38, 50, 55, 70, 65, 80)
+    audiogram = Audiogram(AUDIOGRAM_HZ, thresholds)
     expected = model.representation(noise, model.hair_cell_loss(audiogram.at(model.cf_hz)[None]))
     found = model.respond(noise, from_audiogram(audiogram)[None])
     assert found.shape == (2, 31, BIN_SAMPLES, 100)
     torch.testing.assert_close(found.mT.flatten(2), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", STANDARD_DB_HL)
+def test_every_threshold_of_a_standard_audiogram_is_heard(model, name):
+    """Read at octaves alone, `S2` is 7.5 dB off at 1500 Hz, and 750 Hz of `S3` 2 dB."""
+    ear = audiogram(name)
+    at_channels = SPAN_DB * model.reading @ from_audiogram(ear)
+    torch.testing.assert_close(at_channels, ear.at(model.cf_hz), rtol=0, atol=1e-3)
 
 
 def test_listeners_in_one_batch_are_as_each_alone(model, noise):
@@ -261,7 +270,9 @@ def test_gradients_are_right(filterbank):
     sound = 0.02 * torch.randn(2, 96, generator=generator, dtype=torch.float64)
     target = loss.respond(sound, NORMAL.double())
     heard = (0.5 * sound).requires_grad_()
-    listener = torch.rand(2, 8, generator=generator, dtype=torch.float64).requires_grad_()
+    listener = torch.rand(
+        2, len(AUDIOGRAM_HZ), generator=generator, dtype=torch.float64
+    ).requires_grad_()
     assert (loss(heard, listener, target) > 0.1).all()
     assert torch.autograd.gradcheck(
         lambda s, a: loss(s, a, target), (heard, listener), fast_mode=True
@@ -279,7 +290,7 @@ def test_a_filterbank_or_rate_that_cannot_be_had_is_refused():
 
 
 def test_listeners_and_sounds_that_do_not_fit_are_refused(model, noise):
-    with pytest.raises(ValueError, match=r"\(B, 8\).*got \(1, 6\)"):
+    with pytest.raises(ValueError, match=r"\(B, 12\).*got \(1, 6\)"):
         model.respond(noise, torch.zeros(1, 6))
     with pytest.raises(ValueError, match="31 samples are no bin"):
         model.respond(noise[:, :31], NORMAL)

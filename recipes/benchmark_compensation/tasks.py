@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from compensation.linear import apply, best_linear_gain
-from compensation.listener import from_audiogram
+from compensation.listener import audiogram_hz, from_audiogram
 from compensation.masks import Masks
 from compensation.objective import contrast, effort, flutter, hiss, roughness
 from compensation.prescriptions import nal_r, nal_r_compressed
@@ -198,7 +198,8 @@ def aids(paths: dict[str, str], theta: Tensor, ear: Audiogram) -> dict[str, Devi
 
     def device(path: str) -> Device:
         aid, facts = load_network(path, Masks, Waveform)
-        told = theta if facts["listener"] == "theta" else from_audiogram(ear)
+        by_theta = facts["listener"] == "theta"
+        told = theta if by_theta else from_audiogram(ear, audiogram_hz(facts))
         most = float(facts["noise_reduction"])
         return lambda sound, a, b: aid.process(sound, told.expand(len(sound), -1), most * a, b)
 

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from compensation.listener import theta_like
+from compensation.listener import AUDIOGRAM_HZ, audiogram_hz, theta_like
 from compensation.masks import Masks, MasksConfig
 from icsim.conditional import BetaICNet
 from icsim.icnet import EncoderConfig
@@ -218,18 +218,26 @@ def test_an_aid_that_diverges_stops_before_anything_hears_it(finished, tmp_path)
     assert not (tmp_path / "aid" / "aid.safetensors").exists()
 
 
+def test_an_aid_says_at_which_frequencies_it_reads_audiograms(finished, tmp_path):
+    config = configured(finished, train_compensation, "aid", tmp_path / "aid")
+    aid = train_compensation.train(dataclasses.replace(config, told="audiogram", steps=1))
+    network, facts = load_network(aid, Masks)
+    assert audiogram_hz(facts) == AUDIOGRAM_HZ
+    assert network.config.listener == len(AUDIOGRAM_HZ)
+
+
 def test_an_aid_is_told_what_its_listeners_are(finished, tmp_path):
     config = configured(finished, train_compensation, "aid", tmp_path / "aid")
     cohort = Cohort.open(config.cohort)
     for changes, numbers, judges in (
         ({}, 3, "BetaICNet"),
-        ({"told": "audiogram"}, 8, "BetaICNet"),
-        ({"told": "audiogram", "through": "auditory"}, 8, "AuditoryModel"),
+        ({"told": "audiogram"}, 12, "BetaICNet"),
+        ({"told": "audiogram", "through": "auditory"}, 12, "AuditoryModel"),
         ({"more_models": [config.model]}, 3, "BetaICNet"),
     ):
         changed = dataclasses.replace(config, **changes)
         heard_by, told, normal, thresholds = train_compensation.listeners(changed, cohort)
-        assert (thresholds is not None) == (numbers == 8)
+        assert (thresholds is not None) == (numbers == 12)
         assert told.shape == (4, numbers)
         assert normal.shape == (2, 3)
         assert {type(one.loss.model).__name__ for one in heard_by} == {judges}

@@ -10,8 +10,9 @@ import pytest
 import soundfile
 import torch
 
+from compensation.listener import AUDIOGRAM_HZ, EIGHT_HZ
 from compensation.masks import Masks, MasksConfig
-from icsim.audiogram import Audiogram
+from icsim.audiogram import Audiogram, audiogram
 from icsim.sound import REFERENCE_PA, resample
 from icsim.weights import load_network, save_network
 from recipes import process
@@ -103,6 +104,22 @@ def test_an_audiogram_is_for_aids_that_take_one(config, tmp_path):
         process.process(dataclasses.replace(config, aid=aid))
     out = process.process(dataclasses.replace(settings, aid=aid, theta=None))
     assert np.abs(soundfile.read(out / "first.wav")[0]).max() > 0.01
+
+
+@pytest.mark.parametrize("frequencies_hz", [EIGHT_HZ, AUDIOGRAM_HZ])
+def test_an_aid_is_told_the_thresholds_that_it_was_trained_with(config, tmp_path, frequencies_hz):
+    """An aid whose checkpoint names no frequencies is one of the eight that all once had."""
+    facts = {} if frequencies_hz == EIGHT_HZ else {"audiogram_hz": list(frequencies_hz)}
+    aid_path = str(tmp_path / "other.safetensors")
+    save_aid(aid_path, len(frequencies_hz), listener="audiogram", **facts)
+    ear = audiogram("S2")
+    ear.write(tmp_path / "ear.json")
+    settings = dataclasses.replace(
+        config, aid=aid_path, theta=None, audiogram=str(tmp_path / "ear.json")
+    )
+    _, told = process.equipped(settings)
+    torch.testing.assert_close(told, ear.at(frequencies_hz) / 120)
+    process.process(settings)
 
 
 def test_an_aid_that_reduces_no_noise_is_not_asked_to(config, tmp_path):
