@@ -7,17 +7,21 @@ was stopped.
 WAV, FLAC and OGG files of 8 kHz and more, of any number of channels, become 32-bit float WAV files
 of the same rate and length, aligned with what went in; each channel is an ear of its own with the
 same listener. The aid hears up to 12 kHz: what a file holds above is lost. A level needs a
-convention: `full_scale_db_spl` is the level of a sound whose RMS is 1, going in and coming out, and
-samples beyond ±1 stay what they are.
+convention: `full_scale_db_spl` is the level of a sound whose RMS is 1, going in and coming out.
+Samples beyond ±1 stay what they are, and are told of, as players and other programs clip them.
+`pcm_bits` writes integers instead, all files lower by one and the same `headroom_db`, so that no
+sample is clipped and levels can still be compared.
 """
 
 import dataclasses
 import errno
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import as_completed
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import soundfile
@@ -71,10 +75,35 @@ class Config:
     """Level of a sound whose RMS is 1 [dB SPL]."""
     maximum_db_spl: MaximumDbSpl = 110.0
     """The highest magnitude of a sample that comes out [dB SPL]."""
+    pcm_bits: Literal[16, 24] | None = None
+    """Write integers of so many bits in place of floats, lower by `headroom_db`."""
     workers: Count = 2
     """Processes, each with a file at a time."""
 
     __post_init__ = checked
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one file."""
+
+    reason: str | None = None
+    """Why there is no result, if there is none."""
+    beyond: int = 0
+    """Samples of the result beyond ±1."""
+    peak: float = 0.0
+    """Its largest magnitude."""
+
+
+def headroom_db(config: Config) -> float:
+    """By how much files of integers are lower: enough for the highest sample that may come out.
+
+    An RMS of 1 in such a file is `full_scale_db_spl + headroom_db` [dB SPL].
+
+    >>> headroom_db(Config("aid", "in", "out", pcm_bits=24))
+    10.0
+    """
+    return max(0.0, config.maximum_db_spl - config.full_scale_db_spl) if config.pcm_bits else 0.0
 
 
 def process(config: Config) -> Path:
@@ -96,11 +125,39 @@ def process(config: Config) -> Path:
     left = {s: t for s, t in files.items() if not _newer(t, [s, *made_of])}
     total = sum(map(_samples, left))
     with tqdm(total=total, desc="processing", unit=" samples", unit_scale=True) as bar:
-        reasons = _side_by_side(config, aid, listener, left, bar.update)
+        outcomes = _side_by_side(config, aid, listener, left, bar.update)
+    for line in remarks(config, {left[sound]: outcome for sound, outcome in outcomes.items()}):
+        print(line, file=sys.stderr)
+    reasons = [outcome.reason for outcome in outcomes.values() if outcome.reason]
     if reasons:
         listed = "".join(f"\n  {reason}" for reason in reasons)
         raise ValueError(f"{len(reasons)} of {len(files)} sounds were not processed:{listed}")
     return Path(config.out)
+
+
+def remarks(config: Config, outcomes: dict[Path, Outcome]) -> list[str]:
+    """What a user should know of the level of the files that were just written."""
+    lines = []
+    if config.pcm_bits and outcomes:
+        low_db = headroom_db(config)
+        lines.append(
+            f"note: the files are lower by {low_db:g} dB, so that nothing is clipped: an RMS of 1 "
+            f"in them is {config.full_scale_db_spl + low_db:g} dB SPL"
+        )
+    loud = {target: found for target, found in outcomes.items() if found.beyond}
+    if loud:
+        most_db = 20 * math.log10(max(found.peak for found in loud.values()))
+        lines.append(
+            f"warning: {len(loud)} of {len(outcomes)} files leave ±1, where players and programs "
+            f"that write integers clip them; lower all files by {most_db:.1f} dB before that, or "
+            "add --pcm_bits 24 and another --out, which does so for you:"
+        )
+    lines += [
+        f"  {target}: {found.beyond} samples, up to {found.peak:.3g} "
+        f"({20 * math.log10(found.peak):+.1f} dB)"
+        for target, found in loud.items()
+    ]
+    return lines
 
 
 def equipped(config: Config) -> tuple[nn.Module, Tensor]:
@@ -160,7 +217,7 @@ def process_file(
     aid: nn.Module,
     listener: Tensor,
     progress: Callable[[int], object] = lambda samples: None,
-) -> None:
+) -> Outcome:
     """Process one file, some seconds at a time; the result appears whole or not at all.
 
     Args:
@@ -171,26 +228,37 @@ def process_file(
         listener: Whom for, `(P,)`.
         progress: Called with the number of samples just processed.
 
+    Returns:
+        How far the result leaves ±1.
+
     Raises:
         ValueError: If the file is no sound that an aid can take; the message names it.
         OSError: If the result cannot be written; the error names it.
     """
-    rate, channels, left = checked(sound, config)
+    rate, channels, left = checked_sound(sound, config)
     stream = _stream(config, aid, listener.expand(channels, -1))
     highest = 10 ** ((config.maximum_db_spl - config.full_scale_db_spl) / 20)
+    lower = 10 ** (-headroom_db(config) / 20)
+    subtype = f"PCM_{config.pcm_bits}" if config.pcm_bits else "FLOAT"
+    beyond, peak = 0, 0.0
     try:
         with (
             whole_file(target) as beside,
-            soundfile.SoundFile(beside, "w", rate, channels, "FLOAT", format="WAV") as file,
+            soundfile.SoundFile(beside, "w", rate, channels, subtype, format="WAV") as file,
         ):
             for block in aided(blocks(sound), rate, channels, stream, config.full_scale_db_spl):
                 # Between two samples that the limiter let pass, a peak may be higher.
-                part = block[:left].clip(-highest, highest)
+                part = lower * block[:left].clip(-highest, highest)
                 file.write(part)
+                magnitude = np.abs(part)
+                beyond += int((magnitude > 1).sum())
+                peak = max(peak, float(magnitude.max(initial=0)))
                 progress(len(part))
                 left -= len(part)
     except soundfile.LibsndfileError as error:
         raise OSError(errno.EIO, f"cannot be written ({error})", str(target)) from error
+    # Rounding at the very limit of integers is no clipping.
+    return Outcome(beyond=0 if config.pcm_bits else beyond, peak=peak)
 
 
 def aided(
@@ -218,7 +286,7 @@ def aided(
         yield back.resample_chunk(out.T.contiguous().numpy(), last=last)
 
 
-def checked(sound: Path, config: Config) -> tuple[int, int, int]:
+def checked_sound(sound: Path, config: Config) -> tuple[int, int, int]:
     """Sample rate [Hz], channels and samples of a file, which is read once to the end.
 
     Raises:
@@ -274,12 +342,11 @@ def _side_by_side(
     listener: Tensor,
     files: dict[Path, Path],
     progress: Callable[[int], object],
-) -> list[str]:
-    """Process files side by side; returns why some could not be."""
+) -> dict[Path, Outcome]:
+    """Process files side by side; what became of each."""
     workers = min(config.workers, len(files))
     if workers < 2:
-        found = [_attempt(config, *each, aid, listener, progress) for each in files.items()]
-        return [reason for reason in found if reason]
+        return {each[0]: _attempt(config, *each, aid, listener, progress) for each in files.items()}
     with killed_named("processing", "--workers"), processes(workers) as pool:
         jobs = {pool.submit(_alone, config, *each): each[0] for each in files.items()}
         try:
@@ -289,23 +356,22 @@ def _side_by_side(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return [reason for job in jobs if (reason := job.result())]
+    return {sound: job.result() for job, sound in jobs.items()}
 
 
-def _alone(config: Config, sound: Path, target: Path) -> str | None:
+def _alone(config: Config, sound: Path, target: Path) -> Outcome:
     """In a process of its own."""
     return _attempt(config, sound, target, *equipped(config))
 
 
-def _attempt(config: Config, sound: Path, target: Path, *rest) -> str | None:
-    """The reason why a file could not be processed, if it could not."""
+def _attempt(config: Config, sound: Path, target: Path, *rest) -> Outcome:
+    """Process one file, or say why not."""
     try:
-        process_file(sound, target, config, *rest)
+        return process_file(sound, target, config, *rest)
     except OSError as error:
-        return f"{error.filename or target}: {error.strerror or error}"
+        return Outcome(f"{error.filename or target}: {error.strerror or error}")
     except (ValueError, RuntimeError) as error:
-        return str(error) if str(sound) in str(error) else f"{sound}: {error}"
-    return None
+        return Outcome(str(error) if str(sound) in str(error) else f"{sound}: {error}")
 
 
 def _newer(target: Path, sources: list[Path]) -> bool:

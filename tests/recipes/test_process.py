@@ -140,6 +140,41 @@ def test_nothing_is_louder_than_the_maximum(config, tmp_path):
     assert loudest <= 10 ** (-10 / 20) * (1 + 1e-7)
 
 
+def test_samples_beyond_one_are_told_of_and_left_as_they_are(config, tmp_path, capsys):
+    """A tone of 0.9 in the second half of one file, amplified by nothing, and one of 1.8."""
+    time = np.arange(8000) / 16000
+    for name, size in (("soft", 0.9), ("loud", 1.8)):
+        sound = size * np.sin(2 * np.pi * 440 * time) * (time > 0.25)
+        soundfile.write(tmp_path / "in" / f"{name}.wav", sound.astype(np.float32), 16000, "FLOAT")
+    quiet = dataclasses.replace(config, noise_reduction=0, gain=0)
+    out = process.process(quiet)
+    found = soundfile.read(out / "loud.wav")[0]
+    count = int((np.abs(found) > 1).sum())
+    assert 2000 < count < 3000
+    errors = capsys.readouterr().err
+    assert "1 of 3 files leave ±1" in errors
+    assert "--pcm_bits 24" in errors
+    assert f"{out / 'loud.wav'}: {count} samples, up to {np.abs(found).max():.3g} (+5." in errors
+    assert "soft.wav" not in errors
+
+
+@pytest.mark.parametrize("bits", [16, 24])
+def test_integers_are_written_with_headroom_and_never_clipped(config, tmp_path, capsys, bits):
+    noise = np.random.default_rng(0).standard_normal(8000).astype(np.float32)
+    soundfile.write(tmp_path / "in" / "noise.wav", noise, 16000, "FLOAT")
+    for name, pcm in (("float", None), ("pcm", bits)):
+        process.process(dataclasses.replace(config, pcm_bits=pcm, out=str(tmp_path / name)))
+    assert "an RMS of 1 in them is 110 dB SPL" in capsys.readouterr().err
+    assert soundfile.info(tmp_path / "pcm" / "noise.wav").subtype == f"PCM_{bits}"
+    for name in ("noise.wav", "first.wav"):
+        floats, integers = (soundfile.read(tmp_path / k / name)[0] for k in ("float", "pcm"))
+        assert np.abs(integers).max() <= 1
+        np.testing.assert_allclose(
+            integers, 10 ** (-10 / 20) * floats, atol=3 * 2.0 ** (1 - bits), rtol=0
+        )
+    assert np.abs(soundfile.read(tmp_path / "float" / "noise.wav")[0]).max() > 1
+
+
 def test_bad_files_are_named_and_stop_no_other(config, tmp_path, monkeypatch):
     folder = tmp_path / "in"
     rates = {"nan": 16000, "slow": 7999, "huge": 16000, "empty": 16000}
@@ -189,7 +224,7 @@ def test_what_is_finished_is_not_made_again(config, tmp_path, monkeypatch):
     (out / "deeper" / "second.wav").unlink()
     process.process(config)
     assert made == ["second.ogg"]
-    later = (out / "first.wav").stat().st_mtime + 5
+    later = max(path.stat().st_mtime for path in out.rglob("*.wav")) + 5
     os.utime(config.theta, (later, later))
     process.process(config)
     assert made == ["second.ogg", "second.ogg", "first.wav"]
