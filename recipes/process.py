@@ -126,7 +126,8 @@ def process(config: Config) -> Path:
     total = sum(map(_samples, left))
     with tqdm(total=total, desc="processing", unit=" samples", unit_scale=True) as bar:
         outcomes = _side_by_side(config, aid, listener, left, bar.update)
-    for line in remarks(config, {left[sound]: outcome for sound, outcome in outcomes.items()}):
+    written = {left[sound]: found for sound, found in outcomes.items() if found.reason is None}
+    for line in remarks(config, written):
         print(line, file=sys.stderr)
     reasons = [outcome.reason for outcome in outcomes.values() if outcome.reason]
     if reasons:

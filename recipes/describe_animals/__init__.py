@@ -1,6 +1,7 @@
 """Measure the simulated animals: the tables and figures of `docs/simulation.md`.
 
-`python -m recipes.describe_animals --out docs/images`
+`python -m recipes.describe_animals --out docs/images`, and with `--gains true` those of the gains
+that a loss asks for.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from icsim.simulation.midbrain import draw_counts, expected_count
 from icsim.simulation.sounds import embedded_sounds
 from icsim.sound import SAMPLE_RATE, calibrate
 from recipes.describe_animals import figures as draw
+from recipes.describe_animals import gains
 from recipes.describe_animals import measurements as measure
 from recipes.ranges import Count, NotEmptyStr, NotNegative, Seconds, Seed, checked
 from recipes.state import begin, seeded
@@ -48,6 +50,12 @@ class Config:
     """Sounds that they hear [s]."""
     figure_channels: Count = 64
     """Channels of the animal in the figures."""
+    gains: bool = False
+    """Find, in place of all else, which gains the parts of a loss ask for (half an hour)."""
+    gain_animals: Count = 3
+    """Animals of severity 1 whose gains are found."""
+    gain_steps: Count = 20
+    """Gradients computed for each set of gains, about."""
     seed: Seed = 0
     """Of animals and sounds."""
 
@@ -59,12 +67,17 @@ HEARINGS = (("NH", 0.0), ("HI", 0.4), ("HI", 1.0), ("HI", 1.8), ("hidden", 0.0))
 
 
 def describe(config: Config) -> str:
-    """Tables in Markdown: thresholds, responses, likeness of brains, scatter; and the figures."""
+    """Tables in Markdown: thresholds, responses, likeness of brains, scatter; and the figures.
+
+    With `gains`, the table and the figure of wanted gains instead.
+    """
     for channels in (config.channels, config.figure_channels, *config.scatter_channels):
         draw_anatomy(channels, config.seed)
     if config.out:
         Path(config.out).mkdir(parents=True, exist_ok=True)
     begin()
+    if config.gains:
+        return wanted_gains(config)
     heard = {
         (hearing, severity): measure.audiograms(hearing, severity, config.listeners, config.seed)
         for hearing, severity in HEARINGS
@@ -83,6 +96,15 @@ def describe(config: Config) -> str:
     if config.out:
         tables.append(draw_figures(config, heard, speech[0]))
     return "\n\n".join(tables)
+
+
+def wanted_gains(config: Config) -> str:
+    """Which gains at low frequencies a loss and its parts ask for; and their figure."""
+    found = gains.study(config.gain_animals, config.channels, 1.0, config.gain_steps, config.seed)
+    if config.out:
+        figure = draw.gains(gains.centres_hz(), gains.middle_gains_db(found), gains.LOW_HZ)
+        draw.save(figure, Path(config.out) / "gains.png")
+    return _markdown(gains.rows(found))
 
 
 def thresholds(heard: dict[tuple[str, float], Tensor]) -> str:

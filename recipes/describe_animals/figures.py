@@ -27,6 +27,9 @@ STYLES = {
 }
 """Lines of every hearing: dashed where thresholds show no loss."""
 
+VARIANTS = ("#0072b2", "#d55e00", "#009e73")
+"""Lines of gains, told apart by colour-blind readers. Source: Okabe & Ito 2008."""
+
 PUBLISHED = {"color": "black", "linestyle": "none", "markersize": 8, "zorder": 5}
 
 
@@ -254,6 +257,39 @@ def drift(
     for axis in axes[1:]:
         axis.set_ylabel("kHz")
     axes[-1].set_xlabel("time [s]")
+    return figure
+
+
+def gains(
+    centres_hz: Tensor, gains_db: Mapping[str, Tensor], low_hz: tuple[float, float]
+) -> Figure:
+    """Best fixed gains over frequency: of a loss without one part, and of parts alone.
+
+    Args:
+        centres_hz: Of the bands [Hz], `(bands,)`.
+        gains_db: By variant, `(A, bands)` each, the whole loss first; means are drawn, and the
+            range over animals of the whole loss.
+        low_hz: The range that is shaded [Hz].
+    """
+    figure = Figure(figsize=(WHOLE, 6.4), layout="constrained")
+    axes = figure.subplots(2, 1, sharex=True, sharey=True)
+    whole, *others = gains_db
+    without = [name for name in others if name.startswith("no ")]
+    alone = [name for name in others if name.endswith("alone")]
+    for axis, names in zip(axes, (without, alone), strict=True):
+        axis.axvspan(*low_hz, color="0.9", linewidth=0)
+        axis.axhline(0, color="0.5", linewidth=0.8)
+        values = gains_db[whole]
+        span = values.amin(0).tolist(), values.amax(0).tolist()
+        axis.fill_between(centres_hz.tolist(), *span, color="black", alpha=0.15, linewidth=0)
+        styles = zip((whole, *names), ("black", *VARIANTS), MARKERS, strict=False)
+        for name, colour, marker in styles:
+            mean = gains_db[name].mean(0).tolist()
+            axis.plot(centres_hz.tolist(), mean, color=colour, marker=marker, label=name)
+        axis.set_ylabel("best gain [dB]")
+        axis.legend(fontsize=9, loc="upper left")
+        _frequency_axis(axis, [125, 250, 500, 1000, 2000, 4000, 8000])
+    axes[0].set_xlabel("")
     return figure
 
 

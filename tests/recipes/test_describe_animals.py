@@ -10,6 +10,7 @@ from icsim.simulation.cochlea import filter_sound
 from icsim.sound import SAMPLE_RATE, calibrate
 from recipes.describe_animals import Config, describe
 from recipes.describe_animals import figures as animal_figures
+from recipes.describe_animals import gains as animal_gains
 from recipes.describe_animals import measurements as animal_measurements
 
 CHANNELS = 16
@@ -192,3 +193,44 @@ def test_the_command_prints_tables_and_draws_small_figures(tmp_path, monkeypatch
 def test_tinted_colours_are_lighter():
     dark, light = (sum(animal_figures._tint("#d62728", share)) for share in (1.0, 0.4))
     assert light > dark
+
+
+def test_an_attenuation_asks_for_as_much_gain_at_every_frequency(anatomy, sounds):
+    deaf = Animal(anatomy, Loss(ihc_db=(12.0,) * 7))
+    found = animal_gains.wanted(deaf, sounds[:2, : 32 * 192], 60.0, 4)
+    assert found.restored > 0.9
+    assert animal_gains.low_gains_db([[found]]).item() == pytest.approx(12, abs=3)
+    assert found.restored_without_low < found.restored - 0.05
+
+
+def test_variants_lack_what_they_are_called_by(anatomy):
+    loss = draw_loss("HI", 1.0, 0)
+    made = animal_gains.variants(anatomy, loss)
+    whole = made["whole loss"]
+    assert made["no synapses lost"].loss == dataclasses.replace(loss, synaptopathy=0.0)
+    assert made["no central gain"].loss == dataclasses.replace(loss, central_gain=1.0)
+    assert not torch.equal(whole.excited_by, whole.healthy().excited_by)
+    for name in ("no low-frequency drive", "hair cells alone"):
+        assert torch.equal(made[name].excited_by, whole.healthy().excited_by)
+    for name in ("synapses alone", "central gain alone"):
+        assert max(made[name].loss.ohc_db) == max(made[name].loss.ihc_db) == 0
+    low, high = made["channels below 0.7 kHz"], made["channels above 1.5 kHz"]
+    assert torch.equal(low.alive > 0, whole.cf_hz < 700)
+    assert torch.equal(high.healthy().alive > 0, whole.cf_hz > 1500)
+
+
+def test_the_command_finds_gains_when_asked(tmp_path, monkeypatch):
+    asked = []
+
+    def quick(animal, sound, level_db_spl, steps):
+        asked.append((level_db_spl, sound.shape))
+        gains = torch.where(animal_gains.low_bands(), level_db_spl / 10, 0.0)
+        return animal_gains.Wanted(tuple(gains.tolist()), 0.5, 0.4)
+
+    monkeypatch.setattr(animal_gains, "wanted", quick)
+    text = describe(Config(out=str(tmp_path), channels=8, gains=True, gain_animals=2))
+    assert [path.name for path in tmp_path.iterdir()] == ["gains.png"]
+    assert len(asked) == 2 * 3 * len(animal_gains.PARTS)
+    assert {shape for _, shape in asked} == {(3, 762 * 32)}
+    whole = "| whole loss | +5.0 (+5.0 to +5.0) | +6.5 (+6.5 to +6.5) | +8.0 (+8.0 to +8.0) "
+    assert f"{whole}| 0.50 | 0.40 |" in text
