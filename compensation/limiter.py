@@ -12,14 +12,23 @@ from icsim.sound import REFERENCE_PA, SAMPLE_RATE
 RELEASE_DB_PER_S = 100.0
 """How fast attenuation goes back [dB/s] (chosen here)."""
 
+HOLD_S = 0.01
+"""How long attenuation stays before it goes back [s], the time between two peaks of 50 Hz (chosen
+here). Going back from peak to peak would modulate a tone: its spurs were 43 to 50 dB down."""
+
+ALIKE_DB = 0.1
+"""Peaks that need this much less attenuation hold it all the same [dB]: those of a steady tone
+differ by where they are sampled (chosen here)."""
+
 BROKEN_DB = 80.0
 """A sample so far above the maximum [dB] is no sound but a fault, as one that is not finite."""
 
 RETURN_S = 0.005
 """Time from silence to sound after a fault [s]."""
 
-State = tuple[Tensor, Tensor]
-"""Attenuation left [dB] and time since the last fault [samples], `(*,)` each."""
+State = tuple[Tensor, Tensor, Tensor]
+"""Attenuation left [dB], how long it is still held and time since the last fault [samples], `(*,)`
+each."""
 
 
 def limit(
@@ -27,9 +36,9 @@ def limit(
 ) -> tuple[Tensor, State]:
     """Hold every sample at or below a maximum, whatever comes.
 
-    Attenuation rises at once, as no look-ahead leaves it time, and falls by a constant number of
-    decibels a second. Faults (NaN, infinite, far above any sound) are muted, and the sound comes
-    back along a short ramp.
+    Attenuation rises at once, as no look-ahead leaves it time, is held for 10 ms, and falls by a
+    constant number of decibels a second, so that steady tones stay what they are. Faults (NaN,
+    infinite, far above any sound) are muted, and the sound comes back along a short ramp.
 
     Args:
         sound: Pressure [Pa], `(*, T)`.
@@ -48,18 +57,22 @@ def limit(
     maximum = REFERENCE_PA * 10 ** (maximum_db_spl / 20) * (1 - torch.finfo(sound.dtype).eps)
     if before is None:
         start = sound.new_zeros(sound.shape[:-1], dtype=torch.double)
-        before = start, start + RETURN_S * SAMPLE_RATE
+        before = start, start, start + RETURN_S * SAMPLE_RATE
     # In double precision, so that hours of release are counted as exactly as milliseconds.
-    attenuation, since = (part.reshape(-1).cpu().numpy().copy() for part in before)
-    rows = sound.detach().reshape(len(attenuation), -1).cpu().numpy()
-    heard = torch.from_numpy(_limited(rows, maximum, attenuation, since)).to(sound.device)
-    after = (torch.from_numpy(part).view(sound.shape[:-1]) for part in (attenuation, since))
+    state = [part.reshape(-1).cpu().numpy().copy() for part in before]
+    rows = sound.detach().reshape(len(state[0]), -1).cpu().numpy()
+    heard = torch.from_numpy(_limited(rows, maximum, *state)).to(sound.device)
+    after = (torch.from_numpy(part).view(sound.shape[:-1]) for part in state)
     return heard.view(sound.shape), tuple(part.to(sound.device) for part in after)
 
 
 @compiled(error_model="numpy")
 def _limited(
-    sound: np.ndarray, maximum: float, attenuation: np.ndarray, since: np.ndarray
+    sound: np.ndarray,
+    maximum: float,
+    attenuation: np.ndarray,
+    held: np.ndarray,
+    since: np.ndarray,
 ) -> np.ndarray:
     """Rows `(R, T)` limited; the states `(R,)` are changed."""
     heard = np.empty_like(sound)
@@ -70,7 +83,13 @@ def _limited(
             faulty = not magnitude < 10 ** (BROKEN_DB / 20)  # NaN is below nothing
             if magnitude > 1 and not faulty:
                 wanted = 20 * math.log10(magnitude)
-            attenuation[row] = max(attenuation[row] - fall, wanted, 0.0)
+            if wanted > 0 and wanted >= attenuation[row] - ALIKE_DB:
+                attenuation[row] = max(attenuation[row], wanted)
+                held[row] = HOLD_S * SAMPLE_RATE
+            elif held[row] > 0:
+                held[row] -= 1
+            else:
+                attenuation[row] = max(attenuation[row] - fall, wanted, 0.0)
             if faulty:
                 since[row], heard[row, n] = 0.0, 0.0
             else:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from compensation.limiter import limit
+from compensation.limiter import HOLD_S, limit
+from evaluation.artefacts import artefacts
 from icsim.sound import SAMPLE_RATE
 
 MAXIMUM_PA = 2.0
@@ -49,8 +50,11 @@ def test_attenuation_comes_at_once_and_goes_in_decibels_a_second():
     gain_db = 20 * (limit(sound, 100.0)[0] / sound).log10()
     assert gain_db[:1000].abs().max() < 1e-5
     assert gain_db[1000].item() == pytest.approx(-40, abs=1e-4)
-    assert gain_db[[3441, 5883]].tolist() == pytest.approx([-30, -20], abs=0.01)
-    assert gain_db[1000 + round(0.41 * SAMPLE_RATE) :].abs().max() < 1e-5
+    held = round(HOLD_S * SAMPLE_RATE)
+    assert gain_db[1000 : 1000 + held].tolist() == pytest.approx([-40] * held, abs=1e-4)
+    later = [3441 + held, 5883 + held]
+    assert gain_db[later].tolist() == pytest.approx([-30, -20], abs=0.01)
+    assert gain_db[1000 + round(0.42 * SAMPLE_RATE) :].abs().max() < 1e-5
 
 
 def test_a_held_tone_keeps_its_shape():
@@ -58,8 +62,20 @@ def test_a_held_tone_keeps_its_shape():
     sound = 20 * torch.sin(2 * torch.pi * 1000 * time)
     limited = limit(sound, 100.0)[0][1000:]
     expected = sound[1000:] / 10
-    # It falls by 0.05 dB between two peaks, which are sampled to 0.07 dB.
-    assert (limited - expected).abs().max() < 0.014 * MAXIMUM_PA
+    # It is held from peak to peak, which are sampled to 0.07 dB.
+    assert (limited - expected).abs().max() < 0.009 * MAXIMUM_PA
+
+
+def test_tones_and_chirps_that_are_limited_get_no_spurs():
+    """Without a hold, attenuation falls between two peaks: a chirp's spurs are 50 dB down."""
+
+    def louder(sound):
+        return limit(10 * sound, 110.0)[0]
+
+    found = artefacts(louder, tones_hz=[233.0, 3989.0], levels_db_spl=[95.0])
+    assert louder(torch.full((1, 1), 1e3)).item() < 1e3
+    assert max(found.tones_db.values()) < -100
+    assert max(found.chirps_db.values()) < -100
 
 
 def test_the_future_is_not_heard():
