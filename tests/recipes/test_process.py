@@ -175,7 +175,7 @@ def test_integers_are_written_with_headroom_and_never_clipped(config, tmp_path, 
     assert np.abs(soundfile.read(tmp_path / "float" / "noise.wav")[0]).max() > 1
 
 
-def test_bad_files_are_named_and_stop_no_other(config, tmp_path, monkeypatch):
+def test_bad_files_are_named_and_stop_no_other(config, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "in"
     rates = {"nan": 16000, "slow": 7999, "huge": 16000, "empty": 16000}
     sounds = {name: tones(4000, 16000) for name in rates}
@@ -193,8 +193,9 @@ def test_bad_files_are_named_and_stop_no_other(config, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["process", *asked])
     with pytest.raises(SystemExit) as left:
         run(process.process, Config)
-    message = str(left.value.code)
-    assert message.startswith("error: 6 of 9 sounds were not processed:\n")
+    assert left.value.code == 1
+    message = capsys.readouterr().err
+    assert "error: 6 of 9 sounds were not processed:\n" in message
     for name, reason in {
         "nan.wav": "NaN or infinite",
         "slow.wav": "has 7999 samples a second",
