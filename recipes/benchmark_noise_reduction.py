@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from compensation.listener import from_audiogram
+from compensation.listener import audiogram_hz, from_audiogram
 from compensation.masks import Masks
 from compensation.waveform import Waveform
 from evaluation.intelligibility import estoi
@@ -144,7 +144,7 @@ def _devices(aid: nn.Module, facts: dict) -> dict[str, Device]:
         raise ValueError("the aid was trained for compensation alone: it reduces no noise")
     normal = torch.tensor(facts["healthy"]).mean(0)
     if facts["listener"] == "audiogram":
-        normal = from_audiogram(Audiogram((1000,), (0,)))
+        normal = from_audiogram(Audiogram((1000,), (0,)), audiogram_hz(facts))
 
     def ours(sound: Tensor) -> Tensor:
         with torch.no_grad():

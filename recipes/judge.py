@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from compensation.listener import from_audiogram
+from compensation.listener import audiogram_hz, from_audiogram
 from compensation.masks import Masks
 from compensation.waveform import Waveform
 from evaluation.intelligibility import estoi, haspi, stoi
@@ -234,7 +234,7 @@ def ready(config: Config) -> Task:
             f"{config.aid}: was trained through another model ({facts['model']}) than the one here "
             f"({model}), so that θ says it nothing; give --model of that training"
         )
-    listeners = [_listener(cohort, fit, facts["listener"]) for fit in _fits(config, model)]
+    listeners = [_listener(cohort, fit, facts) for fit in _fits(config, model)]
     left_out = _missing(listeners)
     for one in listeners:
         if len(one.condition) != aid.config.listener or len(one.theta) != animals.normal.shape[1]:
@@ -414,7 +414,7 @@ def _fits(config: Config, model: str) -> list[Fit]:
     return list(fits.values())
 
 
-def _listener(cohort: Cohort, fit: Fit, takes: str) -> Listener:
+def _listener(cohort: Cohort, fit: Fit, facts: dict) -> Listener:
     """A fitted animal of the cohort.
 
     Raises:
@@ -424,14 +424,15 @@ def _listener(cohort: Cohort, fit: Fit, takes: str) -> Listener:
     try:
         ear = audiogram(cohort, fit.name)
     except ValueError as error:
-        if takes == "audiogram":
+        if facts["listener"] == "audiogram":
             raise
         reason = str(error)
     simulated = cohort.simulated(fit.name)
+    by_theta = facts["listener"] == "theta"
     return Listener(
         name=fit.name,
         theta=fit.theta,
-        condition=fit.theta if takes == "theta" else from_audiogram(ear),
+        condition=fit.theta if by_theta else from_audiogram(ear, audiogram_hz(facts)),
         status=status,
         ear=ear,
         without_ear=reason,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from compensation.listener import from_audiogram
+from compensation.listener import AUDIOGRAM_HZ, from_audiogram
 from compensation.masks import Masks, MasksConfig
 from icsim import store
 from icsim.audiogram import Audiogram
@@ -308,7 +308,7 @@ def test_what_does_not_fit_is_refused_before_any_work(case, config, laboratory, 
 @pytest.mark.usefixtures("_no_work")
 def test_an_aid_that_takes_audiograms_needs_thresholds(config, cohorts, tmp_path):
     numbers = len(from_audiogram(Audiogram(FREQUENCIES, (0, 0, 0))))
-    facts = OF_OTHERS | {"listener": "audiogram"}
+    facts = OF_OTHERS | {"listener": "audiogram", "audiogram_hz": list(AUDIOGRAM_HZ)}
     changed = dataclasses.replace(config, **aid(tmp_path / "aid", numbers, facts))
     assert judge.ready(changed).listeners[0].condition.shape == (numbers,)
     with pytest.raises(ValueError, match="thresholds"):
