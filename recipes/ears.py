@@ -15,7 +15,6 @@ from icsim.store import Cohort
 from icsim.theta import sample_listeners
 from icsim.weights import load_network
 from recipes.fits import Fit
-from recipes.networks import known_brains
 
 LEAST_PROBABILITY = 1e-12
 """Of a count, so that its logarithm is finite."""
@@ -124,10 +123,10 @@ def audiogram(cohort: Cohort, name: str) -> Audiogram:
 
 def known_audiograms(facts: dict) -> list[Audiogram] | None:
     """Of the animals of a checkpoint, from what it says of them; None if it does not say it."""
-    known = known_brains(facts)
-    normal = [name in facts["normal"] for name in known.names]
-    thresholds, frequencies = known.thresholds_db_spl, known.abr_frequencies_hz
-    if thresholds is None or frequencies is None or not any(normal):
+    normal = [name in facts.get("normal", ()) for name in facts.get("animals", ())]
+    measured, frequencies = facts.get("thresholds_db_spl"), facts.get("abr_frequencies_hz")
+    if not measured or not frequencies or not any(normal):
         return None
+    thresholds = torch.tensor(measured)
     mean = thresholds[torch.tensor(normal)].mean(0)
     return [Audiogram.from_thresholds(row, frequencies, mean) for row in thresholds]

@@ -100,9 +100,9 @@ def stopping(session: Session) -> dict:
     if not session.finishing:
         reason = "goes on"
     elif gain is not None and gain < algorithm.NEGLIGIBLE:
-        reason = "too little is left to gain"
+        reason = "as too little was left to gain"
     else:
-        reason = "most comparisons"
+        reason = "the most that were planned"
     return {
         "reason": reason,
         "answers": answers,
@@ -173,20 +173,18 @@ def _share(part: int, count: int) -> dict:
 
 def _said_of_catch_trials(repeats: dict) -> str:
     return (
-        f"Of {repeats['catch_trials']} pairs that came twice, {repeats['alike']} were answered "
-        f"alike ({_interval(repeats)}; at random: {_percent(*CHANCE)})."
+        f"{repeats['alike']} of {repeats['catch_trials']} repeated pairs were answered alike "
+        f"({_interval(repeats)}; at random: {_percent(*CHANCE)})."
     )
 
 
 def _said_of_stopping(stop: dict) -> str:
-    left = "left to gain is unknown"
-    if stop["gain"] is not None:
-        left = f"{stop['gain']:.2f} left to gain, the threshold is {stop['threshold']:.2f}"
+    gain = "unknown" if stop["gain"] is None else f"{stop['gain']:.2f}"
+    left = f"left to gain {gain}, threshold {stop['threshold']:.2f}"
     if stop["reason"] == "goes on":
         least, most = stop["least_answers"], stop["most_answers"]
         return f"The search goes on: {stop['answers']} of {least} to {most} answers; {left}."
-    why = "too little was left" if stop["reason"] == "too little is left to gain" else "the most"
-    return f"The search stopped after {stop['answers']} answers ({why}): {left}."
+    return f"The search ended after {stop['answers']} answers, {stop['reason']}: {left}."
 
 
 def _said_of_confirmation(row: dict) -> str:

@@ -304,7 +304,12 @@ def test_other_settings_are_said_before_the_minutes_of_preparation(tmp_path, mon
         key: path for key, path in study(tmp_path).items() if key in ("model", "aid", "sounds")
     }
     config = listen.Config(
-        **given, seconds=1.0, demo=True, port=free_port(), study=str(tmp_path / "study")
+        **given,
+        seconds=1.0,
+        demo=True,
+        port=free_port(),
+        study=str(tmp_path / "study"),
+        audiogram="N3",  # which says nothing to a model that knows no audiograms
     )
     with closing(storage.connect(tmp_path / "study" / "L01.sqlite")) as connection:
         settings, _, _ = listen.prepared(config)

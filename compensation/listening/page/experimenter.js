@@ -14,12 +14,12 @@ const noise = createPlayer(() => {
 noise.repeat(true);
 let shown = "";
 
-const STAGES = { consent: "waits for consent", running: "running", end: "finished" };
+const STAGES = { consent: "waits for consent", running: "running", end: "ended" };
 const MODES = { gain: "gains preserved", loudness: "loudness matched" };
 
 /** An interval in per cent. */
 function range(interval) {
-  return `${interval.map((value) => Math.round(100 * value)).join("–")} %`;
+  return `${interval.map((value) => Math.round(100 * value)).join("–")}\u00a0%`;
 }
 
 function facts(found) {
