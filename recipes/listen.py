@@ -15,7 +15,6 @@ import json
 import os
 import re
 import secrets
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -49,7 +48,7 @@ from recipes.ranges import (
     Seed,
     checked,
 )
-from recipes.state import run, write_json
+from recipes.state import begin, run, write_json
 
 DEMO = Path("runs/demo")
 """Where `make demo` leaves what it made."""
@@ -59,9 +58,6 @@ KINDS = ("speech", "noisy", "music")
 
 SHAPE_LISTENERS, SHAPE_SOUNDS, SHAPE_S = 6, 3, 2.0
 """Listeners and sounds that tell what is heard of θ, and how much of each sound [s]."""
-
-INTERRUPTED = 130
-"""Exit status of a command that Ctrl-C ended."""
 
 MOST_TRIALS = 10_000
 """Pairs of a session (chosen here)."""
@@ -163,6 +159,7 @@ def listen(config: Config) -> None:
         settings, process, shape = prepared(config)
         connection = opened.enter_context(contextlib.closing(storage.connect(file)))
         check_settings(storage.events(connection), settings, unless=["shape"])
+        begin(file)
         # What takes minutes comes last; a page that is opened meanwhile waits.
         settings = dataclasses.replace(settings, shape=shape())
         session = opened.enter_context(
@@ -178,11 +175,7 @@ def listen(config: Config) -> None:
             "A research tool on simulated gerbils, no medical device. Ctrl-C ends it; every answer"
         )
         print("is kept, and the same command goes on.", flush=True)
-        try:
-            application.server(app).run([listening])
-        except KeyboardInterrupt:  # uvicorn has ended, and passes it on
-            print(f"ended; every answer is kept in {file}", file=sys.stderr)
-            sys.exit(INTERRUPTED)
+        application.server(app).run([listening])
 
 
 def check(config: Config) -> None:
