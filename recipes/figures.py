@@ -503,7 +503,9 @@ def explained_by_animal(
         axis.plot(defined, [row] * len(defined), "o", color=colour, ms=4, alpha=0.45)
         axis.plot([statistics.median(defined)] * 2, [row - 0.35, row + 0.35], color="black", lw=2)
     axis.axvline(0, color="grey", lw=0.8)
-    axis.set(xlim=(-0.55, 1.02), xlabel="FEVE (1: all that repeats, 0: a constant rate)")
+    lowest = min(min(line.get_xdata()) for line in axis.lines)
+    axis.set(xlim=(min(-0.05, lowest - 0.05), 1.02))
+    axis.set_xlabel("FEVE (1: all that repeats, 0: a constant rate)")
     axis.set_yticks(range(len(feve)), labels=[labels[name] for name in feve])
     axis.set_ylim(len(feve) - 0.4, -0.6)
     handles = [Line2D([], [], marker="o", ls="", color=COLOURS[s], label=s) for s in ("NH", "HI")]
