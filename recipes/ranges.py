@@ -7,6 +7,7 @@ two by the types alone, and a configuration made in Python asks it in `__post_in
 import dataclasses
 import functools
 import math
+import typing
 
 from jsonargparse import ArgumentError, ArgumentParser
 from jsonargparse.typing import (
@@ -21,86 +22,95 @@ from compensation.streaming import HIGHEST_EXPONENT
 __all__ = ["ClosedUnitInterval", "NotEmptyStr"]
 
 
-def _number(name: str, base: type, *bounds: tuple[str, float]) -> type:
-    """A type of numbers; processes that are sent one find it in this module."""
-    kind = restricted_number_type(name, base, list(bounds))
-    kind.__module__ = __name__
-    return kind
-
-
 AnimalName = restricted_string_type("AnimalName", "^[A-Za-z0-9][A-Za-z0-9_-]*$")
 """Of an animal of a cohort, which is a folder's too."""
-AnimalName.__module__ = __name__
 
-Count = _number("Count", int, (">=", 1), ("<=", 10**9))
+Count = restricted_number_type("Count", int, [(">=", 1), ("<=", 10**9)])
 """How many, at least one. More than 10⁹ is a typing error and fits no memory."""
 
-CountOrZero = _number("CountOrZero", int, (">=", 0), ("<=", 10**9))
+CountOrZero = restricted_number_type("CountOrZero", int, [(">=", 0), ("<=", 10**9)])
 """How many, perhaps none."""
 
-Seed = _number("Seed", int, (">=", 0), ("<", 2**31))
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<", 2**31)])
 """Of generators: numpy takes none below zero."""
 
-Port = _number("Port", int, (">=", 1), ("<=", 65535))
+Port = restricted_number_type("Port", int, [(">=", 1), ("<=", 65535)])
 """Of TCP."""
 
-Positive = _number("Positive", float, (">", 0), ("<", math.inf))
+Positive = restricted_number_type("Positive", float, [(">", 0), ("<", math.inf)])
 """A finite number above zero."""
 
-NotNegative = _number("NotNegative", float, (">=", 0), ("<", math.inf))
+NotNegative = restricted_number_type("NotNegative", float, [(">=", 0), ("<", math.inf)])
 """A finite number from zero on."""
 
-AtLeastOne = _number("AtLeastOne", float, (">=", 1), ("<", math.inf))
+AtLeastOne = restricted_number_type("AtLeastOne", float, [(">=", 1), ("<", math.inf)])
 """A ratio to the best or to a fair share."""
 
-Correlation = _number("Correlation", float, (">=", -1), ("<=", 1))
+Correlation = restricted_number_type("Correlation", float, [(">=", -1), ("<=", 1)])
 """Of two responses."""
 
-Seconds = _number("Seconds", float, (">", 0), ("<=", 10**7))
+Seconds = restricted_number_type("Seconds", float, [(">", 0), ("<=", 10**7)])
 """A duration [s]; four months are more than any recording."""
 
-SecondsOrZero = _number("SecondsOrZero", float, (">=", 0), ("<=", 10**7))
+SecondsOrZero = restricted_number_type("SecondsOrZero", float, [(">=", 0), ("<=", 10**7)])
 """A duration [s] that may be none."""
 
-Hours = _number("Hours", float, (">", 0), ("<=", 10**4))
+Hours = restricted_number_type("Hours", float, [(">", 0), ("<=", 10**4)])
 """A duration [h]."""
 
-LevelDbSpl = _number("LevelDbSpl", float, (">=", -20), ("<=", 130))
+LevelDbSpl = restricted_number_type("LevelDbSpl", float, [(">=", -20), ("<=", 130)])
 """RMS level of a sound [dB SPL], from what no ear hears to what hurts."""
 
-FullScaleDbSpl = _number("FullScaleDbSpl", float, (">=", 40), ("<=", 180))
+FullScaleDbSpl = restricted_number_type("FullScaleDbSpl", float, [(">=", 40), ("<=", 180)])
 """Level of a sound whose RMS is 1 [dB SPL]; it is 94 where samples are pascals."""
 
-UnitDbSpl = _number("UnitDbSpl", float, (">=", -120), ("<=", 180))
+UnitDbSpl = restricted_number_type("UnitDbSpl", float, [(">=", -120), ("<=", 180)])
 """Level of a sound whose RMS is 1 in the unit of a recording [dB SPL]: 94 for pascals, 34 for
 millipascals, -26 for micropascals, less for steps of a converter."""
 
-MaximumDbSpl = _number("MaximumDbSpl", float, (">=", 50), ("<=", 160))
+MaximumDbSpl = restricted_number_type("MaximumDbSpl", float, [(">=", 50), ("<=", 160)])
 """Highest magnitude that leaves an aid [dB SPL]: below, speech is cut to pieces."""
 
-RatioDb = _number("RatioDb", float, (">=", -100), ("<=", 100))
+RatioDb = restricted_number_type("RatioDb", float, [(">=", -100), ("<=", 100)])
 """Signal-to-noise ratio [dB]."""
 
-Exponent = _number("Exponent", float, (">=", 0), ("<=", HIGHEST_EXPONENT))
+Exponent = restricted_number_type("Exponent", float, [(">=", 0), ("<=", HIGHEST_EXPONENT)])
 """Of an aid's mask: 0 off, 1 as trained."""
 
 
 def checked(config) -> None:
     """Compare every field of a configuration with its type, those of nested ones included.
 
+    Numbers and words are plain ones afterwards, whatever a parser made of them: not every library
+    takes a subclass for what it is.
+
     Args:
-        config: Any dataclass whose fields `jsonargparse` understands; as its `__post_init__`, no
-            configuration out of range can be made.
+        config: Any frozen dataclass whose fields `jsonargparse` understands; as its
+            `__post_init__`, no configuration out of range can be made.
 
     Raises:
         ValueError: If a value is of another type or out of range; the message names field, value
             and range.
     """
+    hints = typing.get_type_hints(type(config))
+    for name, hint in hints.items():
+        value = getattr(config, name)
+        if value is None and type(None) not in typing.get_args(hint):
+            raise ValueError(f'"{name}": a value is needed, got null')
+        object.__setattr__(config, name, _plain(value))
     try:
         _parser(type(config)).parse_object(dataclasses.asdict(config))
     except ArgumentError as error:
         message = " ".join(str(error).split()).removeprefix("Parser key ")
         raise ValueError(message) from None
+
+
+def _plain(value):
+    if isinstance(value, list | tuple):
+        return type(value)(map(_plain, value))
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        return next(kind for kind in (int, float, str) if isinstance(value, kind))(value)
+    return value
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import platform
 import sys
 import threading
 import time
+import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,7 +45,16 @@ def parse(config_class: type, arguments: list[str] | None = None):
 
     Exits with a message that names an unknown key or a wrong value.
     """
-    return auto_cli(config_class, args=arguments, as_positional=False, allow_abbrev=False)
+    try:
+        return auto_cli(config_class, args=arguments, as_positional=False, allow_abbrev=False)
+    except ValueError as error:  # of a nested configuration, which checks itself
+        said = f"error: {error}"
+    except TypeError as error:
+        hints = typing.get_type_hints(config_class)
+        nested = [name for name, hint in hints.items() if dataclasses.is_dataclass(hint)]
+        said = f"error: {' or '.join(nested)}: its fields and their values are needed ({error})"
+    print(said, file=sys.stderr)
+    sys.exit(REFUSED)
 
 
 @dataclasses.dataclass

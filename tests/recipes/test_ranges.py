@@ -96,8 +96,18 @@ def test_python_command_line_and_nested_configurations_are_held_to_the_same(caps
     assert "0 does not conform" in capsys.readouterr().err
 
 
-def test_what_was_parsed_can_be_sent_to_another_process():
-    arguments = ["--cohort", "c", "--out", "o", "--learning_rate", "0.1", "--seed", "3"]
-    config = parse(train_ic.Config, arguments)
+def test_what_was_parsed_is_plain():
+    arguments = ["--cohort", "c", "--out", "o", "--seed", "3", "--rematch_epochs", "[1]"]
+    config = parse(train_ic.Config, [*arguments, "--noise", "false"])
+    parsed = (config.seed, config.learning_rate, config.cohort, *config.rematch_epochs)
+    assert [type(value) for value in parsed] == [int, float, str, int]
+    assert config.noise is False
     assert pickle.loads(pickle.dumps(config)) == config
-    assert type(config.seed).__module__ == "recipes.ranges"
+
+
+def test_nothing_is_no_value_where_one_is_needed(capsys):
+    with pytest.raises(ValueError, match=r"batch.*a value is needed"):
+        train_ic.Config("cohort", "out", batch=None)
+    with pytest.raises(SystemExit):
+        parse(train_ic.Config, ["--cohort", "c", "--out", "o", "--batch", "null"])
+    assert "batch" in capsys.readouterr().err
