@@ -24,7 +24,7 @@ from icsim.recording import ALIGNMENT, APART
 from icsim.sound import SPONTANEOUS
 from icsim.store import Cohort
 from recipes.ranges import AtLeastOne, Correlation, Count, NotEmptyStr, checked
-from recipes.state import run
+from recipes.state import begin, run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +67,7 @@ def align(config: Config) -> dict[str, dict]:
         for split in ("train", "validation")
     }
     report = {}
+    begin()
     for name in tqdm(cohort.animals(), desc="aligning brains", unit="animal"):
         costs = {}
         for split, template in answers.items():

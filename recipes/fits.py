@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -57,3 +58,17 @@ def read_fit(path: str | Path, model: str | None = None) -> Fit:
             "fit the listener to this one"
         )
     return fit
+
+
+def require_fits(folder: str | Path, names: Sequence[str]) -> None:
+    """Refuse a folder in which none of some animals was fitted.
+
+    Raises:
+        ValueError: If it is none, or has no `<animal>.json` of them; the message says whose it has.
+    """
+    there = sorted(path.stem for path in Path(folder).glob("*.json"))
+    if not set(there) & set(names):
+        raise ValueError(
+            f"{folder}: no fit of {' or '.join(names) or 'an unseen animal'} in it, but of "
+            f"{', '.join(there) or 'nobody'}; run recipes.fit_theta, or correct --fits"
+        )

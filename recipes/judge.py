@@ -56,7 +56,7 @@ from recipes.ranges import (
     Seed,
     checked,
 )
-from recipes.state import run
+from recipes.state import begin, run
 
 ScoreName = Literal["stoi", "estoi", "pesq", "si_sdr_db", "haspi", "hasqi"]
 
@@ -171,6 +171,7 @@ def judge(config: Config) -> dict:
     task = ready(config)
     for what, reason in task.left_out.items():
         tqdm.write(f"without {what}: {reason}")
+    begin()
     judged: dict = {
         "judges": task.judges,
         "measures": MEASURES,

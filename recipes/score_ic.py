@@ -26,9 +26,9 @@ from icsim.sound import BIN_SAMPLES
 from icsim.store import Cohort
 from icsim.weights import fingerprint
 from recipes import figures, networks
-from recipes.fits import read_fit
+from recipes.fits import read_fit, require_fits
 from recipes.ranges import NotEmptyStr, checked
-from recipes.state import autocast, run, write_json, write_whole
+from recipes.state import autocast, begin, run, write_json, write_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +74,8 @@ def score_ic(config: Config) -> dict[str, dict]:
     network, facts = networks.load(config.model)
     known = networks.known_brains(facts)
     cohort, rows = Cohort.open(config.cohort), {}
+    if config.fits:
+        require_fits(config.fits, sorted(set(cohort.animals()) - set(known.names)))
     listeners = {}
     for name in cohort.animals():
         listener = find_listener(
@@ -86,6 +88,9 @@ def score_ic(config: Config) -> dict[str, dict]:
             f"{config.cohort}: no animal that {config.model} knows or that was fitted to it heard "
             "a test sound twice, which FEVE needs; give --fits, or the cohort it was trained on"
         )
+    if config.out:
+        Path(config.out).mkdir(parents=True, exist_ok=True)
+    begin()
     with autocast(config.precision, torch.device("cpu")):
         latents = encode(network, cohort)
         for name, listener in tqdm(listeners.items(), desc="scoring", unit="animal"):
@@ -102,7 +107,6 @@ def score_ic(config: Config) -> dict[str, dict]:
 
 def write_scores(out: Path, scores: dict[str, dict], rows: dict[str, list[dict]]) -> None:
     """The scores as JSON, every sound's as CSV, and a picture of them."""
-    out.mkdir(parents=True, exist_ok=True)
     write_json(out / "scores.json", scores)
     table = io.StringIO()
     columns = ["animal", "status", "role", *next(iter(rows.values()))[0]]

@@ -8,7 +8,10 @@ import dataclasses
 import json
 import os
 import shlex
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +67,7 @@ RECIPES = {
     "demo_report": (lambda config: demo_report.write(Path(config.out)), demo_report.Config),
     "describe_animals": (describe_animals.describe, describe_animals.Config),
     "evaluate": (work.evaluate, evaluate.Config),
-    "fit_theta": (fit_theta.fit_theta, fit_theta.Config),
+    "fit_theta": (fit_theta.fit_animals, fit_theta.Config),
     "import_recording": (import_recording.import_recording, import_recording.Config),
     "judge": (judge.judge, judge.Config),
     "listen": (listen.listen, listen.Config),
@@ -77,9 +80,12 @@ RECIPES = {
 
 GOOD = {
     "align": "--cohort {cohort}",
-    "benchmark_compensation": "--config {configs}/benchmark_compensation/tiny.yaml --out out",
+    "benchmark_compensation": "--config {configs}/benchmark_compensation/tiny.yaml --out out "
+    "--cohort {configs}/make_cohort/tiny.yaml --training {configs}/train_ic/tiny.yaml "
+    "--icnet_training {configs}/train_ic/tiny_icnet.yaml",
     "benchmark_faults": "--out out",
-    "benchmark_ic": "--config {configs}/benchmark_ic/tiny.yaml --out out",
+    "benchmark_ic": "--config {configs}/benchmark_ic/tiny.yaml --out out "
+    "--cohort {configs}/make_cohort/tiny_twenty.yaml --training {configs}/train_ic/tiny.yaml",
     "benchmark_listening": "--out out",
     "benchmark_scores": "--out out",
     "benchmark_speed": "--out out",
@@ -102,6 +108,8 @@ GOOD = {
     "--encoder.sinc_size 8 --encoder.bottleneck 4 --out out",
 }
 """What each recipe would take; a case adds to it, and the last of two options counts."""
+
+ROOT = Path(__file__).parents[2]
 
 ENCODER = EncoderConfig(filters=4, kernels=4, size=4, sinc_size=8, bottleneck=4, input_scale=20.0)
 CHANNELS = 4
@@ -127,7 +135,7 @@ def made(tmp_path_factory) -> dict[str, str]:
         "text": write(root / "text.txt", "once upon a time"),
         "bytes": write(root / "bytes.safetensors", "\0\1\2"),
         "missing": str(root / "missing"),
-        "configs": str(train_ic.__file__).rsplit("/", 1)[0] + "/configs",
+        "configs": str(ROOT / "recipes" / "configs"),
     }
     next((root / "damaged.zarr" / "pressure").glob("c.*")).unlink()
     attributes = json.loads((root / "begun.zarr" / "zarr.json").read_text())
@@ -190,7 +198,7 @@ def write_networks(root, cohort: str) -> dict[str, str]:
     paths["model"] = paths.pop("beta")
     mark = fingerprint(paths["model"])
     for name, numbers, facts in (
-        ("aid", 3, {"listener": "theta", "model": mark}),
+        ("aid", 3, {"listener": "theta", "noise_reduction": True, "model": mark}),
         ("aid_of_audiograms", 8, {"listener": "audiogram", "model": mark}),
         ("aid_without_facts", 3, None),
         ("aid_for_compensation", 3, {"noise_reduction": False, "model": mark}),
@@ -460,6 +468,11 @@ CASES = {
         ("--fits {missing}", "missing"),
         ("--fits {no_fits}", "no_fits"),
         ("--fits {fits} --excerpt_s 60", "60"),
+        ("--aid {aid_without_facts}", "does not say its listener"),
+        ("--fits {json}", "no θ in it"),
+        ("--fits {strange}", "fitted to another model"),
+        ("--scores [stoy]", "stoy"),
+        ("--out {text}", "text.txt"),
     ],
     "listen": [
         ("--port 99999", "99999 does not conform"),
@@ -541,8 +554,6 @@ CASES = {
     "score_ic": [
         ("--cohort {missing}", "no cohort here"),
         ("--cohort {training}", "no sound of split test"),
-        ("--cohort {once}", "twice"),
-        ("--cohort {empty_cohort}", "no animal"),
         ("--model {missing}", "no such checkpoint"),
         ("--model {aid}", "holds a Masks"),
         ("--model {text}", "damaged, or no checkpoint"),
@@ -553,7 +564,10 @@ CASES = {
         ("--fits {json}", "no θ in it"),
         ("--fits {far}", "within 0 and 1"),
         ("--fits {strange}", "fitted to another model"),
-        ("--fits {homeless}", "matching"),
+        ("--fits {homeless}", "how channels were matched"),
+        ("--cohort {once}", "a test sound twice"),
+        ("--cohort {empty_cohort}", "no animal"),
+        ("--out {text}", "text.txt"),
         ("--precision fp8", "fp8"),
     ],
     "train_compensation": [
@@ -690,3 +704,69 @@ def state_of(made: dict[str, str]) -> dict:
 def test_the_table_is_long_and_covers_every_recipe():
     assert sum(map(len, CASES.values())) >= 175
     assert CASES.keys() == GOOD.keys() == RECIPES.keys()
+
+
+def test_commands_say_by_their_exit_code_that_nothing_was_done(made, tmp_path):
+    for words in (
+        "score_ic --cohort {missing} --model {model}",
+        "evaluate --clean {text} --processed x",
+    ):
+        recipe, *typed = (word.format(**made) for word in words.split())
+        ended = subprocess.run(
+            [sys.executable, "-m", f"recipes.{recipe}", *typed],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+        )
+        assert ended.returncode == 2, ended.stderr
+        assert "Traceback" not in ended.stderr
+
+
+POOL = """
+import dataclasses, os, signal, sys, time
+from pathlib import Path
+from recipes.jobs import Job, side_by_side
+from recipes.state import claim, run
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    out: str
+
+def linger(folder):
+    Path(folder, f"{os.getpid()}.pid").touch()
+    time.sleep(600)
+
+def work(config):
+    out = Path(config.out)
+    claim(out, config)
+    side_by_side("jobs", [Job(n, linger, config.out, out / f"{n}.json") for n in "ab"], 2, out)
+
+if __name__ == "__main__":
+    # A shell that starts it in the background lets it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run(work, Config)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
+def test_ctrl_c_ends_a_command_and_its_processes_in_one_line(tmp_path):
+    (tmp_path / "pool.py").write_text(POOL)
+    out = tmp_path / "out"
+    command = subprocess.Popen(
+        [sys.executable, str(tmp_path / "pool.py"), "--out", str(out)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # as a shell does, so that Ctrl-C reaches all of its processes
+    )
+    end = time.monotonic() + 120
+    while len(list(out.glob("*.pid"))) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    os.killpg(command.pid, signal.SIGINT)
+    said = command.communicate(timeout=60)[1]
+    assert command.returncode == 130
+    assert f"interrupted: what was finished is kept in {out}, the same command goes on" in said
+    assert "Traceback" not in said + (out / "log.txt").read_text()
+    pids = [path.stem for path in out.glob("*.pid")]
+    assert not any(Path("/proc", pid, "cmdline").is_file() for pid in pids)
