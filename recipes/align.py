@@ -139,7 +139,7 @@ def reference_brains(cohort: Cohort, config: Config) -> list[str]:
     if config.reference:
         if len(config.reference) > most and most == 1:
             raise ValueError(f"a permutation has one reference brain, not {config.reference}")
-        return config.reference
+        return [cohort.animal(name).name for name in config.reference]
     normal = [name for name in cohort.animals("seen") if cohort.animal(name).status == "NH"]
     if not normal:
         raise ValueError("no seen animal with normal hearing: name the --reference")
