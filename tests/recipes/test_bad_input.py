@@ -8,8 +8,10 @@ import dataclasses
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -718,3 +720,53 @@ def test_commands_say_by_their_exit_code_that_nothing_was_done(made, tmp_path):
         )
         assert ended.returncode == 2, ended.stderr
         assert "Traceback" not in ended.stderr
+
+
+POOL = """
+import dataclasses, os, signal, sys, time
+from pathlib import Path
+from recipes.jobs import Job, side_by_side
+from recipes.state import claim, run
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    out: str
+
+def linger(folder):
+    Path(folder, f"{os.getpid()}.pid").touch()
+    time.sleep(600)
+
+def work(config):
+    out = Path(config.out)
+    claim(out, config)
+    side_by_side("jobs", [Job(n, linger, config.out, out / f"{n}.json") for n in "ab"], 2, out)
+
+if __name__ == "__main__":
+    # A shell that starts it in the background lets it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run(work, Config)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked up in /proc")
+def test_ctrl_c_ends_a_command_and_its_processes_in_one_line(tmp_path):
+    (tmp_path / "pool.py").write_text(POOL)
+    out = tmp_path / "out"
+    command = subprocess.Popen(
+        [sys.executable, str(tmp_path / "pool.py"), "--out", str(out)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # as a shell does, so that Ctrl-C reaches all of its processes
+    )
+    end = time.monotonic() + 300
+    while len(list(out.glob("*.pid"))) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    os.killpg(command.pid, signal.SIGINT)
+    said = command.communicate(timeout=60)[1]
+    assert command.returncode == 130
+    assert f"interrupted: what was finished is kept in {out}, the same command goes on" in said
+    assert "Traceback" not in said + (out / "log.txt").read_text()
+    pids = [path.stem for path in out.glob("*.pid")]
+    assert not any(Path("/proc", pid, "cmdline").is_file() for pid in pids)
