@@ -83,7 +83,7 @@ def warm_descent(
         known: Listeners that the model was trained on, `(n, P)`.
         steps: Of the descent.
         rate: Its step, in logits.
-        progress: Told of the descent.
+        progress: Called after each step of the descent.
     """
     candidates = torch.cat([known.mean(0, keepdim=True), known])
     with torch.no_grad():
@@ -106,7 +106,7 @@ def descend(
         starts: `(n, P)` in the unit box.
         steps: Of Adam.
         rate: Its step, in logits.
-        progress: Told after each step.
+        progress: Called after each step.
     """
     logits = starts.clamp(0.02, 0.98).logit().requires_grad_()
     optimiser = torch.optim.Adam([logits], lr=rate)
