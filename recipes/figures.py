@@ -272,7 +272,8 @@ def loss_surface(
             bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
         )
     first, second = component_labels(shares, " of θ")
-    axis.set(xlabel=first, ylabel=second)
+    axis.set_xlabel(first, fontsize=9)
+    axis.set_ylabel(second, fontsize=9)
     figure.colorbar(drawn, label="cost [nats]")
     return figure
 

@@ -170,10 +170,12 @@ def fit_theta(config: Config) -> dict:
         "course": search.course().tolist(),
         "method": f"{config.method} from {config.start}",
     }
-    marks = {"fit": fitted.theta}
+    marks, landscape = {"fit": fitted.theta}, cost
+    if fitted.gains is not None:
+        marks["without gains"] = search.theta
+        landscape = functools.partial(cost, gains=fitted.gains)
     if config.dense:
         target = dense_search(cost, known, config.dense, config.seed)
-        marks["dense search"] = target.theta
         reached = (search.course() <= config.within * target.loss).nonzero()
         result |= {
             "target_loss": target.loss,
@@ -183,7 +185,8 @@ def fit_theta(config: Config) -> dict:
         }
         course = figures.search_course({result["method"]: search.course()}, target.loss)
         course.savefig(out / f"{config.animal}-course.png", dpi=110)
-    surface(cost, known, fitted.theta, marks).savefig(out / f"{config.animal}-surface.png", dpi=110)
+    drawn = surface(landscape, known, fitted.theta, marks)
+    drawn.savefig(out / f"{config.animal}-surface.png", dpi=110)
     write_json(out / f"{config.animal}.json", result)
     return result
 
