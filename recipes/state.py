@@ -84,8 +84,9 @@ def run(work: Callable, config_class: type):
     """Do a recipe's work as the command line asks; what can go wrong ends in one message.
 
     That is bad input, a disk that is full or must not be written, a process that was killed, a loss
-    that is no number, and Ctrl-C. The environment variable `ICSIM_TRACEBACK` shows where it came
-    from. The exit code is 2 if nothing was done, 1 if work had begun, and 130 after Ctrl-C.
+    that is no number, a package that is missing, and Ctrl-C. The environment variable
+    `ICSIM_TRACEBACK` shows where it came from. The exit code is 2 if nothing was done, 1 if work
+    had begun, and 130 after Ctrl-C.
     """
     _PROGRESS.begun, _PROGRESS.kept = False, None
     config = parse(config_class)
@@ -95,7 +96,7 @@ def run(work: Callable, config_class: type):
         end_after(functools.partial(_outlive, os.getppid()))
     try:
         return work(config)
-    except (ValueError, OSError, FloatingPointError, KeyboardInterrupt) as error:
+    except (ValueError, OSError, FloatingPointError, ImportError, KeyboardInterrupt) as error:
         if os.environ.get("ICSIM_TRACEBACK"):
             raise
         print(_last_words(error), file=sys.stderr)

@@ -36,6 +36,7 @@ class Config:
         (PermissionError(errno.EACCES, "Permission denied", "x"), "x: Permission denied", True),
         (ChildProcessError("a process was killed"), "error: a process was killed", True),
         (FloatingPointError("the loss became nan"), "error: the loss became nan", False),
+        (ImportError("NWB files need pynwb"), "error: NWB files need pynwb", False),
     ],
 )
 def test_what_can_go_wrong_ends_in_one_message(
