@@ -290,7 +290,7 @@ def first_frames(cohort: Cohort, config: Config) -> dict[str, Tensor]:
     return frames.read(sorted(chosen[: max(1, most)]))
 
 
-def surface(cost: Cost, known: Tensor, centre: Tensor, marks: dict[str, Tensor], points: int = 17):
+def surface(cost: Cost, known: Tensor, centre: Tensor, marks: dict[str, Tensor], points: int = 11):
     """The cost over the plane of the known animals' first two principal components, as a figure."""
     losses, directions = plane(cost, known, centre, points)
     shares = figures.principal_components(known)[1]
