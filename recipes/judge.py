@@ -37,7 +37,7 @@ from icsim.conditional import BetaICNet
 from icsim.counts import expected_counts
 from icsim.simulation.animal import Animal, animal_from
 from icsim.simulation.noises import speech_shaped_noise
-from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, calibrate, level, mix
+from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, SPONTANEOUS, calibrate, level, mix
 from icsim.store import Cohort
 from icsim.weights import fingerprint, load_network
 from recipes import ears
@@ -103,7 +103,7 @@ class Config:
 
 
 KINDS = ("speech", "noisy", "music", "instrument")
-"""Classes that restoration is measured on, if the cohort has them."""
+"""Classes that restoration is measured on; where a cohort has none, all but what no aid hears."""
 
 EAR_SCORES = ("haspi", "hasqi")
 """What needs an audiogram."""
@@ -370,12 +370,15 @@ def excerpts(cohort: Cohort, config: Config, split: str = "test") -> tuple[Tenso
     """
     draw = np.random.default_rng([config.seed, {"test": 1, "train": 3}[split]])
     samples = round(config.excerpt_s * SAMPLE_RATE) // BIN_SAMPLES * BIN_SAMPLES
-    by_kind = {kind: _long_enough(cohort, kind, samples, split) for kind in KINDS}
+    there = {sound.kind for sound in cohort.sounds if sound.split == split}
+    wanted = [kind for kind in KINDS if kind in there]
+    wanted = wanted or sorted(there - {"ripple", SPONTANEOUS})
+    by_kind = {kind: _long_enough(cohort, kind, samples, split) for kind in wanted}
     by_kind = {kind: sounds for kind, sounds in by_kind.items() if sounds}
     if not by_kind:
         raise ValueError(
-            f"{config.cohort}: no {split} sound of {', '.join(KINDS)} has {config.excerpt_s:g} s; "
-            "give a smaller --excerpt_s"
+            f"{config.cohort}: no {split} sound of {', '.join(wanted) or 'a class that aids hear'} "
+            f"has {config.excerpt_s:g} s; give a smaller --excerpt_s"
         )
     kinds = [list(by_kind)[i % len(by_kind)] for i in range(config.excerpts)]
     chosen = [_excerpt(cohort, by_kind[kind], samples, draw) for kind in kinds]

@@ -1,5 +1,6 @@
 """The way from another laboratory's NWB files to a fitted stranger, at the smallest size."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from icsim.icnet import EncoderConfig
 from icsim.store import Cohort
-from recipes import align, fit_theta, import_recording, score_ic, train_ic
+from recipes import align, fit_theta, import_recording, judge, score_ic, train_ic
 from tests.foreign import TINY, write_cohort
 
 ENCODER = EncoderConfig(
@@ -95,6 +96,16 @@ def test_a_stranger_is_predicted_once_its_channels_have_gains(trained, tmp_path)
     assert scores[True] > scores[False] + 0.2
     assert scores[True] > 0
     assert (theta[True] - theta[False]).abs().max() < 0.5
+
+
+def test_sounds_of_any_class_are_judged_where_there_are_no_usual_ones(imported):
+    cohort = Cohort.open(imported / "cohort" / "cohort.zarr")
+    config = judge.Config("C", "M", "A", "F", "O", excerpts=3, excerpt_s=1.2)
+    sounds, kinds = judge.excerpts(cohort, config)
+    assert kinds == ["syllables"] * 3
+    assert len(sounds) == 3
+    with pytest.raises(ValueError, match="no test sound of syllables has 4 s"):
+        judge.excerpts(cohort, dataclasses.replace(config, excerpt_s=4.0))
 
 
 def test_a_fit_to_another_model_is_refused_by_scores(trained, tmp_path):
