@@ -76,11 +76,9 @@ def score_ic(config: Config) -> dict[str, dict]:
     cohort, rows = Cohort.open(config.cohort), {}
     if config.fits:
         require_fits(config.fits, sorted(set(cohort.animals()) - set(known.names)))
-    listeners = {}
+    listeners, model = {}, fingerprint(config.model)
     for name in cohort.animals():
-        listener = find_listener(
-            network, known, cohort, name, config.alignment, config.fits, fingerprint(config.model)
-        )
+        listener = find_listener(network, known, cohort, name, config.alignment, config.fits, model)
         if listener is not None and recording_pairs(cohort, name, "test"):
             listeners[name] = listener
     if not listeners:
