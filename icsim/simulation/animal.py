@@ -249,13 +249,13 @@ def draw_loss(status: str, severity: float, seed: int) -> Loss:
     synapses, central, drift = draw.random(3).tolist()
     steady = draw.random() < 0.5
     if status == "NH":
-        drift = 0.0 if steady else 0.3 * drift
+        drift = 0.0 if steady else 0.5 * drift
         return Loss(synaptopathy=0.1 * synapses, drift_db_per_hour=drift)
     if status == "hidden":
         return Loss(
             synaptopathy=0.5 + 0.3 * synapses,
             central_gain=1.1 + 0.2 * central,
-            drift_db_per_hour=0.3 * drift,
+            drift_db_per_hour=0.5 * drift,
         )
     shift_db = severity * np.array(SHIFT_DB) * np.exp(0.15 * smooth_deviations(draw))
     ohc_db, ihc_db = split_shift(shift_db)
@@ -264,7 +264,7 @@ def draw_loss(status: str, severity: float, seed: int) -> Loss:
         ihc_db=ihc_db,
         synaptopathy=min(0.9, (0.1 + 0.3 * synapses) * severity),
         central_gain=1 + (0.5 + central) * min(severity, 1.5),
-        drift_db_per_hour=drift,
+        drift_db_per_hour=1 + 2 * drift,
     )
 
 
