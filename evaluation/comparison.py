@@ -12,6 +12,7 @@ seeds and their interactions; 95 % is meant).
 """
 
 import dataclasses
+import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -20,6 +21,14 @@ from torch import Tensor
 
 FEWEST_LISTENERS = 4
 """Fewer do not say what holds for others: coverage of two is below .8, of four .9."""
+
+FEWEST_SOUNDS = 4
+"""The same of the sounds of a single seed, where several listeners hear them."""
+
+FEWEST_SOUNDS_OF_ONE = 10
+"""The same where one listener, or none, hears them: where there is no difference, intervals leave
+out zero in 51 % of cases with 2 sounds, 16 % with 5, 11 % with 8, 9 % with 10 and 7 % with 20, and
+5 % are meant (1500 draws of normal differences each)."""
 
 CANNOT_BE_TOLD = "cannot be told"
 
@@ -31,19 +40,22 @@ class Comparison:
     estimate: float
     low: float
     high: float
-    """Ends of its interval."""
+    """Ends of its interval; NaN where nothing was drawn."""
     bound: float
     """What it is held against: 0 of a difference, the share that is wanted of a ratio."""
     seeds: int
     listeners: int
     """Of all seeds together."""
     sounds: int
-    """Of all seeds together."""
+    """Of all seeds together; 0 where values are of no single sounds."""
 
     @property
     def verdict(self) -> str:
-        """`better` or `worse` where the interval lies on one side of the bound."""
-        if self.listeners < FEWEST_LISTENERS and self.listeners != 1:
+        """`better` or `worse` where the interval lies on one side of the bound, and n suffices."""
+        alone = self.listeners == 1
+        fewest = FEWEST_SOUNDS_OF_ONE if alone else FEWEST_SOUNDS
+        few_sounds = self.seeds == 1 and 0 < self.sounds < fewest
+        if few_sounds or (self.listeners < FEWEST_LISTENERS and not alone):
             return CANNOT_BE_TOLD
         if self.low > self.bound:
             return "better"
@@ -91,6 +103,8 @@ class Resampled:
         # Draws in which nobody has a value say nothing.
         low, high = draws[1:].nanquantile(draws.new_tensor([tail, 1 - tail])).tolist()
         listeners = self.weights.shape[1]
+        if self.seeds == listeners == 1 and self.sounds < 2:
+            low = high = math.nan
         return Comparison(draws[0].item(), low, high, bound, self.seeds, listeners, self.sounds)
 
 
@@ -99,7 +113,7 @@ def resample(
     totals: Tensor,
     seeds: Sequence[Hashable],
     listeners: Sequence[Hashable],
-    sounds: Sequence[Hashable],
+    sounds: Sequence[Hashable] | None,
     resamples: int = 2000,
     seed: int = 0,
 ) -> Resampled:
@@ -114,7 +128,7 @@ def resample(
         seeds: Of each row: which training, cohort and sounds it is of, n of them.
         listeners: Of each row; of one name in two seeds are two listeners.
         sounds: Of each row, the same. Rows of one listener and sound (levels, say) are drawn
-            together.
+            together. None if values are of no single sounds, so that none can be drawn.
         resamples: R.
         seed: Of the draws.
 
@@ -125,6 +139,8 @@ def resample(
     >>> draws.mean()[0]
     tensor([1., 2.], dtype=torch.float64)
     """
+    named = sounds is not None
+    sounds = sounds if sounds is not None else [None] * len(seeds)
     amounts, totals = amounts.double(), totals.double().expand(amounts.shape)
     if amounts.ndim != 2 or not amounts.shape[1] == len(seeds) == len(listeners) == len(sounds):
         raise ValueError(
@@ -152,7 +168,29 @@ def resample(
     drawn = by_training[:, training] * of_listener
     # Whoever heard none of the drawn sounds has no value in that draw.
     drawn = drawn * (of_sound.new_zeros(shape[::2]).index_add(1, listener, of_sound[:, sound]) > 0)
-    return Resampled(sums[0] / sums[1], drawn, len(trainings), len(heard))
+    count = len(heard) if named else 0
+    return Resampled(sums[0] / sums[1], drawn, len(trainings), count)
+
+
+def difference(
+    amounts: Tensor,
+    totals: Tensor,
+    seeds: Sequence[Hashable],
+    listeners: Sequence[Hashable],
+    sounds: Sequence[Hashable] | None,
+    seed: int = 0,
+) -> Comparison:
+    """How much more the second of two devices has than the first, mean over listeners.
+
+    Arguments as of `resample`, with two devices.
+
+    >>> scores = torch.tensor([[0.5, 0.6], [0.7, 0.8]])
+    >>> difference(scores, torch.ones(2), [0, 0], ["anna", "anna"], ["a", "b"]).verdict
+    'cannot be told'
+    """
+    draws = resample(amounts, totals, seeds, listeners, sounds, seed=seed)
+    means = draws.mean()
+    return draws.comparison(means[:, 1] - means[:, 0])
 
 
 def _drawn(

@@ -186,30 +186,6 @@ def pooled_interval(
     return bootstrap(torch.stack((aided, unaided), 1), pooled, confidence, seed=seed)
 
 
-def pooled_difference(
-    first: Tensor, second: Tensor, confidence: float = 0.95, seed: int = 0
-) -> tuple[float, tuple[float, float]]:
-    """How much more the second of two devices restores, pooled over the same sounds.
-
-    Args:
-        first: D with the first device and without it, one a sound, `(S, 2)`.
-        second: The same of the second device; without it the sounds may have been cut otherwise.
-        confidence: Coverage of the interval.
-        seed: Of its draws.
-
-    Returns:
-        The difference, and its bootstrap interval over sounds.
-    """
-
-    def difference(drawn: Tensor) -> Tensor:
-        total = drawn.sum(1)
-        return total[:, 0] / total[:, 1] - total[:, 2] / total[:, 3]
-
-    samples = torch.cat((first, second), 1).double()
-    between = difference(samples[None]).item()
-    return between, bootstrap(samples, difference, confidence, seed=seed)
-
-
 def _ratio(aided: Tensor, unaided: Tensor) -> Score:
     """One minus the ratio, or the reason why there is none."""
     values, reasons = [], []

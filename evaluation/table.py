@@ -7,7 +7,6 @@ rest of a batch with it, and means say how many files they leave out.
 import contextlib
 import csv
 import dataclasses
-import itertools
 import json
 import math
 import warnings
@@ -230,47 +229,6 @@ def summarise(table: Sequence[Row], confidence: float = 0.95, seed: int = 0) -> 
             counts = {"files": len(values), "missing": len(own) - len(values)}
             summary.append({"device": device, "score": name, **_shown(numbers), **counts})
     return summary
-
-
-def differences(table: Sequence[Row], confidence: float = 0.95, seed: int = 0) -> list[Row]:
-    """Every pair of devices on the files that both have: mean difference, bootstrap interval.
-
-    The same files are compared, so that what makes one file harder than another drops out. An
-    interval that holds zero shows no difference.
-
-    Returns:
-        One row for each pair and score: `first`, `second`, `score`, `difference` (second less
-        first), `low`, `high`, `files`. Empty for one device.
-    """
-    by_device: dict = {}
-    for row in table:
-        by_device.setdefault(row["device"], {})[row["file"]] = row
-    found = []
-    for first, second in itertools.combinations(by_device, 2):
-        pairs = [
-            (row, by_device[second][file])
-            for file, row in by_device[first].items()
-            if file in by_device[second]
-        ]
-        for name in dict.fromkeys(key for row in table for key in row if key not in LABELS):
-            steps = [
-                after[name] - before[name]
-                for before, after in pairs
-                if before.get(name) is not None and after.get(name) is not None
-            ]
-            numbers = {
-                "difference": sum(steps) / len(steps) if steps else math.nan,
-                **dict(
-                    zip(
-                        ("low", "high"),
-                        bootstrap(torch.tensor(steps), confidence=confidence, seed=seed),
-                        strict=True,
-                    )
-                ),
-            }
-            labels = {"first": first, "second": second, "score": name}
-            found.append(labels | _shown(numbers) | {"files": len(steps)})
-    return found
 
 
 def _shown(numbers: Mapping[str, float]) -> Row:

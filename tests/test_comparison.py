@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.comparison import CANNOT_BE_TOLD, Comparison, resample
+from evaluation.comparison import CANNOT_BE_TOLD, Comparison, difference, resample
 from evaluation.neural import pooled_restoration
 
 
@@ -31,6 +31,24 @@ def difference_of(scores, *places, **options):
     draws = resample(scores, torch.ones(scores.shape[1]), *places, **options)
     means = draws.mean()
     return draws.comparison(means[:, 1] - means[:, 0])
+
+
+def test_the_difference_of_two_devices_is_pooled_over_the_same_sounds():
+    generator = torch.Generator().manual_seed(0)
+    unaided = 1 + 9 * torch.rand(30, generator=generator)
+    first, second = 0.8 * unaided, (0.5 + 0.1 * torch.rand(30, generator=generator)) * unaided
+    alone = [0] * 30
+    amounts = unaided - torch.stack([first, second])
+    between = difference(amounts, unaided, alone, alone, range(30))
+    expected = pooled_restoration(second, unaided) - pooled_restoration(first, unaided)
+    assert between.estimate == pytest.approx(expected)
+    assert 0.2 < between.low < between.estimate < between.high < 0.3
+    assert (between.verdict, between.listeners, between.sounds) == ("better", 1, 30)
+    # Without single sounds, one listener says nothing of others.
+    one = difference(amounts[:, :1], unaided[:1], [0], [0], None)
+    assert np.isnan(one.low)
+    assert one.verdict == CANNOT_BE_TOLD
+    assert difference(amounts, unaided, alone, range(30), None).verdict == "better"
 
 
 def test_estimate_is_the_mean_over_listeners_of_pooled_restorations():
@@ -102,20 +120,27 @@ def test_a_listener_whose_sounds_were_not_drawn_has_no_value_there():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "bound", "listeners", "verdict"),
+    ("low", "high", "bound", "listeners", "sounds", "verdict"),
     [
-        (0.1, 0.2, 0.0, 6, "better"),
-        (-0.2, -0.1, 0.0, 6, "worse"),
-        (-0.1, 0.2, 0.0, 6, CANNOT_BE_TOLD),
-        (0.1, 0.2, 0.0, 2, CANNOT_BE_TOLD),
-        (0.1, 0.2, 0.0, 1, "better"),
-        (0.75, 0.86, 0.8, 6, CANNOT_BE_TOLD),
-        (0.82, 0.86, 0.8, 6, "better"),
+        (0.1, 0.2, 0.0, 6, 9, "better"),
+        (-0.2, -0.1, 0.0, 6, 9, "worse"),
+        (-0.1, 0.2, 0.0, 6, 9, CANNOT_BE_TOLD),
+        (0.1, 0.2, 0.0, 2, 9, CANNOT_BE_TOLD),
+        (0.1, 0.2, 0.0, 6, 3, CANNOT_BE_TOLD),
+        (0.1, 0.2, 0.0, 1, 9, CANNOT_BE_TOLD),
+        (0.1, 0.2, 0.0, 1, 10, "better"),
+        (0.1, 0.2, 0.0, 6, 0, "better"),
+        (0.75, 0.86, 0.8, 6, 9, CANNOT_BE_TOLD),
+        (0.82, 0.86, 0.8, 6, 9, "better"),
     ],
 )
-def test_verdict(low, high, bound, listeners, verdict):
+def test_verdict(low, high, bound, listeners, sounds, verdict):
     middle = (low + high) / 2
-    assert Comparison(middle, low, high, bound, 1, listeners, 9).verdict == verdict
+    assert Comparison(middle, low, high, bound, 1, listeners, sounds).verdict == verdict
+
+
+def test_sounds_of_several_seeds_may_be_few_in_each():
+    assert Comparison(0.2, 0.1, 0.3, 0.0, 3, 18, 3).verdict == "better"
 
 
 def test_rows_that_do_not_fit_are_refused():

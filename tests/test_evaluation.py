@@ -15,7 +15,6 @@ from evaluation.intelligibility import EAR_RATE_HZ, clarity_ear, estoi, haspi, s
 from evaluation.neural import (
     discrepancies,
     fidelity_and_clarity,
-    pooled_difference,
     pooled_interval,
     pooled_restoration,
     restoration,
@@ -33,7 +32,6 @@ from evaluation.quality import (
 from evaluation.table import (
     Score,
     bootstrap,
-    differences,
     markdown,
     rows,
     score_each,
@@ -430,17 +428,6 @@ def test_pooled_interval_holds_its_estimate():
     assert high - low < 0.3
 
 
-def test_the_difference_of_two_devices_is_pooled_over_the_same_sounds():
-    generator = torch.Generator().manual_seed(0)
-    unaided = 1 + 9 * torch.rand(30, generator=generator)
-    first, second = 0.8 * unaided, (0.5 + 0.1 * torch.rand(30, generator=generator)) * unaided
-    pairs = (torch.stack([aided, unaided], 1) for aided in (first, second))
-    between, (low, high) = pooled_difference(*pairs)
-    expected = pooled_restoration(second, unaided) - pooled_restoration(first, unaided)
-    assert between == pytest.approx(expected)
-    assert 0.2 < low < between < high < 0.3
-
-
 def test_taking_noise_away_costs_fidelity_and_gives_clarity():
     def normal(sound):
         return sound.unflatten(-1, (2, -1))
@@ -528,19 +515,6 @@ def test_bootstrap_repeats_and_narrows_with_more_files():
     assert high - low == pytest.approx(0.196 * samples.std().item(), rel=0.1)
     few_low, few_high = bootstrap(samples[:25])
     assert few_high - few_low > 2 * (high - low)
-
-
-def test_devices_are_compared_on_the_files_that_both_have(table):
-    found = {row["score"]: row for row in differences(table)}
-    stoi_row = found["stoi"]
-    assert (stoi_row["first"], stoi_row["second"], stoi_row["files"]) == ("aid", "unaided", 20)
-    # The same step for every file: certain, however much files differ.
-    assert stoi_row["difference"] == pytest.approx(-1, abs=1e-5)
-    assert stoi_row["low"] == pytest.approx(stoi_row["high"], abs=1e-4)
-    assert (found["haspi"]["files"], found["haspi"]["difference"]) == (0, None)
-    assert differences(table[:20]) == []
-    fewer = [row for row in table if (row["device"], row["file"]) != ("unaided", "3.wav")]
-    assert differences(fewer)[0]["files"] == 19
 
 
 def test_markdown_shows_every_device_and_score(table):

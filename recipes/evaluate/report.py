@@ -9,6 +9,7 @@ import soundfile
 import torch
 from torch import Tensor
 
+from evaluation.comparison import FEWEST_SOUNDS_OF_ONE
 from evaluation.table import write_csv
 from icsim.audiogram import audiogram
 from recipes.cells import number
@@ -16,7 +17,6 @@ from recipes.evaluate import drawing
 from recipes.evaluate.config import Config, wanted_scores
 from recipes.evaluate.files import Pair, prepare
 from recipes.evaluate.summary import (
-    LEAST_FILES,
     MEANINGS,
     compared,
     levels,
@@ -104,7 +104,7 @@ def page(config: Config, pairs: Sequence[Pair], rows: Sequence[dict], found: dic
         ranking=ranking,
         examples=examples(config, pairs, ordered),
         example_s=EXAMPLE_S,
-        least_files=LEAST_FILES,
+        least_files=FEWEST_SOUNDS_OF_ONE,
     )
 
 

@@ -10,20 +10,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from evaluation.neural import pooled_difference, pooled_interval, pooled_restoration
-from evaluation.table import Row, differences, summarise
+from evaluation.comparison import CANNOT_BE_TOLD, difference
+from evaluation.neural import pooled_interval, pooled_restoration
+from evaluation.table import Row, summarise
 from recipes.evaluate.config import RESTORATION, Config, full_scales_db_spl
 
 SPEECH_DB_SPL = (45.0, 85.0)
 """Speech is seldom softer or louder [dB SPL] (chosen here): a warning outside."""
 
-
-LEAST_FILES = 10
-"""From fewer files no difference is told: bootstrap intervals of a mean are then too narrow. Those
-of differences that are none leave out zero in 51 % of cases with 2 files, 16 % with 5, 11 % with 8,
-9 % with 10 and 7 % with 20, where 5 % are meant (1500 draws of normal differences each)."""
-
-CANNOT_BE_TOLD = "cannot be told"
 
 ALIKE_DB = 3.0
 """Speech within noisy files is at most so much louder or softer than in the clean ones, if both
@@ -125,22 +119,56 @@ def summary(rows: Sequence[dict], seed: int) -> list[Row]:
 
 
 def compared(rows: Sequence[dict], seed: int) -> list[Row]:
-    """Every two devices on the files that both have; restoration pooled."""
-    found = differences(flat(rows), seed=seed)
-    restored = collections.defaultdict(dict)
+    """Every two devices on the files that both have; restoration pooled.
+
+    The same files are compared, so that what makes one file harder than another drops out.
+
+    Returns:
+        One row for each pair and score: `first`, `second`, `score`, `difference` (second less
+        first), `low`, `high`, `files`, `verdict`. Empty for one device.
+    """
+    by_device = collections.defaultdict(dict)
     for row in rows:
-        if row["scores"].get(RESTORATION) is not None:
-            restored[row["device"]][row["file"]] = row
-    for one in found:
-        if one["score"] == RESTORATION and one["files"]:
-            first, second = restored[one["first"]], restored[one["second"]]
-            files = [file for file in first if file in second]
-            pairs = (_discrepancies([own[f] for f in files]) for own in (first, second))
-            between, interval = pooled_difference(*pairs, seed=seed)
-            one["difference"] = _digits(between)
-            one["low"], one["high"] = map(_digits, interval)
-        one["verdict"] = _verdict(one)
+        by_device[row["device"]][row["file"]] = row
+    names = list(dict.fromkeys(name for row in rows for name in row["scores"]))
+    found = []
+    for first, second in itertools.combinations(by_device, 2):
+        pairs = [
+            (row, by_device[second][file])
+            for file, row in by_device[first].items()
+            if file in by_device[second]
+        ]
+        for name in names:
+            both = [pair for pair in pairs if None not in [row["scores"].get(name) for row in pair]]
+            labels = {"first": first, "second": second, "score": name}
+            found.append(labels | _difference(both, name, seed))
     return found
+
+
+def _difference(pairs: Sequence[tuple[dict, dict]], score: str, seed: int) -> Row:
+    """By how much the second row of each pair scores higher than the first."""
+    if not pairs:
+        numbers = dict.fromkeys(("difference", "low", "high"))
+        return numbers | {"files": 0, "verdict": CANNOT_BE_TOLD}
+    both = list(zip(*pairs, strict=True))
+    if score == RESTORATION:
+        aided, totals = torch.stack([_discrepancies(rows) for rows in both]).unbind(-1)
+        amounts = totals - aided
+    else:
+        scores = [[row["scores"][score] for row in rows] for rows in both]
+        amounts, totals = torch.tensor(scores, dtype=torch.float64), torch.ones(len(pairs))
+    alone = [0] * len(pairs)
+    between = difference(amounts, totals, alone, alone, range(len(pairs)), seed)
+    verdict = between.verdict
+    if not MEANINGS[score].better:
+        verdict = {"better": "higher", "worse": "lower"}.get(verdict, verdict)
+    return {
+        "difference": _digits(between.estimate),
+        "low": _digits(between.low),
+        "high": _digits(between.high),
+        "files": len(pairs),
+        "verdict": verdict,
+    }
 
 
 def flat(rows: Sequence[dict]) -> list[Row]:
@@ -287,14 +315,6 @@ def _discrepancies(rows: Sequence[dict]) -> Tensor:
     kept = [row["facts"] for row in rows if row["scores"].get(RESTORATION) is not None]
     pairs = [(facts["discrepancy_aided"], facts["discrepancy_unaided"]) for facts in kept]
     return torch.tensor(pairs, dtype=torch.float64)
-
-
-def _verdict(one: Row) -> str:
-    if one["files"] < LEAST_FILES or one["low"] <= 0 <= one["high"]:
-        return CANNOT_BE_TOLD
-    if not MEANINGS[one["score"]].better:
-        return "higher" if one["low"] > 0 else "lower"
-    return "better" if one["low"] > 0 else "worse"
 
 
 def _digits(value: float | None) -> float | None:

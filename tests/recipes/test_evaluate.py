@@ -15,6 +15,7 @@ import pytest
 import soundfile
 import torch
 
+from evaluation.comparison import CANNOT_BE_TOLD
 from evaluation.quality import si_sdr
 from icsim.audiogram import Audiogram
 from icsim.conditional import BetaICNet, BetaICNetConfig
@@ -26,7 +27,7 @@ from recipes.evaluate import Config, __main__, drawing, report, scoring, work
 from recipes.evaluate.config import wanted_scores
 from recipes.evaluate.files import devices, matched, prepare
 from recipes.evaluate.midbrain import midbrains
-from recipes.evaluate.summary import CANNOT_BE_TOLD, compared
+from recipes.evaluate.summary import compared
 
 RATE = 16000
 QUICK = ["stoi", "si_sdr_db", "output_db_spl", "level_change_db"]
@@ -536,6 +537,24 @@ def test_number_of_files_and_paired_interval_decide_who_is_better():
     assert judged("estoi", [-0.1, -0.2] * 5) == "worse"
     assert judged("estoi", [-0.1, 0.2] * 5) == CANNOT_BE_TOLD
     assert judged("level_change_db", [0.1, 0.2] * 5) == "higher"
+
+
+def test_devices_are_compared_on_the_files_that_both_have():
+    def row(device, file, **scores):
+        return {"device": device, "file": str(file), "scores": scores}
+
+    rows = [row("a", n, estoi=n / 20, haspi=None) for n in range(20)]
+    rows += [row("b", n, estoi=n / 20 - 1, haspi=0.5) for n in range(1, 20)]
+    estoi, haspi = compared(rows, seed=0)
+    assert (estoi["first"], estoi["second"], estoi["files"]) == ("a", "b", 19)
+    # The same step for every file: certain, however much files differ.
+    for key in ("difference", "low", "high"):
+        assert estoi[key] == pytest.approx(-1, abs=1e-6)
+    assert (haspi["files"], haspi["difference"], haspi["verdict"]) == (0, None, CANNOT_BE_TOLD)
+    assert compared(rows[:20], seed=0) == []
+    (one,) = compared([row("a", 0, estoi=0.5), row("b", 0, estoi=0.6)], seed=0)
+    assert (one["files"], one["low"], one["verdict"]) == (1, None, CANNOT_BE_TOLD)
+    assert one["difference"] == pytest.approx(0.1)
 
 
 def test_folders_are_called_by_what_tells_them_apart():
