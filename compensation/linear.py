@@ -1,7 +1,8 @@
 """Linear gains to compare aids with: NAL-R at an aid's level, and the best that fixed gains can do.
 
-`nal_r_matched` tells whether an aid does more than to be louder; `best_linear_gain`, one gain for
-each band optimised through a midbrain, is what a perfect linear fitting could reach.
+`nal_r_matched` tells whether an aid does more than to be louder; `best_gain_db` is what one gain
+for all frequencies can do, alone or after NAL-R; `best_linear_gain`, one gain for each band
+optimised through a midbrain, is what a perfect linear fitting could reach.
 """
 
 import itertools
@@ -27,6 +28,9 @@ Aid = Callable[[Tensor], Tensor]
 
 ENDS_DB = (0.0, 15.0, 30.0)
 """The first candidates are straight lines over bands between any two of these (chosen here)."""
+
+STEPS_DB = (4.0, 2.0, 1.0)
+"""Of the search for one gain: over all the range, then to both sides of the best (chosen here)."""
 
 
 def level_match_db(aid: Aid, audiogram: Audiogram, training: Tensor) -> float:
@@ -97,6 +101,56 @@ def apply(sound: Tensor, gains_db: Tensor) -> Tensor:
     short_time = short_time.to(sound)
     factor = 10 ** (bands.spread(gains_db.to(sound).view(1, -1, 1)) / 20)
     return short_time.sound(short_time.spectra(sound) * factor, sound.shape[-1])
+
+
+def best_gain_db(
+    response: Response,
+    target: Tensor,
+    sound: Tensor,
+    batch: int = 4,
+    bounds_db: tuple[float, float] = (-8.0, 32.0),
+) -> float:
+    """The one gain for all frequencies of least squared error of expected counts.
+
+    Given the sounds themselves, it is what a volume control can do; given what NAL-R made of them,
+    it is a listener's best k of NAL-R + k dB.
+
+    Args:
+        response: The impaired listener: a learned model at its θ, or a simulated animal.
+        target: What the normal listener answers to the sounds before any device, `(B, C, N)`.
+        sound: Pressure [Pa], `(B, T)`.
+        batch: Sounds given to `response` at a time: memory grows with it.
+        bounds_db: Lowest and highest gain [dB].
+
+    Returns:
+        The gain [dB], to 1 dB.
+
+    Raises:
+        ValueError: If there is not one target a sound, or an error is not finite.
+
+    >>> quiet = torch.rand(1, 320)
+    >>> best_gain_db(lambda sound: sound.view(1, 1, -1), 10 * quiet.view(1, 1, -1), quiet)
+    20.0
+    """
+    if not len(sound) or len(sound) != len(target):
+        raise ValueError(f"{len(sound)} sounds and {len(target)} targets; give one for each")
+
+    @torch.no_grad()
+    def error(gain_db: float) -> float:
+        louder = sound * 10 ** (gain_db / 20)
+        parts = zip(louder.split(batch), target.split(batch), strict=True)
+        return sum((response(x) - wanted).double().square().sum().item() for x, wanted in parts)
+
+    lowest, highest = bounds_db
+    tried: dict[float, float] = {}
+    gains_db = torch.arange(lowest, highest + 1e-6, STEPS_DB[0]).tolist()
+    for step_db in STEPS_DB:
+        tried |= {db: error(db) for db in gains_db if lowest <= db <= highest}
+        if not all(map(math.isfinite, tried.values())):
+            raise ValueError(f"squared errors by gain are {tried}; check the sounds")
+        best_db = min(tried, key=tried.__getitem__)
+        gains_db = [best_db - step_db / 2, best_db + step_db / 2]
+    return best_db
 
 
 def best_linear_gain(

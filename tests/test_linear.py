@@ -4,7 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from compensation.linear import apply, best_linear_gain, level_match_db, nal_r_matched
+from compensation.linear import (
+    apply,
+    best_gain_db,
+    best_linear_gain,
+    level_match_db,
+    nal_r_matched,
+)
 from compensation.prescriptions import nal_r
 from icsim.audiogram import Audiogram
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
@@ -78,6 +84,26 @@ def test_no_level_is_matched_to_silence():
 
 
 # --- found --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wanted_db", [-7.0, 0.0, 9.0, 32.0])
+def test_the_one_gain_that_mends_everything_is_found(wanted_db):
+    sound = noise(3, 2000)
+    target = powers(sound * 10 ** (wanted_db / 20))
+    asked = []
+    found_db = best_gain_db(lambda x: asked.append(len(x)) or powers(x), target, sound, batch=2)
+    assert found_db == wanted_db
+    # All sounds, at no more than fifteen gains.
+    assert sum(asked) <= 15 * len(sound)
+    assert max(asked) == 2
+
+
+def test_one_gain_needs_targets_that_fit_and_answers_that_are_numbers():
+    sound = noise(2, 2000)
+    with pytest.raises(ValueError, match="2 sounds and 1 targets"):
+        best_gain_db(powers, powers(sound)[:1], sound)
+    with pytest.raises(ValueError, match="check the sounds"):
+        best_gain_db(lambda x: powers(x) * torch.nan, powers(sound), sound)
 
 
 def test_gains_that_mend_everything_are_found_exactly():
