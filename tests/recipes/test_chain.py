@@ -170,7 +170,7 @@ def test_a_batch_in_parts_trains_what_the_whole_trains(finished, tmp_path, recip
         load_tensors(path / "state.safetensors") for path in (finished[0] / folder, tmp_path)
     )
     for one, other in zip(made["history"], remade["history"], strict=True):
-        assert other == pytest.approx(one, rel=1e-5, abs=1e-8)
+        assert other == pytest.approx(one, rel=1e-3, abs=1e-6)
     assert all(torch.allclose(parts[name], whole[name], atol=1e-3) for name in whole)
 
 
