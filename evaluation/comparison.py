@@ -83,6 +83,16 @@ class Resampled:
         total = (self.values.where(weights > 0, 0) * weights).sum(-1)
         return total / weights.sum(-1)
 
+    def median(self) -> Tensor:
+        """Over listeners, `(1 + R, D)`."""
+        order = self.values.argsort(-1)
+        ascending = self.values.gather(-1, order)
+        passed = self.weights.unsqueeze(1).expand_as(self.values).gather(-1, order).cumsum(-1)
+        half = passed[..., -1:] / 2
+        # The listener in the middle, or the two of whom it lies between.
+        middle = [(passed < half).sum(-1, True), (passed <= half).sum(-1, True)]
+        return sum(ascending.gather(-1, place) for place in middle).squeeze(-1) / 2
+
     def mean_magnitude(self) -> Tensor:
         """Of each listener's value, `(1 + R, D)`: errors of either sign do not cancel."""
         return dataclasses.replace(self, values=self.values.abs()).mean()
@@ -179,10 +189,11 @@ def difference(
     listeners: Sequence[Hashable],
     sounds: Sequence[Hashable] | None,
     seed: int = 0,
+    bound: float = 0.0,
 ) -> Comparison:
     """How much more the second of two devices has than the first, mean over listeners.
 
-    Arguments as of `resample`, with two devices.
+    Arguments as of `resample`, with two devices; `bound` as of `Comparison`.
 
     >>> scores = torch.tensor([[0.5, 0.6], [0.7, 0.8]])
     >>> difference(scores, torch.ones(2), [0, 0], ["anna", "anna"], ["a", "b"]).verdict
@@ -190,7 +201,7 @@ def difference(
     """
     draws = resample(amounts, totals, seeds, listeners, sounds, seed=seed)
     means = draws.mean()
-    return draws.comparison(means[:, 1] - means[:, 0])
+    return draws.comparison(means[:, 1] - means[:, 0], bound)
 
 
 def _drawn(

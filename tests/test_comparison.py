@@ -105,6 +105,16 @@ def test_levels_of_a_sound_are_drawn_together():
     assert five.high - five.low == pytest.approx(once.high - once.low, rel=1e-6)
 
 
+@pytest.mark.parametrize("listeners", [1, 4, 5])
+def test_median_is_that_of_the_listeners_who_were_drawn(listeners):
+    scores = torch.randn(2, listeners, generator=torch.Generator().manual_seed(0))
+    ones = torch.ones(listeners)
+    draws = resample(scores, ones, [0] * listeners, range(listeners), None, resamples=50)
+    for drawn, weights, values in zip(draws.median(), draws.weights, draws.values, strict=True):
+        repeated = values.repeat_interleave(weights.long(), -1)
+        assert drawn.tolist() == pytest.approx(np.median(repeated, -1).tolist())
+
+
 def test_mean_magnitude_does_not_cancel():
     scores = torch.tensor([[-0.2, -0.2, 0.2, 0.2]])
     draws = resample(scores, torch.ones(4), [0] * 4, [0, 0, 1, 1], [0, 1, 0, 1])
