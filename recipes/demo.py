@@ -17,6 +17,7 @@ from icsim.store import Cohort
 from recipes import (
     align,
     demo_report,
+    demo_results,
     fit_theta,
     judge,
     make_cohort,
@@ -26,7 +27,7 @@ from recipes import (
     train_ic,
 )
 from recipes.ranges import NotEmptyStr, NotNegative, checked
-from recipes.state import claim, parse, run, write_json
+from recipes.state import claim, parse, run, write_json, write_whole
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -115,6 +116,7 @@ def demo(config: Config) -> dict:
     stage("report", lambda: str(demo_report.write(out)), again=True)
     summary = summarise(out)
     write_json(out / "summary.json", summary)
+    write_whole(out / "results.md", demo_results.results(stages.finished(out)))
     in_quiet = summary["restoration"]["truth"][demo_report.MEASURE]
     restored = ", ".join(
         f"{label} {in_quiet[device]:.2f}" for device, label in demo_report.DEVICES.items()
@@ -196,19 +198,9 @@ def summarise(out: Path) -> dict:
     return {
         "sounds_s": sum(sound.samples for sound in cohort.sounds) / SAMPLE_RATE,
         "animals": len(cohort.animals()),
-        **demo_report.key_figures(done),
+        **demo_results.key_figures(done),
         "restoration": judged["restoration"],
-        "restoration_by_listener": {
-            name: {
-                measure: {device: value["restoration"] for device, value in devices.items()}
-                for measure, devices in listener["truth"].items()
-            }
-            for name, listener in judged["listeners"].items()
-        },
-        "scores": {
-            device: {s["score"]: s["mean"] for s in judged["scores"] if s["device"] == device}
-            for device in judged["devices"]
-        },
+        **{table: judged[table] for table in ("means", "comparisons", "gaps")},
         "wall_s": sum(stage["seconds"] for stage in done.values()),
     }
 

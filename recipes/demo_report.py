@@ -32,6 +32,8 @@ from icsim.sound import BIN_SAMPLES, RESPONSE_RATE, SAMPLE_RATE, calibrate, leve
 from icsim.store import Cohort
 from icsim.weights import load_network, load_tensors
 from recipes import align, figures, judge, stages, verdicts
+from recipes.demo_results import key_figures, reach
+from recipes.judge_summary import ALL
 from recipes.pages import inline, png, template
 from recipes.ranges import NotEmptyStr, checked
 from recipes.state import run, write_whole
@@ -40,16 +42,27 @@ DEVICES = {
     "unprocessed": "unaided",
     "nal_r": "NAL-R",
     "nal_r_matched": "NAL-R, as loud as our aid",
+    "nal_r_best_model": "NAL-R + k dB, best in the model",
+    "flat_model": "flat gain, best in the model",
     "masks_nr_off": "our aid, noise reduction off",
     "masks_nr_on": "our aid, noise reduction on",
 }
 """Devices as `recipes.judge` calls them, and as a reader does."""
 
+OUR_DEVICE = "masks_nr_off"
+"""The one of them that is compared with others where it is quiet."""
+
 OURS = "our aid"
 """The same reader's name of it where its noise reduction is said elsewhere."""
 
-OTHERS = (DEVICES["nal_r"], DEVICES["nal_r_matched"])
+OTHERS = {name: label for name, label in DEVICES.items() if not name.startswith("masks")}
 """Those that our aid is compared with."""
+
+PRESCRIBED = ("nal_r", "nal_r_matched")
+"""Those of them that are seen and heard beside it."""
+
+SENTENCES = 12
+"""Of noisy speech on which the pauses are compared."""
 
 MEASURE = "fidelity_quiet"
 """What the report shows of restoration; in quiet, fidelity and clarity are the same."""
@@ -92,12 +105,24 @@ class Demo:
     """Fits of unseen animals, by name."""
     ears: dict[str, Audiogram]
     """Their audiograms."""
-    clean: Tensor
-    """An excerpt of test speech [Pa], `(1, T)`."""
-    noisy: Tensor
+    sentences: Tensor
+    """Excerpts of test speech [Pa], `(SENTENCES, T)`; the first is shown and played."""
+    in_noise: Tensor
     """The same in noise."""
+    voices: list[str]
+    """Whose they are."""
     snr_db: float
     """The signal-to-noise ratio of it [dB]."""
+
+    @property
+    def clean(self) -> Tensor:
+        """The first excerpt of test speech [Pa], `(1, T)`."""
+        return self.sentences[:1]
+
+    @property
+    def noisy(self) -> Tensor:
+        """The same in noise."""
+        return self.in_noise[:1]
 
     @property
     def listener(self) -> str:
@@ -129,7 +154,7 @@ class Demo:
 
     def match_db(self, name: str) -> float:
         """How much louder than NAL-R our aid is for an unseen animal, on training sounds [dB]."""
-        return self.stages["judgement"]["result"]["listeners"][name]["nal_r_matched_db"]
+        return self.stages["judgement"]["result"]["listeners"][name]["gains_db"]["nal_r_matched"]
 
     def kept(self, name: str) -> Tensor:
         """Which of an animal's channels are not set apart, bool `(C,)`."""
@@ -183,9 +208,9 @@ def read(out: Path) -> Demo:
         fits=str(out / "fits"),
         out=str(out / "judged"),
         excerpt_s=_excerpt_s(cohort),
-        speech=1,
+        speech=SENTENCES,
     )
-    noisy, clean = judge.noisy_speech(cohort, config)
+    noisy, clean, speech_of = judge.noisy_speech(cohort, config)
     return Demo(
         out=out,
         stages=stages.finished(out),
@@ -199,33 +224,11 @@ def read(out: Path) -> Demo:
         aid=device,
         fits=dict(sorted(found.items())),
         ears={name: judge.audiogram(cohort, name) for name in sorted(found)},
-        clean=clean,
-        noisy=noisy,
+        sentences=clean,
+        in_noise=noisy,
+        voices=[sound.source for sound in speech_of],
         snr_db=config.snr_db,
     )
-
-
-def key_figures(done: dict) -> dict:
-    """How well the model predicts and the fits went, from the stages; None where unknown."""
-    predicted = done["prediction"]["result"].values()
-    fits = [stage["result"] for name, stage in done.items() if name.startswith("fit of")]
-
-    def explained(role: str, *statuses: str) -> float | None:
-        return _median(
-            s["feve"] for s in predicted if s["role"] == role and s["status"] in statuses
-        )
-
-    return {
-        "feve": {
-            "seen_nh": explained("seen", "NH"),
-            "seen_hi": explained("seen", "HI"),
-            "unseen": explained("unseen", "NH", "HI"),
-        },
-        "fit": {
-            "evaluations": _median(f["evaluations_to_target"] or f["evaluations"] for f in fits),
-            "loss_ratio": max(fit["loss_ratio"] for fit in fits),
-        },
-    }
 
 
 def overview(demo: Demo) -> dict:
@@ -248,9 +251,23 @@ def overview(demo: Demo) -> dict:
         "sound_s": sum(sound.samples for sound in demo.cohort.sounds) / SAMPLE_RATE,
         **found["feve"],
         **found["fit"],
+        "reach": {group: reach(own) for group, own in found["feve_of_animals"].items()},
         "close": verdicts.close_to_known(feve_by_role["seen"], feve_by_role["unseen"]),
-        "restoration": demo.stages["judgement"]["result"]["restoration"]["truth"][MEASURE],
+        "restoration": {row["device"]: row for row in judged_rows(demo, "means", judge=("truth",))},
+        "compared": [
+            row | {"label": OTHERS[row["other"]]}
+            for row in judged_rows(
+                demo, "comparisons", judge=("truth",), device=(OUR_DEVICE,), other=OTHERS
+            )
+        ],
     }
+
+
+def judged_rows(demo: Demo, table: str, listener: str = ALL, **wanted: Iterable[str]) -> list[dict]:
+    """Rows of a table of the judgement for a listener, or all, of what the report shows."""
+    wanted = {"listener": (listener,), "measure": (MEASURE,), **wanted}
+    rows = demo.stages["judgement"]["result"][table]
+    return [row for row in rows if all(row[key] in values for key, values in wanted.items())]
 
 
 def listeners(demo: Demo) -> dict:
@@ -326,11 +343,15 @@ def midbrain(demo: Demo) -> dict:
 def newcomers(demo: Demo) -> dict:
     """How θ of the unseen animals was found, and how channels of brains were matched."""
     predicted = demo.stages["prediction"]["result"]
+    explained = {
+        name: [explained_by(demo, name, theta) for theta in (demo.theta(name), demo.normal)]
+        for name in demo.fits
+    }
     fits = [
         fit
         | {
             "feve": predicted.get(name, {}).get("feve"),
-            "feve_as_normal": explained_by(demo, name, demo.normal),
+            "feve_as_normal": _median(explained[name][1].values()),
             "pictures": [
                 {"src": inline("image/png", file.read_bytes()), "alt": f"{what} of {name}"}
                 for what in ("course", "surface")
@@ -344,7 +365,16 @@ def newcomers(demo: Demo) -> dict:
     octaves = {when: _median(by_animal.values()) for when, by_animal in errors.items()}
     return {
         "fits": fits,
-        "worth": verdicts.worth_fitting(fits),
+        "worth": verdicts.worth_fitting(
+            {
+                name: (
+                    list(fitted.values()),
+                    list(normal.values()),
+                    [demo.cohort.sounds[sound].source for sound in fitted],
+                )
+                for name, (fitted, normal) in explained.items()
+            }
+        ),
         "aligned": verdicts.aligned(octaves["before alignment"], octaves["after alignment"]),
         "same": len(set(thetas)) < len(thetas),
         "alignment": picture(
@@ -374,6 +404,12 @@ def aid(demo: Demo) -> dict:
     heard, differences, gained = _true_responses(demo)
     noisy = {"noisy": demo.noisy[0]} | _aided(demo, demo.noisy[0], noise_reduction=1)
     del noisy[DEVICES["nal_r_matched"]]  # the same picture as NAL-R's, but brighter
+    prescribed = _prescribed(demo, demo.in_noise)[DEVICES["nal_r"]]
+    sentences = {
+        "noisy": demo.in_noise,
+        DEVICES["nal_r"]: prescribed,
+        OURS: demo.ours(demo.listener, demo.in_noise, 1),
+    }
     gains = {name: _measured_gains(demo, name) for name in demo.fits}
     return {
         "steps": len(history),
@@ -385,7 +421,11 @@ def aid(demo: Demo) -> dict:
             SPEECH_DB_SPL,
         ),
         "stands_out": verdicts.stands_out(
-            {name: verdicts.speech_over_pauses_db(x, demo.clean[0]) for name, x in noisy.items()},
+            {
+                device: list(map(verdicts.speech_over_pauses_db, sounds, demo.sentences))
+                for device, sounds in sentences.items()
+            },
+            demo.voices,
             OURS,
             DEVICES["nal_r"],
         ),
@@ -411,9 +451,7 @@ def aid(demo: Demo) -> dict:
         ),
         "heard": picture(heard, "Responses of the true midbrain"),
         "differences": picture(differences, "What differs from the healthy response"),
-        "restores": verdicts.restores_most(
-            {"this excerpt": gained}, OURS, [d for d in gained if d in OTHERS]
-        ),
+        "restored": gained,
     }
 
 
@@ -448,32 +486,27 @@ def scores(demo: Demo) -> dict:
     """Restoration on true midbrains and in the model, and the table of other scores."""
     judged = demo.stages["judgement"]["result"]
     reasons = missing_reasons(demo.out / "judged" / "scores.csv")
-    cells = {(row["score"], row["device"]): row for row in judged["scores"]}
-    kinds = list(dict.fromkeys(row["score"] for row in judged["scores"]))
+    scored = [row for row in judged["means"] if not row["judge"] and row["listener"] == ALL]
+    cells = {(row["measure"], row["device"]): row for row in scored}
+    kinds = list(dict.fromkeys(row["measure"] for row in scored))
+    alone = [
+        row
+        for name in judged["listeners"]
+        for row in judged_rows(
+            demo, "comparisons", name, judge=("truth",), device=(OUR_DEVICE,), other=OTHERS
+        )
+    ]
     return {
         "bars": [
-            picture(drawn, f"Restoration for {name}")
-            for name, drawn in _restorations(judged["listeners"]).items()
+            picture(drawn, f"Restoration for {name}") for name, drawn in _restorations(demo).items()
         ],
-        "best": verdicts.restores_most(
-            {
-                name: {
-                    label: listener["truth"][MEASURE][device]["restoration"]
-                    for device, label in DEVICES.items()
-                }
-                for name, listener in judged["listeners"].items()
-            },
-            DEVICES["masks_nr_off"],
-            OTHERS,
-        ),
+        "best": verdicts.restores_most(alone, OTHERS, DEVICES[OUR_DEVICE]),
         "opinion": verdicts.opinion(
-            *(
-                {
-                    name: listener[place][MEASURE]["masks_nr_off"]["restoration"]
-                    for name, listener in judged["listeners"].items()
-                }
-                for place in ("truth", "model")
-            )
+            [
+                row
+                for name in judged["listeners"]
+                for row in judged_rows(demo, "gaps", name, device=(OUR_DEVICE,))
+            ]
         ),
         "kinds": sorted(set(judged["kinds"])),
         "mean": {judge: judged["restoration"][judge][MEASURE] for judge in ("truth", "model")},
@@ -488,17 +521,17 @@ def scores(demo: Demo) -> dict:
     }
 
 
-def explained_by(demo: Demo, name: str, theta: Tensor) -> float | None:
-    """Median FEVE over an animal's test sounds if its θ were `(1, P)`."""
-    animal, found = demo.cohort.animal(name), []
+def explained_by(demo: Demo, name: str, theta: Tensor) -> dict[int, float]:
+    """FEVE of an animal's test sounds if its θ were `(1, P)`, by sound."""
+    animal, found = demo.cohort.animal(name), {}
     for sound, trials in recording_pairs(demo.cohort, name, "test"):
         expected = demo.predict(name, theta, demo.cohort.pressure(sound)[None])[0]
         counts = torch.stack([animal.counts(trial).T[demo.kept(name)] for trial in trials])
         try:
-            found.append(feve(expected, counts).item())
+            found[sound] = feve(expected, counts).item()
         except ValueError:  # nothing repeatable to explain
             continue
-    return _median(found)
+    return found
 
 
 def missing_reasons(path: Path) -> dict[str, str]:
@@ -685,34 +718,41 @@ def _prescribed(demo: Demo, sound: Tensor) -> dict[str, Tensor]:
     }
 
 
-def _restorations(judged: dict[str, dict]) -> dict[str, Figure]:
+def _restorations(demo: Demo) -> dict[str, Figure]:
     """Restoration by listener, all on one axis."""
     places = {"truth": "true midbrain", "model": "the model's own opinion"}
-    every = [
-        end
-        for listener in judged.values()
-        for place in places
-        for found in listener[place][MEASURE].values()
-        for end in (found["restoration"], *found.get("interval", ()))
-        if end is not None
+    rows = {
+        name: {
+            (row["judge"], row["device"]): row
+            for row in judged_rows(demo, "means", name, device=DEVICES, judge=places)
+        }
+        for name in demo.stages["judgement"]["result"]["listeners"]
+    }
+    ends = [
+        row[key]
+        for own in rows.values()
+        for row in own.values()
+        for key in ("mean", "low", "high")
+        if row[key] is not None
     ]
-    limits = (min(0.0, *every) - 0.05, max(0.2, *every) + 0.05)
+    limits = (min(0.0, *ends) - 0.05, max(0.2, *ends) + 0.05)
+    nothing = dict.fromkeys(("mean", "low", "high"))
 
-    def by_device(listener: dict, what: Callable[[dict], object]) -> dict:
+    def by_device(own: dict, what: Callable[[dict], object]) -> dict:
         return {
-            shown: {DEVICES[d]: what(listener[place][MEASURE][d]) for d in DEVICES}
+            shown: {label: what(own.get((place, d), nothing)) for d, label in DEVICES.items()}
             for place, shown in places.items()
         }
 
     return {
         name: figures.grouped_bars(
-            by_device(listener, lambda found: found["restoration"]),
+            by_device(own, lambda row: row["mean"]),
             "restoration (1 = as healthy)",
             name,
-            by_device(listener, lambda found: found.get("interval")),
+            by_device(own, lambda row: (row["low"], row["high"])),
             limits,
         )
-        for name, listener in judged.items()
+        for name, own in rows.items()
     }
 
 

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from compensation import noise_reduction
-from compensation.linear import level_match_db, nal_r_matched
+from compensation.linear import best_gain_db, level_match_db, nal_r_matched
 from compensation.prescriptions import NAL_R_DELAY_MS, nal_r
+from evaluation.neural import Midbrain
 from icsim.audiogram import Audiogram
 from icsim.sound import SAMPLE_RATE
 
@@ -97,3 +98,39 @@ def prescribed(
 def matched_db(aid: Device, ear: Audiogram, training: Tensor) -> float:
     """How much louder than NAL-R an aid is on training sounds `(B, T)` [dB]."""
     return level_match_db(aid.process, ear, training)
+
+
+def louder(
+    ear: Audiogram | None, impaired: Midbrain, normal: Midbrain, training: Tensor
+) -> tuple[dict[str, Device], dict[str, float]]:
+    """What more level can do: one gain for all frequencies, alone and after NAL-R.
+
+    Each is the one that restores most of training sounds in the opinion of a model, which any
+    laboratory can choose.
+
+    Args:
+        ear: The listener's thresholds, if there are any.
+        impaired: The listener's midbrain as the model has it.
+        normal: The normal one.
+        training: Sounds to choose on, never those that are judged [Pa], `(B, T)`.
+
+    Returns:
+        The devices, and their gains [dB], by name.
+    """
+    with torch.no_grad():
+        target = normal(training)
+    flat_db = best_gain_db(impaired, target, training)
+    devices = {
+        "flat_model": Device(
+            "flat gain, best in the model", lambda sound: sound * 10 ** (flat_db / 20), 0.0
+        )
+    }
+    if ear is None:
+        return devices, {"flat_model": flat_db}
+    k_db = best_gain_db(impaired, target, nal_r(training, ear))
+    devices["nal_r_best_model"] = Device(
+        "NAL-R + k dB, best in the model",
+        lambda sound: nal_r_matched(sound, ear, k_db),
+        NAL_R_DELAY_MS,
+    )
+    return devices, {"flat_model": flat_db, "nal_r_best_model": k_db}

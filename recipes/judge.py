@@ -5,12 +5,14 @@
 Of simulated animals the true midbrains judge, and the model that the aid was trained through says
 what it thinks of itself. Of real recordings there is no truth: the model judges alone, and its
 opinion is all that is written. What is measured is in `docs/notation.md`, fidelity and clarity.
+
+Devices are compared on the same listeners and sounds, with intervals over both and a verdict
+(`evaluation.comparison`); of one aid and one cohort they say nothing of another training.
 """
 
 import contextlib
 import dataclasses
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -24,28 +26,26 @@ from compensation.listener import audiogram_hz, from_audiogram
 from compensation.masks import Masks
 from compensation.waveform import Waveform
 from evaluation.intelligibility import estoi, haspi, stoi
-from evaluation.neural import (
-    Midbrain,
-    fidelity_and_clarity,
-    pooled_interval,
-    pooled_restoration,
-)
+from evaluation.neural import Midbrain, fidelity_and_clarity
 from evaluation.quality import hasqi, level_change, pesq, si_sdr
-from evaluation.table import Score, rows, summarise
+from evaluation.table import LABELS, Score, rows
 from icsim.audiogram import Audiogram
 from icsim.conditional import BetaICNet
 from icsim.counts import expected_counts
+from icsim.recording import SoundEntry
 from icsim.simulation.animal import Animal, animal_from
 from icsim.simulation.noises import speech_shaped_noise
-from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, SPONTANEOUS, calibrate, level, mix
+from icsim.sound import SAMPLE_RATE, SPONTANEOUS, calibrate, mix
 from icsim.store import Cohort
 from icsim.weights import fingerprint, load_network
 from recipes import ears
-from recipes.devices import Device, matched_db, ours, prescribed, without_rnnoise
+from recipes.devices import Device, louder, matched_db, ours, prescribed, without_rnnoise
 from recipes.ears import audiogram
+from recipes.excerpts import excerpts
 from recipes.fits import Fit, read_fit
 from recipes.jobs import killed_named, processes
-from recipes.judge_report import JUDGES, MEASURES, report, write
+from recipes.judge_report import JUDGES, LEVEL_QUIET, LEVELS, MEASURES, report, write
+from recipes.judge_summary import ALL, Row, comparisons, gaps, means
 from recipes.ranges import (
     Count,
     CountOrZero,
@@ -108,6 +108,9 @@ KINDS = ("speech", "noisy", "music", "instrument")
 EAR_SCORES = ("haspi", "hasqi")
 """What needs an audiogram."""
 
+CHOSEN_ON = 4
+"""Training sounds, one of each usual kind, on which the model chooses a gain: it takes some thirty
+passes through the model."""
 
 SHORTEST_S = 0.1
 """Of an excerpt [s] (chosen here): less is no sound that an aid could follow."""
@@ -144,13 +147,16 @@ class Task:
     listeners: list[Listener]
     quiet: Tensor
     """Test sounds of several kinds [Pa], `(B, T)`."""
-    kinds: list[str]
+    quiet_of: list[SoundEntry]
+    """Where they were cut from."""
     training: Tensor
     """Training sounds of these kinds [Pa], `(B, T)`; never judged on."""
     clean: Tensor | None
     """Test speech [Pa], `(B, T)`, if noise is wanted."""
     noisy: Tensor | None
     """The same in noise."""
+    speech_of: list[SoundEntry]
+    """Where that was cut from."""
     left_out: dict[str, str]
     """What cannot be given, and why."""
 
@@ -163,7 +169,7 @@ class Task:
 def judge(config: Config) -> dict:
     """Restoration and scores of every device for every listener; also written to `out`.
 
-    Mean restorations are those of listeners with a loss.
+    Means and comparisons are those of listeners with a loss, and of each listener alone.
 
     Raises:
         ValueError: If something does not fit, before any work and before anything is written.
@@ -177,12 +183,13 @@ def judge(config: Config) -> dict:
         "measures": MEASURES,
         "level_db_spl": config.level_db_spl,
         "snr_db": None if task.noisy is None else config.snr_db,
-        "kinds": task.kinds,
+        "kinds": [sound.kind for sound in task.quiet_of],
         "left_out": task.left_out,
         "devices": {},
         "listeners": {},
     }
-    table: list = []
+    measured: list[Row] = []
+    table: list[Row] = []
     # One pool for all listeners: a new process imports and compiles before it scores.
     alone = contextlib.nullcontext(None)
     with (
@@ -190,7 +197,7 @@ def judge(config: Config) -> dict:
         alone if config.workers == 1 else processes(config.workers) as pool,
     ):
         for listener in tqdm(task.listeners, desc=f"judging by {task.judges[0]}", unit="listener"):
-            devices, match_db = equipped(config, task, listener)
+            devices, gains_db = equipped(config, task, listener)
             for name, device in devices.items():
                 judged["devices"].setdefault(
                     name, {"label": device.label, "delay_ms": round(device.delay_ms, 1)}
@@ -198,14 +205,24 @@ def judge(config: Config) -> dict:
             judged["listeners"][listener.name] = {
                 "status": listener.status,
                 "audiogram": listener.ear and dataclasses.asdict(listener.ear),
-                "nal_r_matched_db": match_db,
-                **restorations(task, listener, devices),
+                "gains_db": gains_db,
             }
+            measured += restorations(task, listener, devices)
             if task.noisy is not None:
-                table += score(pool, task, listener, devices, config.scores)
-    judged["restoration"] = means(judged["listeners"], task.judges)
-    judged["scores"] = summarise(table)
-    write(Path(config.out), judged, table)
+                scored = score(pool, task, listener, devices, config.scores)
+                measured += _values(listener, "noise", scored, task.speech_of)
+                table += scored
+    statuses = {name: one["status"] for name, one in judged["listeners"].items()}
+    aids = list(ours(task.aid, task.listeners[0].condition, task.reduces_noise))
+    judged["means"] = means(measured, statuses)
+    judged["comparisons"] = comparisons(measured, statuses, aids, LEVELS)
+    judged["gaps"] = gaps(measured, statuses, aids)
+    judged["restoration"] = {judge: {} for judge in task.judges}
+    for row in judged["means"]:
+        if row["listener"] == ALL and row["judge"]:
+            by_device = judged["restoration"][row["judge"]].setdefault(row["measure"], {})
+            by_device[row["device"]] = row["mean"]
+    write(Path(config.out), judged, measured, table)
     return judged
 
 
@@ -246,9 +263,9 @@ def ready(config: Config) -> Task:
             )
     if "rnnoise" in config.noise_reductions and (reason := without_rnnoise()):
         left_out["RNNoise"] = reason
-    quiet, kinds = excerpts(cohort, config, "test")
-    training, _ = excerpts(cohort, config, "train")
-    noisy, clean = noisy_speech(cohort, config) if config.speech else (None, None)
+    quiet, quiet_of = quiet_sounds(cohort, config, "test")
+    training, _ = quiet_sounds(cohort, config, "train")
+    noisy, clean, speech_of = noisy_speech(cohort, config) if config.speech else (None, None, [])
     if not config.speech:
         left_out["noise"] = "--speech 0"
     return Task(
@@ -258,48 +275,59 @@ def ready(config: Config) -> Task:
         reduces_noise=bool(facts["noise_reduction"]),
         listeners=listeners,
         quiet=quiet,
-        kinds=kinds,
+        quiet_of=quiet_of,
         training=training,
         clean=clean,
         noisy=noisy,
+        speech_of=speech_of,
         left_out=left_out,
     )
 
 
 def equipped(
     config: Config, task: Task, listener: Listener
-) -> tuple[dict[str, Device], float | None]:
-    """All devices for a listener, and how much louder than NAL-R the aid is [dB]."""
+) -> tuple[dict[str, Device], dict[str, float]]:
+    """All devices for a listener, and the gains that were chosen for some on training sounds."""
     own = ours(task.aid, listener.condition, task.reduces_noise)
+    midbrains = in_the_model(task, listener)
+    more, gains_db = louder(listener.ear, *midbrains, task.training[:CHOSEN_ON])
     match_db = None
     if listener.ear:
         match_db = matched_db(next(iter(own.values())), listener.ear, task.training)
+        gains_db |= {"nal_r_matched": match_db}
     reductions = tuple(
         name
         for name in config.noise_reductions
         if name != "rnnoise" or "RNNoise" not in task.left_out
     )
-    return prescribed(listener.ear, match_db, reductions) | own, match_db
+    return prescribed(listener.ear, match_db, reductions) | more | own, gains_db
 
 
-def restorations(task: Task, listener: Listener, devices: Mapping[str, Device]) -> dict[str, dict]:
-    """Fidelity and clarity of every device for one listener, by judge, measure and device."""
+def restorations(task: Task, listener: Listener, devices: Mapping[str, Device]) -> list[Row]:
+    """Discrepancies of fidelity and clarity of every device on every sound, by each judge.
+
+    With them the level that each adds in quiet; in noise it is among the scores.
+    """
     midbrains = {"model": in_the_model(task, listener)}
     if listener.animal:
         pair = listener.animal.expected_counts, listener.animal.healthy().expected_counts
         midbrains = {"truth": pair} | midbrains
     processed = {name: device.process(task.quiet) for name, device in devices.items()}
-    by_judge: dict[str, dict] = {judge: {} for judge in midbrains}
+    names = [str(i) for i in range(len(task.quiet))]
+    found: list[Row] = []
+    for device, after in processed.items():
+        added = {LEVEL_QUIET: level_change(task.quiet, after, SAMPLE_RATE)}
+        found += _values(listener, "quiet", rows(device, names, added), task.quiet_of)
     for judge, pair in midbrains.items():
         both = fidelity_and_clarity(*pair, task.quiet, task.quiet, processed)
-        by_judge[judge]["fidelity_quiet"] = _pooled(both, "fidelity")
+        found += _discrepancies(listener, judge, "fidelity", "quiet", both, task.quiet_of)
     if task.noisy is not None and task.clean is not None:
         processed = {name: device.process(task.noisy) for name, device in devices.items()}
         for judge, pair in midbrains.items():
             both = fidelity_and_clarity(*pair, task.clean, task.noisy, processed)
             for measure in ("fidelity", "clarity"):
-                by_judge[judge][f"{measure}_noise"] = _pooled(both, measure)
-    return by_judge
+                found += _discrepancies(listener, judge, measure, "noise", both, task.speech_of)
+    return found
 
 
 def in_the_model(task: Task, listener: Listener) -> tuple[Midbrain, Midbrain]:
@@ -311,27 +339,6 @@ def in_the_model(task: Task, listener: Listener) -> tuple[Midbrain, Midbrain]:
         ).mean(1)
 
     return responses(listener.theta[None]), responses(task.normal)
-
-
-def means(listeners: Mapping[str, dict], judges: Iterable[str]) -> dict[str, dict]:
-    """Mean restoration over listeners with a loss, by judge, measure and device.
-
-    To those who hear normally there is nothing to be restored; it is theirs if there are no others.
-    A device that some of them lack, for want of thresholds, has none.
-    """
-    impaired = [one for one in listeners.values() if one["status"] != "NH"]
-    by_judge: dict[str, dict] = {}
-    for judge in judges:
-        judged = [one[judge] for one in impaired or listeners.values() if judge in one]
-        by_judge[judge] = {
-            measure: {
-                device: _mean(one[measure][device]["restoration"] for one in judged)
-                for device in judged[0][measure]
-                if all(device in one[measure] for one in judged)
-            }
-            for measure in (judged[0] if judged else ())
-        }
-    return by_judge
 
 
 def score(
@@ -355,54 +362,44 @@ def score(
     ]
     each = pool.map if pool else map
     values = iter(list(each(_score, *zip(*jobs, strict=True))))
-    files = [f"{listener.name}, speech {i + 1}" for i in range(len(task.clean))]
+    files = [f"{listener.name}, noise {i + 1}" for i in range(len(task.clean))]
     table = []
     for device in devices:
         table += rows(device, files, {name: next(values) for name in wanted})
     return table
 
 
-def excerpts(cohort: Cohort, config: Config, split: str = "test") -> tuple[Tensor, list[str]]:
-    """Excerpts of sounds of a split at one level, `(B, T)` [Pa], and their classes.
+def quiet_sounds(
+    cohort: Cohort, config: Config, split: str = "test"
+) -> tuple[Tensor, list[SoundEntry]]:
+    """Excerpts of all kinds that an aid may meet, `(B, T)` [Pa], and the sounds they are from.
 
     Raises:
         ValueError: If there is none as long.
     """
-    draw = np.random.default_rng([config.seed, {"test": 1, "train": 3}[split]])
-    samples = round(config.excerpt_s * SAMPLE_RATE) // BIN_SAMPLES * BIN_SAMPLES
     there = {sound.kind for sound in cohort.sounds if sound.split == split}
-    wanted = [kind for kind in KINDS if kind in there]
-    wanted = wanted or sorted(there - {"ripple", SPONTANEOUS})
-    by_kind = {kind: _long_enough(cohort, kind, samples, split) for kind in wanted}
-    by_kind = {kind: sounds for kind, sounds in by_kind.items() if sounds}
-    if not by_kind:
-        raise ValueError(
-            f"{config.cohort}: no {split} sound of {', '.join(wanted) or 'a class that aids hear'} "
-            f"has {config.excerpt_s:g} s; give a smaller --excerpt_s"
-        )
-    kinds = [list(by_kind)[i % len(by_kind)] for i in range(config.excerpts)]
-    chosen = [_excerpt(cohort, by_kind[kind], samples, draw) for kind in kinds]
-    return calibrate(torch.stack(chosen), config.level_db_spl), kinds
+    kinds = [kind for kind in KINDS if kind in there] or sorted(there - {"ripple", SPONTANEOUS})
+    draw = np.random.default_rng([config.seed, {"test": 1, "train": 3}[split]])
+    sounds, entries = excerpts(cohort, kinds, split, config.excerpts, config.excerpt_s, draw)
+    return calibrate(sounds, config.level_db_spl), entries
 
 
-def noisy_speech(cohort: Cohort, config: Config) -> tuple[Tensor, Tensor]:
-    """Test speech in speech-shaped noise, and without, `(B, T)` [Pa] each.
+def noisy_speech(cohort: Cohort, config: Config) -> tuple[Tensor, Tensor, list[SoundEntry]]:
+    """Test speech in speech-shaped noise, and without, `(B, T)` [Pa] each; the sounds it is from.
 
     Raises:
         ValueError: If there is none as long.
     """
     draw = np.random.default_rng([config.seed, 2])
-    samples = round(config.excerpt_s * SAMPLE_RATE) // BIN_SAMPLES * BIN_SAMPLES
-    speech = _long_enough(cohort, "speech", samples, "test")
-    if not speech:
-        raise ValueError(
-            f"{config.cohort}: no test speech has {config.excerpt_s:g} s; give a smaller "
-            "--excerpt_s, or --speech 0 to judge in quiet alone"
+    try:
+        sounds, entries = excerpts(
+            cohort, ("speech",), "test", config.speech, config.excerpt_s, draw
         )
-    chosen = [_excerpt(cohort, speech, samples, draw) for _ in range(config.speech)]
-    clean = calibrate(torch.stack(chosen), config.level_db_spl)
-    noise = torch.stack([speech_shaped_noise(samples, draw) for _ in chosen])
-    return mix(clean, noise, config.snr_db), clean
+    except ValueError as error:
+        raise ValueError(f"{error}, or --speech 0 to judge in quiet alone") from error
+    clean = calibrate(sounds, config.level_db_spl)
+    noise = torch.stack([speech_shaped_noise(clean.shape[1], draw) for _ in entries])
+    return mix(clean, noise, config.snr_db), clean, entries
 
 
 def _fits(config: Config, model: str) -> list[Fit]:
@@ -459,28 +456,47 @@ def _missing(listeners: Iterable[Listener]) -> dict[str, str]:
     return missing
 
 
-def _pooled(both: Mapping[str, dict], measure: str) -> dict[str, dict]:
-    """Restoration of each device with its bootstrap interval, from discrepancies.
-
-    It is None for a listener whose midbrain answers as the normal one does: nothing is lost.
-    """
-    restored = {}
+def _discrepancies(
+    listener: Listener,
+    judge: str,
+    measure: str,
+    condition: str,
+    both: Mapping[str, dict],
+    sounds: Sequence[SoundEntry],
+) -> list[Row]:
+    """A row a device and sound, from `fidelity_and_clarity`."""
+    found = []
     for device, measures in both.items():
-        aided, unaided = measures[measure]
-        value, interval = None, [math.nan, math.nan]
-        if unaided.sum() != 0:
-            value = pooled_restoration(aided, unaided)
-            interval = pooled_interval(aided, unaided)
-        restored[device] = {
-            "restoration": value,
-            "interval": [None if math.isnan(end) else end for end in interval],
-        }
-    return restored
+        pairs = zip(*(one.tolist() for one in measures[measure]), strict=True)
+        for i, ((aided, unaided), sound) in enumerate(zip(pairs, sounds, strict=True)):
+            place = _place(listener, device, f"{condition} {i + 1}", sound)
+            numbers = {"aided": aided, "unaided": unaided, "value": None}
+            found.append(place | {"judge": judge, "measure": f"{measure}_{condition}"} | numbers)
+    return found
 
 
-def _mean(values: Iterable[float | None]) -> float | None:
-    present = [value for value in values if value is not None]
-    return float(np.mean(present)) if present else None
+def _values(
+    listener: Listener, condition: str, table: Sequence[Row], sounds: Sequence[SoundEntry]
+) -> list[Row]:
+    """A row a device, sound and score, from a table in which the sounds take turns."""
+    found = []
+    for n, row in enumerate(table):
+        i = n % len(sounds)
+        place = _place(listener, str(row["device"]), f"{condition} {i + 1}", sounds[i])
+        for name in [key for key in row if key not in LABELS]:
+            numbers = {"aided": None, "unaided": None, "value": row[name]}
+            found.append(place | {"judge": "", "measure": name} | numbers)
+    return found
+
+
+def _place(listener: Listener, device: str, excerpt: str, sound: SoundEntry) -> Row:
+    return {
+        "listener": listener.name,
+        "status": listener.status,
+        "device": device,
+        "excerpt": excerpt,
+        "source": sound.source,
+    }
 
 
 def _score(name: str, clean: Tensor, noisy: Tensor, after: Tensor, ear: Audiogram | None) -> Score:
@@ -492,24 +508,8 @@ def _score(name: str, clean: Tensor, noisy: Tensor, after: Tensor, ear: Audiogra
     return metric(clean, after, SAMPLE_RATE)
 
 
-def _long_enough(cohort: Cohort, kind: str, samples: int, split: str) -> list[int]:
-    """Sounds of a class and split that an excerpt fits into, by index."""
-    return [
-        sound.index
-        for sound in cohort.sounds
-        if sound.split == split and sound.kind == kind and sound.samples >= samples
-    ]
-
-
-def _excerpt(cohort: Cohort, sounds: list[int], samples: int, draw: np.random.Generator) -> Tensor:
-    """The loudest of a few random excerpts, so that no pause is judged."""
-    sound = cohort.pressure(sounds[draw.integers(len(sounds))])
-    starts = draw.integers(len(sound) - samples + 1, size=4)
-    return max((sound[s : s + samples] for s in starts), key=lambda part: level(part).item())
-
-
 if __name__ == "__main__":
     judged = run(judge, Config)
     for what, reason in judged["left_out"].items():
         print(f"without {what}: {reason}")
-    print(f"restoration, mean of listeners with a loss\n{report(judged)}")
+    print(report(judged))

@@ -1,14 +1,28 @@
 """What a good demo would show, and whether this one does: judgements computed from its results.
 
 Every function takes numbers and says in words what was wanted, whether it holds, and by which
-numbers. Bounds are chosen here.
+numbers. Bounds are chosen here. What compares devices, or animals, has an interval
+(`evaluation.comparison`), and where that lies on both sides, or few sounds or animals made it,
+nothing is said.
 """
 
 import dataclasses
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
+import torch
 from torch import Tensor
+
+from evaluation.comparison import (
+    CANNOT_BE_TOLD,
+    FEWEST_LISTENERS,
+    FEWEST_SOUNDS_OF_ONE,
+    Comparison,
+    Resampled,
+    difference,
+    resample,
+)
 
 CLOSE = 0.75
 """Share of the known animals' FEVE that new ones should reach."""
@@ -33,7 +47,7 @@ LOST_DB_HL = 15.0
 AUDIBLY_MORE_DB = 1.0
 
 OPINION_WITHIN = 0.1
-"""By how much the model may think better of an aid than the true midbrains do, in restoration."""
+"""How far the model's opinion of an aid may lie from the truth, either way, in restoration."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,15 +63,22 @@ class Verdict:
 
 
 def close_to_known(known: Sequence[float], new: Sequence[float]) -> Verdict:
-    """FEVE of new animals beside that of known ones."""
-    wanted = f"new animals reach at least {CLOSE:g} of the known ones' FEVE (medians)"
+    """Mean FEVE of new animals beside that of known ones, with an interval over animals."""
+    wanted = f"new animals reach at least {CLOSE:g} of the known ones' FEVE (means)"
     if not known or not new:
         return Verdict(wanted, None, "FEVE is missing")
-    theirs, ours = statistics.median(new), statistics.median(known)
-    numbers = f"{_number(theirs)} against {_number(ours)}"
-    if ours <= 0:
+    theirs, ours = (_animals(values, n).mean()[:, 0] for n, values in enumerate((new, known)))
+    numbers = (
+        f"{_number(theirs[0].item())} (n = {len(new)}) against {_number(ours[0].item())} "
+        f"(n = {len(known)})"
+    )
+    if ours[0] <= 0:
         return Verdict(wanted, None, numbers)
-    return Verdict(wanted, theirs >= CLOSE * ours, f"{numbers}, {_number(theirs / ours)} of it")
+    share = _animals(new, 0).comparison(theirs / ours, bound=CLOSE)
+    numbers += f", {_with_interval(share.estimate, share.low, share.high)} of it"
+    if len(known) < FEWEST_LISTENERS:
+        return Verdict(wanted, None, numbers)
+    return Verdict(wanted, _holds([share.verdict]), numbers)
 
 
 def neighbours(
@@ -157,16 +178,26 @@ def follows(curves: Mapping[str, tuple[Tensor, Tensor]]) -> Verdict:
     )
 
 
-def worth_fitting(fits: Sequence[Mapping]) -> Verdict:
-    """FEVE with the fitted θ beside that with the θ of normal hearing."""
-    wanted = "the fitted θ predicts better than that of normal hearing"
-    both = [f for f in fits if f["feve"] is not None and f["feve_as_normal"] is not None]
-    if not both:
+def worth_fitting(
+    feve: Mapping[str, tuple[Sequence[float], Sequence[float], Sequence[Hashable]]],
+) -> Verdict:
+    """FEVE with the fitted θ beside that with the θ of normal hearing, sound by sound.
+
+    Args:
+        feve: By animal: of each test sound with the fitted θ, the same with the other θ, and whose
+            or what each sound is.
+    """
+    wanted = "the fitted θ predicts every new animal better than that of normal hearing"
+    found = {}
+    for animal, (fitted, normal, sources) in feve.items():
+        if fitted:
+            alone, ones = [0] * len(fitted), torch.ones(len(fitted))
+            pair = torch.tensor([normal, fitted])
+            found[animal] = difference(pair, ones, alone, alone, sources)
+    if not found:
         return Verdict(wanted, None, "FEVE is missing")
-    numbers = ", ".join(
-        f"{f['animal']} {_number(f['feve'])} against {_number(f['feve_as_normal'])}" for f in both
-    )
-    return Verdict(wanted, all(f["feve"] > f["feve_as_normal"] for f in both), numbers)
+    numbers = "; ".join(f"{animal} {_compared(one)}" for animal, one in found.items())
+    return Verdict(wanted, _holds([one.verdict for one in found.values()]), numbers)
 
 
 def aligned(before_octaves: float, after_octaves: float) -> Verdict:
@@ -219,50 +250,93 @@ def compresses(
     return Verdict(wanted, all(holds) if holds else None, "; ".join(numbers))
 
 
-def stands_out(contrasts_db: Mapping[str, float], ours: str, other: str) -> Verdict:
-    """Level of speech over that of its pauses, by device."""
-    numbers = ", ".join(f"{device} {value:.1f} dB" for device, value in contrasts_db.items())
+def stands_out(
+    contrasts_db: Mapping[str, Sequence[float]],
+    voices: Sequence[Hashable],
+    ours: str,
+    other: str,
+) -> Verdict:
+    """Level of speech over that of its pauses, by device, sentence by sentence.
+
+    Args:
+        contrasts_db: Of each sentence, by device.
+        voices: Whose each sentence is.
+        ours: The device in question.
+        other: The one that it is compared with.
+    """
+    numbers = ", ".join(
+        f"{device} {statistics.fmean(values):.1f} dB" for device, values in contrasts_db.items()
+    )
+    pair = torch.tensor([contrasts_db[other], contrasts_db[ours]])
+    alone = [0] * len(voices)
+    more = difference(pair, torch.ones(1), alone, alone, voices, bound=AUDIBLY_MORE_DB)
     return Verdict(
         f"speech stands out of its pauses by at least {AUDIBLY_MORE_DB:g} dB more with {ours} than "
         f"with {other}",
-        contrasts_db[ours] >= contrasts_db[other] + AUDIBLY_MORE_DB,
-        numbers,
+        _holds([more.verdict]),
+        f"{numbers} on average; {_compared(more, 'dB more')}",
     )
 
 
-def restores_most(
-    restorations: Mapping[str, Mapping[str, float | None]], ours: str, others: Sequence[str]
-) -> Verdict:
-    """Whether an aid restores more than nothing and than every other device, listener by listener.
+def restores_most(comparisons: Sequence[Mapping], labels: Mapping[str, str], ours: str) -> Verdict:
+    """Whether an aid restores more than nothing and than other devices, listener by listener.
 
     Args:
-        restorations: By listener and device; None if missing.
-        ours: The device in question.
-        others: Devices that it is compared with.
+        comparisons: Rows of `recipes.judge_summary.comparisons`, of one measure and one judge, of
+            single listeners.
+        labels: Names for readers of the devices that it is compared with.
+        ours: A reader's name of the device in question.
     """
-    wanted = f"{ours} restores more than no aid" + "".join(f" and than {name}" for name in others)
-    holds, numbers = [], []
-    for listener, by_device in restorations.items():
-        shown = [f"{device} {_number(by_device[device])}" for device in (ours, *others)]
-        numbers.append(f"{listener}: {', '.join(shown)}")
-        if by_device[ours] is not None:
-            least = max(0.0, *(by_device[d] for d in others if by_device[d] is not None))
-            holds.append(by_device[ours] > least)
-    return Verdict(wanted, all(holds) if holds else None, "; ".join(numbers))
+    wanted = f"for every listener {ours} restores more than {_listed(list(labels.values()))}"
+    by_listener: dict[str, list[str]] = {}
+    told = []
+    for row in comparisons:
+        if row["other"] in labels and row["difference"] is not None:
+            told.append(row["verdict"])
+            interval = _with_interval(row["difference"], row["low"], row["high"], signed=True)
+            by_listener.setdefault(f"{row['listener']} (n = {row['sounds']} sounds)", []).append(
+                f"{interval} to {labels[row['other']]}, {row['verdict']}"
+            )
+    numbers = "; ".join(f"{who}: {', '.join(said)}" for who, said in by_listener.items())
+    if not told:
+        return Verdict(wanted, None, "nothing could be compared")
+    return Verdict(wanted, _holds(told), numbers)
 
 
-def opinion(truth: Mapping[str, float | None], model: Mapping[str, float | None]) -> Verdict:
-    """Restoration by the aid on true midbrains and in the model's opinion, by listener."""
-    both = {n: (truth[n], model[n]) for n in truth if None not in (truth[n], model[n])}
+def opinion(gaps: Sequence[Mapping]) -> Verdict:
+    """How far the model's opinion of an aid lies from what the true midbrains say, by listener.
+
+    Args:
+        gaps: Rows of `recipes.judge_summary.gaps`, of one measure and device, of single listeners.
+    """
+    wanted = (
+        f"the model's opinion of the aid lies within {OPINION_WITHIN:g} of the truth for every "
+        "listener; more would mean that the aid exploits errors of the model, less that it "
+        "leaves something undone"
+    )
+    there = [row for row in gaps if row["gap"] is not None]
+    if not there:
+        return Verdict(wanted, None, "one of the two is missing")
+    magnitudes = [abs(row["gap"]) for row in there]
     numbers = "; ".join(
-        f"{n} {_number(t)} true, {_number(m)} by the model" for n, (t, m) in both.items()
+        f"{row['listener']} {_with_interval(row['gap'], row['low'], row['high'], signed=True)} "
+        f"(n = {row['sounds']} sounds)"
+        for row in there
     )
-    return Verdict(
-        f"the model thinks no more than {OPINION_WITHIN:g} better of the aid than the true "
-        "midbrain does; more would mean that the aid exploits errors of the model",
-        all(m - t <= OPINION_WITHIN for t, m in both.values()) if both else None,
-        numbers or "one of the two is missing",
-    )
+    numbers += f"; mean of magnitudes {_number(statistics.fmean(magnitudes))}"
+    within = []
+    for row in there:
+        # Both of "not above" and "not below" have to be told.
+        ends = (row["low"], row["high"])
+        if row["sounds"] < FEWEST_SOUNDS_OF_ONE or None in ends:
+            within.append(CANNOT_BE_TOLD)
+        elif ends[0] >= -OPINION_WITHIN and ends[1] <= OPINION_WITHIN:
+            within.append("better")
+        elif ends[0] > OPINION_WITHIN or ends[1] < -OPINION_WITHIN:
+            within.append("worse")
+        else:
+            within.append(CANNOT_BE_TOLD)
+    return Verdict(wanted, _holds(within), numbers)
 
 
 def speech_over_pauses_db(sound: Tensor, clean: Tensor, frame: int = 256) -> float:
@@ -289,6 +363,44 @@ def _pairs(beside: Mapping[str, tuple[float, str]]) -> str:
     return ", ".join(
         f"{name} to {other} {_number(distance)}" for name, (distance, other) in beside.items()
     )
+
+
+def _animals(values: Sequence[float], seed: int) -> Resampled:
+    """Draws of animals of which there is one value each."""
+    count = len(values)
+    return resample(
+        torch.tensor([values]), torch.ones(count), [0] * count, range(count), None, seed=seed
+    )
+
+
+def _holds(verdicts: Sequence[str]) -> bool | None:
+    """Whether all are better; None if none is worse and one cannot be told."""
+    if "worse" in verdicts:
+        return False
+    return True if set(verdicts) == {"better"} else None
+
+
+def _compared(one: Comparison, unit: str = "more") -> str:
+    interval = _with_interval(one.estimate, one.low, one.high, signed=True)
+    return f"{interval} {unit} (n = {one.sounds} sounds)"
+
+
+def _with_interval(
+    value: float, low: float | None, high: float | None, signed: bool = False
+) -> str:
+    sign = "+" if signed and value > 0 else ""
+    if low is None or math.isnan(low):
+        return f"{sign}{_number(value)}"
+    return f"{sign}{_number(value)} [{_number(low)}, {_number(high)}]"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them.
+
+    >>> _listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _number(value: float | None) -> str:

@@ -101,11 +101,13 @@ def test_a_stranger_is_predicted_once_its_channels_have_gains(trained, tmp_path)
 def test_sounds_of_any_class_are_judged_where_there_are_no_usual_ones(imported):
     cohort = Cohort.open(imported / "cohort" / "cohort.zarr")
     config = judge.Config("C", "M", "A", "F", "O", excerpts=3, excerpt_s=1.2)
-    sounds, kinds = judge.excerpts(cohort, config)
-    assert kinds == ["syllables"] * 3
+    sounds, entries = judge.quiet_sounds(cohort, config)
+    assert [sound.kind for sound in entries] == ["syllables"] * 3
+    # Each in turn: no sound twice while there are others.
+    assert len({sound.name for sound in entries}) == 3
     assert len(sounds) == 3
-    with pytest.raises(ValueError, match="no test sound of syllables has 4 s"):
-        judge.excerpts(cohort, dataclasses.replace(config, excerpt_s=4.0))
+    with pytest.raises(ValueError, match="no test sound of syllables has 4 s; give shorter"):
+        judge.quiet_sounds(cohort, dataclasses.replace(config, excerpt_s=4.0))
 
 
 def test_a_fit_to_another_model_is_refused_by_scores(trained, tmp_path):

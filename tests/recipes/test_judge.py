@@ -1,5 +1,6 @@
 """Judging an aid: what is measured is named, real recordings are judged by the model alone."""
 
+import csv
 import dataclasses
 import json
 import shutil
@@ -11,6 +12,7 @@ import torch
 
 from compensation.listener import AUDIOGRAM_HZ, from_audiogram
 from compensation.masks import Masks, MasksConfig
+from evaluation.neural import discrepancy
 from icsim import store
 from icsim.audiogram import Audiogram
 from icsim.conditional import BetaICNet, BetaICNetConfig
@@ -19,9 +21,9 @@ from icsim.recording import Recording
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.sound import SAMPLE_RATE, Sound, calibrate, level
 from icsim.weights import fingerprint, save_network
-from recipes import judge
+from recipes import judge, judge_summary
 from recipes.devices import without_rnnoise
-from recipes.judge_report import MEASURES
+from recipes.judge_report import LEVEL_QUIET, LEVELS, MEASURES
 
 CHANNELS, FREQUENCIES = 4, (1e3, 4e3, 8e3)
 
@@ -85,14 +87,13 @@ def cohorts(laboratory):
     }
 
 
-@pytest.fixture
-def config(laboratory, cohorts, tmp_path):
+def configured(laboratory, cohorts, out) -> judge.Config:
     return judge.Config(
         cohort=cohorts["simulated"],
         model=str(laboratory / "model.safetensors"),
         aid=str(laboratory / "aid.safetensors"),
         fits=str(laboratory / "fits"),
-        out=str(tmp_path / "judged"),
+        out=str(out),
         excerpts=2,
         excerpt_s=0.6,
         speech=2,
@@ -102,13 +103,25 @@ def config(laboratory, cohorts, tmp_path):
     )
 
 
-BESIDE = {"unprocessed", "nal_r", "nal_r_matched", "wiener_nal_r"}
+@pytest.fixture
+def config(laboratory, cohorts, tmp_path):
+    return configured(laboratory, cohorts, tmp_path / "judged")
+
+
+@pytest.fixture(scope="module")
+def finished(laboratory, cohorts, tmp_path_factory):
+    """The folder of a judgement, and what it returned."""
+    pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
+    out = tmp_path_factory.mktemp("finished") / "judged"
+    return out, judge.judge(configured(laboratory, cohorts, out))
+
+
+BESIDE = {"unprocessed", "flat_model", "nal_r", "nal_r_matched", "nal_r_best_model", "wiener_nal_r"}
 OURS = {"masks_nr_off", "masks_nr_on"}
 
 
-def test_every_measure_is_named_for_every_device(config):
-    pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
-    judged = judge.judge(config)
+def test_every_measure_is_named_for_every_device(finished):
+    out, judged = finished
     devices = BESIDE | OURS | (set() if without_rnnoise() else {"rnnoise_nal_r"})
     assert judged["judges"] == ["truth", "model"]
     assert set(judged["devices"]) == devices
@@ -120,23 +133,49 @@ def test_every_measure_is_named_for_every_device(config):
             assert set(values) == devices
             assert values["unprocessed"] == 0
     # The mean is of those with a loss; the same sound at another level answers otherwise.
-    own = judged["listeners"]["new"]["truth"]["clarity_noise"]["nal_r"]
-    assert judged["restoration"]["truth"]["clarity_noise"]["nal_r"] == own["restoration"]
+    own = {
+        (row["judge"], row["measure"], row["device"]): row["mean"]
+        for row in judged["means"]
+        if row["listener"] == "new"
+    }
+    in_clarity = judged["restoration"]["truth"]["clarity_noise"]
+    assert in_clarity["nal_r"] == own["truth", "clarity_noise", "nal_r"]
     in_noise = judged["restoration"]["truth"]
     assert in_noise["clarity_noise"]["masks_nr_on"] != in_noise["fidelity_noise"]["masks_nr_on"]
-    text = (Path(config.out) / "scores.md").read_text()
+    text = (out / "scores.md").read_text()
     for name in (*MEASURES.values(), "Masks, noise reduction off", "Masks, noise reduction on"):
         assert name in text
-    assert (Path(config.out) / "restoration-truth.png").stat().st_size > 10_000
-    written = json.loads((Path(config.out) / "judged.json").read_text())
+    assert (out / "restoration-truth.png").stat().st_size > 10_000
+    written = json.loads((out / "judged.json").read_text())
     assert written["restoration"] == judged["restoration"]
+
+
+def test_what_is_kept_gives_the_same_comparisons_again(finished):
+    out, judged = finished
+    with (out / "measurements.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        row |= {k: float(row[k]) if row[k] else None for k in ("aided", "unaided", "value")}
+    statuses = {row["listener"]: row["status"] for row in rows}
+    assert judge_summary.comparisons(rows, statuses, OURS, LEVELS) == judged["comparisons"]
+    assert judge_summary.gaps(rows, statuses, OURS) == judged["gaps"]
+    told = [row for row in judged["comparisons"] if row["listener"] == judge_summary.ALL]
+    assert {row["device"] for row in told} == OURS
+    assert {row["measure"] for row in told} == {*MEASURES, "si_sdr_db"}  # too short for HASPI
+    # Two excerpts of one voice are one, and one listener with a loss is no group.
+    assert {(row["listeners"], row["sounds"]) for row in told} == {(1, 1)}
+    assert {row["verdict"] for row in told} == {"cannot be told"}
+    text = (out / "scores.md").read_text()
+    assert "Sounds, by voice or piece: 1 in quiet, 1 in noise." in text
+    assert "| Masks, noise reduction on, less |" in text
 
 
 def test_nal_r_is_as_loud_as_the_aid_by_training_sounds(config):
     pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
     task = judge.ready(config)
     listener = task.listeners[0]
-    devices, match_db = judge.equipped(config, task, listener)
+    devices, gains_db = judge.equipped(config, task, listener)
+    match_db = gains_db["nal_r_matched"]
     levels = {
         name: level(devices[name].process(task.training)).mean().item()
         for name in ("nal_r", "nal_r_matched", "masks_nr_off")
@@ -162,8 +201,9 @@ def test_real_recordings_are_judged_by_the_model_alone_and_that_is_said_first(
     assert "without true midbrains: new, sound: real recordings" in first[0]
     assert judged["judges"] == ["model"]
     assert set(judged["restoration"]) == {"model"}
-    assert "truth" not in judged["listeners"]["new"]
-    assert {row["score"] for row in judged["scores"]} >= {"haspi", "si_sdr_db"}
+    assert {row["judge"] for row in judged["means"]} == {"model", ""}
+    assert {row["measure"] for row in judged["means"]} >= {"haspi", "si_sdr_db"}
+    assert judged["gaps"] == []
     text = (Path(config.out) / "scores.md").read_text()
     assert "by the model's own opinion" in text
     assert "true midbrains:" in text
@@ -173,34 +213,39 @@ def test_real_recordings_are_judged_by_the_model_alone_and_that_is_said_first(
 def test_without_thresholds_nothing_is_prescribed_and_noise_is_reduced(config, cohorts):
     config = dataclasses.replace(config, cohort=cohorts["unmeasured"], excerpts=1, speech=1)
     judged = judge.judge(config)
-    assert set(judged["devices"]) >= {"unprocessed", "wiener"} | OURS
-    assert not set(judged["devices"]) & {"nal_r", "nal_r_matched", "wiener_nal_r"}
+    assert set(judged["devices"]) >= {"unprocessed", "flat_model", "wiener"} | OURS
+    assert not [name for name in judged["devices"] if "nal_r" in name]
     assert judged["listeners"]["new"]["audiogram"] is None
-    assert {row["score"] for row in judged["scores"]} == {"si_sdr_db", "level_change_db"}
+    scores = {row["measure"] for row in judged["means"] if not row["judge"]}
+    assert scores == {"si_sdr_db", *LEVELS}
     assert any("NAL-R" in what for what in judged["left_out"])
 
 
 def test_quiet_alone(config):
     judged = judge.judge(dataclasses.replace(config, speech=0, excerpts=1))
     assert set(judged["restoration"]["truth"]) == {"fidelity_quiet"}
-    assert judged["scores"] == []
+    assert {row["measure"] for row in judged["means"]} == {"fidelity_quiet", LEVEL_QUIET}
     assert judged["left_out"]["noise"] == "--speech 0"
 
 
-def test_a_listener_who_has_lost_nothing_has_no_restoration():
-    nothing, some = torch.zeros(3), torch.ones(3)
-    both = {"aid": {"fidelity": (some, nothing), "clarity": (some / 2, some)}}
-    assert judge._pooled(both, "fidelity")["aid"] == {
-        "restoration": None,
-        "interval": [None, None],
-    }
-    assert judge._pooled(both, "clarity")["aid"]["restoration"] == 0.5
-    one, other = (
-        {"status": "HI", "model": {"fidelity": {"aid": {"restoration": r}}}} for r in (None, 0.4)
-    )
-    means = judge.means({"one": one, "other": other}, ["model"])
-    assert means == {"model": {"fidelity": {"aid": 0.4}}}
-    assert judge.means({"one": one}, ["model"]) == {"model": {"fidelity": {"aid": None}}}
+def test_a_device_of_the_models_choice_is_the_best_of_its_kind_for_training_sounds(config):
+    pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
+    task = judge.ready(config)
+    listener = task.listeners[0]
+    devices, gains_db = judge.equipped(config, task, listener)
+    impaired, normal = judge.in_the_model(task, listener)
+
+    def left(sound):
+        return discrepancy(impaired(sound), normal(task.training)).sum().item()
+
+    assert len(task.training) <= judge.CHOSEN_ON
+
+    with torch.no_grad():
+        for name, other in (("flat_model", "unprocessed"), ("nal_r_best_model", "nal_r")):
+            best = left(devices[name].process(task.training))
+            plain = devices[other].process(task.training)
+            assert best == pytest.approx(left(plain * 10 ** (gains_db[name] / 20)))
+            assert best <= left(plain)
 
 
 # --- refused before any work --------------------------------------------------------------------

@@ -7,12 +7,19 @@ from recipes import verdicts
 
 
 def test_new_animals_come_close_to_known_ones_or_do_not():
-    assert verdicts.close_to_known([0.6, 0.5], [0.45]).holds
-    denied = verdicts.close_to_known([0.6, 0.5], [0.3])
-    assert denied.holds is False
-    assert denied.numbers == "0.30 against 0.55, 0.55 of it"
+    known = [0.6, 0.5, 0.55, 0.58]
+    assert verdicts.close_to_known(known, [0.5, 0.55, 0.52, 0.6]).holds
+    assert verdicts.close_to_known(known, [0.2, 0.25, 0.3, 0.22]).holds is False
+    assert verdicts.close_to_known(known, [0.2, 0.6, 0.5, 0.3]).holds is None
+
+
+def test_few_animals_say_nothing_of_others():
+    denied = verdicts.close_to_known([0.6, 0.5], [0.1, 0.2])
+    assert denied.holds is None
+    assert denied.numbers.startswith("0.15 (n = 2) against 0.55 (n = 2), 0.27 [0.")
     assert verdicts.close_to_known([0.6], []).holds is None
-    assert verdicts.close_to_known([-0.3], [-0.2]).holds is None
+    assert verdicts.close_to_known([-0.3] * 4, [-0.2] * 4).holds is None
+    assert verdicts.close_to_known([0.5, 0.6, 0.5], [0.6] * 9).holds is None
 
 
 def places(**points: float) -> dict[str, torch.Tensor]:
@@ -65,10 +72,20 @@ def test_predictions_follow_the_truth_or_do_not():
     assert denied.numbers == "a 12 %, b 17 %"
 
 
-@pytest.mark.parametrize(("normal", "holds"), [(0.3, True), (0.5, False), (None, None)])
-def test_a_fit_is_worth_it_where_it_predicts_better(normal, holds):
-    fit = {"animal": "new", "feve": 0.4, "feve_as_normal": normal}
-    assert verdicts.worth_fitting([fit]).holds is holds
+@pytest.mark.parametrize(
+    ("less", "sounds", "holds"),
+    [(0.1, 12, True), (-0.1, 12, False), (0.1, 4, None), (0.0, 12, None)],
+)
+def test_a_fit_is_worth_it_where_it_predicts_better(less, sounds, holds):
+    fitted = [0.4 + 0.01 * (-1) ** n for n in range(sounds)]
+    normal = [0.4 - less] * sounds
+    found = verdicts.worth_fitting({"new": (fitted, normal, list(range(sounds)))})
+    assert found.holds is holds
+    assert f"n = {sounds} sounds" in found.numbers
+    assert verdicts.worth_fitting({"new": ([], [], [])}).holds is None
+    # Sounds of one voice are one.
+    one = verdicts.worth_fitting({"new": (fitted, normal, ["anna"] * sounds)})
+    assert one.holds is None
 
 
 def test_alignment_is_good_within_a_fraction_of_an_octave():
@@ -109,25 +126,61 @@ def test_speech_stands_out_where_its_pauses_are_made_dark():
     reduced = verdicts.speech_over_pauses_db(gain * (speech + noise), speech)
     assert noisy == pytest.approx(3, abs=0.5)
     assert reduced == pytest.approx(noisy + 20, abs=0.01)
-    found = {"noisy": noisy, "NAL-R": noisy, "ours": reduced}
-    assert verdicts.stands_out(found, "ours", "NAL-R").holds
-    assert not verdicts.stands_out(found, "noisy", "NAL-R").holds
+    many = range(12)
+    found = {"NAL-R": [noisy + n / 9 for n in many], "ours": [reduced + n / 9 for n in many]}
+    assert verdicts.stands_out(found, many, "ours", "NAL-R").holds
+    assert verdicts.stands_out(found, many, "NAL-R", "ours").holds is False
+    # Sentences of one voice say nothing of others.
+    assert verdicts.stands_out(found, [0] * 12, "ours", "NAL-R").holds is None
+    near = {"NAL-R": [0.0] * 12, "ours": [0.8 + 0.4 * (n % 2) for n in many]}
+    assert verdicts.stands_out(near, many, "ours", "NAL-R").holds is None
 
 
-def test_an_aid_restores_most_only_if_it_does_so_for_every_listener():
-    first = {"ours": 0.5, "NAL-R": 0.3}
-    assert verdicts.restores_most({"a": first}, "ours", ["NAL-R"]).holds
-    assert not verdicts.restores_most(
-        {"a": first, "b": {"ours": 0.1, "NAL-R": 0.2}}, "ours", ["NAL-R"]
-    ).holds
-    assert not verdicts.restores_most({"a": {"ours": -0.1, "NAL-R": -0.2}}, "ours", ["NAL-R"]).holds
-    assert (
-        verdicts.restores_most({"a": {"ours": None, "NAL-R": 0.2}}, "ours", ["NAL-R"]).holds is None
-    )
+def compared(listener: str, **told: str) -> list[dict]:
+    """Comparisons of one listener: what was told of our aid beside each other device."""
+    step = {"better": 0.2, "worse": -0.2, "cannot be told": 0.0}
+    return [
+        {
+            "listener": listener,
+            "other": other,
+            "difference": step[verdict],
+            "low": step[verdict] - 0.1,
+            "high": step[verdict] + 0.1,
+            "sounds": 12,
+            "verdict": verdict,
+        }
+        for other, verdict in told.items()
+    ]
 
 
-def test_a_model_that_thinks_too_well_of_its_aid_is_told():
-    assert verdicts.opinion({"a": 0.4}, {"a": 0.45}).holds
-    denied = verdicts.opinion({"a": 0.4, "b": 0.2}, {"a": 0.3, "b": 0.5})
-    assert not denied.holds
-    assert denied.numbers == "a 0.40 true, 0.30 by the model; b 0.20 true, 0.50 by the model"
+def test_an_aid_restores_most_only_if_it_is_told_for_every_listener():
+    labels = {"none": "no aid", "nal_r": "NAL-R"}
+    both = compared("a", none="better", nal_r="better")
+    held = verdicts.restores_most(both, labels, "ours")
+    assert held.holds
+    assert held.wanted == "for every listener ours restores more than no aid and NAL-R"
+    assert "a (n = 12 sounds): +0.20 [0.10, 0.30] to no aid, better" in held.numbers
+    open_ = both + compared("b", none="better", nal_r="cannot be told")
+    assert verdicts.restores_most(open_, labels, "ours").holds is None
+    denied = open_ + compared("c", none="better", nal_r="worse")
+    assert verdicts.restores_most(denied, labels, "ours").holds is False
+    # Devices that nobody asked about do not count.
+    assert verdicts.restores_most(both + compared("b", wiener="worse"), labels, "ours").holds
+    assert verdicts.restores_most([], labels, "ours").holds is None
+
+
+def test_a_model_whose_opinion_of_its_aid_is_wrong_is_told():
+    def gap(listener, value, sounds=12):
+        ends = {"low": value - 0.03, "high": value + 0.03}
+        return {"listener": listener, "gap": value, "sounds": sounds} | ends
+
+    assert verdicts.opinion([gap("a", 0.05), gap("b", -0.06)]).holds
+    denied = verdicts.opinion([gap("a", -0.1), gap("b", 0.3)])
+    assert denied.holds is False
+    assert denied.numbers.startswith("a −0.10 [−0.13, −0.07] (n = 12 sounds); b +0.30")
+    assert denied.numbers.endswith("mean of magnitudes 0.20")
+    # Thinking too little of an aid is an error, too.
+    assert verdicts.opinion([gap("a", -0.3)]).holds is False
+    assert verdicts.opinion([gap("a", 0.09)]).holds is None
+    assert verdicts.opinion([gap("a", 0.0, sounds=4)]).holds is None
+    assert verdicts.opinion([{"gap": None}]).holds is None
