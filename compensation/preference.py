@@ -21,7 +21,7 @@ CATCH_FIRST, CATCH_EVERY = 9, 10
 """Answers before the first catch trial, and from one to the next (chosen here)."""
 
 LEAST_ANSWERS = 20
-"""Before a course may be finished: what most listeners need (measured, docs/listening.md)."""
+"""Before a course may be finished (chosen on listeners who are not reported, docs/listening.md)."""
 
 NEGLIGIBLE = 1.0
 """Gain that is not worth another question, in units of the choice noise: one that is not surely

@@ -9,15 +9,21 @@ best option). Random pairs are judged by our estimate, so that pairs alone diffe
 
 What a θ is worth is the restoration that the aid told this θ gives on a true simulated animal:
 `measured` names a finished seed of `recipes.benchmark_compensation`, whose aid is measured at many
-θ, once for each animal, and interpolated between them. Without it there is a stand-in: a bowl
-(`surface: bowl`), or one that levels off far from its best (`surface: dome`); its best is 1, and
-another listener's θ is worth 0.2 on average. `summary.json` says which was used.
+θ and interpolated between them. The animals are drawn anew, one a listener: none is of that seed's
+cohort, and no network has met any. Without it there is a stand-in: a bowl (`surface: bowl`), or one
+that levels off far from its best (`surface: dome`); its best is 1, and another listener's θ is
+worth 0.2 on average. `summary.json` says which was used.
+
+Methods are compared on the same listeners, who are drawn again for the intervals
+(`evaluation.comparison`); they speak of other listeners, not of another aid or model. Seed 0 is for
+choices (`recipes/configs/benchmark_listening/development.yaml`), others are reported.
 
 Run the same command again to go on: listeners that were finished are kept.
 """
 
 import dataclasses
 import json
+import math
 import statistics
 import warnings
 from collections.abc import Callable, Sequence
@@ -38,20 +44,32 @@ from torch import Tensor, nn
 
 from compensation.listener import theta_like
 from compensation.masks import Masks
-from compensation.preference import Comparison, Course, answered, estimate, propose
+from compensation.preference import (
+    LEAST_ANSWERS,
+    NEGLIGIBLE,
+    Comparison,
+    Course,
+    answered,
+    estimate,
+    propose,
+)
 from compensation.sensitivity import sensitivity
 from compensation.waveform import Waveform
+from evaluation import comparison
+from evaluation.comparison import resample
 from evaluation.neural import discrepancy
 from icsim.conditional import BetaICNet
 from icsim.fitting import sobol
-from icsim.simulation.animal import Animal, animal_from
+from icsim.simulation.abr import ABR_FREQUENCIES_HZ, abr_thresholds
+from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
+from icsim.simulation.cochlea import filter_sound
 from icsim.sound import calibrate
 from icsim.store import Cohort
 from icsim.theta import between_animals, sample_listeners
 from icsim.weights import load_network
 from recipes import ears
-from recipes.benchmark_compensation.tasks import KINDS, excerpts
 from recipes.cells import Table, number
+from recipes.excerpts import excerpts
 from recipes.jobs import Job, side_by_side
 from recipes.pages import png
 from recipes.ranges import (
@@ -64,6 +82,9 @@ from recipes.ranges import (
     checked,
 )
 from recipes.state import claim, run, seeded, write_json, write_whole
+
+KINDS = ("speech", "noisy", "music", "instrument")
+"""Classes of test sounds that a θ is judged on."""
 
 NEAR = 0.05
 """Part of the best worth that may be missing where a search has arrived."""
@@ -82,6 +103,24 @@ LOOKS, KNOWN = 16, 0.05
 """Where interpolation promises the best, it is measured, at most so often, until that was measured
 as near: few points lie in corners."""
 
+CHUNKS = 8
+"""Jobs among which the common θ are dealt."""
+
+CHANNELS = 32
+"""Of a new animal; restoration is a ratio of sums over them, and hardly moves with more."""
+
+NEW_SEEDS = 1_000_000
+"""Seeds of new animals begin here: those of a cohort are far below."""
+
+HIDDEN_EVERY = 3
+"""Every third new animal has a hidden loss, as among a cohort's unseen ones with a loss."""
+
+SEVERITY = (0.4, 1.8)
+"""Of the others, uniform, in units of a typical loss."""
+
+LEASTS = (8, 12, 16, 20, 24, 30, 40)
+"""Minimum numbers of answers that the stopping rule is tried with."""
+
 Theta = tuple[float, ...]
 
 
@@ -96,14 +135,14 @@ class Config:
     methods: list[str] = dataclasses.field(default_factory=lambda: ["ours", "random", "botorch"])
     """Which of these propose pairs."""
     listeners: Count = 20
-    """For each size of θ."""
+    """For each size of θ; where an aid is measured, each is an animal of its own."""
     answers: Count = 60
     """That each gives at most."""
     measured: NotEmptyStr | None = None
-    """Folder of a finished seed of `recipes.benchmark_compensation`, whose aid is told θ and whose
-    unseen animals listen; a stand-in without it. `parameters` must be those of its model."""
+    """Folder of a finished seed of `recipes.benchmark_compensation`, whose aid is told θ; a
+    stand-in without it. `parameters` must be those of its model."""
     points: Count = 256
-    """θ at which restoration is measured on each animal."""
+    """θ at which restoration is measured on every animal."""
     excerpts: Count = 4
     """Test sounds for that."""
     excerpt_s: Seconds = 2.0
@@ -122,8 +161,8 @@ class Config:
     """Known listeners."""
     jobs: Count = 2
     """Processes side by side."""
-    seed: Seed = 0
-    """Of listeners."""
+    seed: Seed = 1
+    """Of listeners, and of their animals; 0 is for choices, and is not reported."""
 
     __post_init__ = checked
 
@@ -143,10 +182,24 @@ class Fitting:
 
 @dataclasses.dataclass(frozen=True)
 class Measuring:
-    """One animal, on which an aid is measured that is told many θ."""
+    """An aid that is told some of the common θ, on all animals."""
 
     config: Config
-    animal: str
+    chunk: int
+    """Which of `CHUNKS` parts of the θ."""
+    out: str
+    """Where to, as JSON."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One animal, whose best θ is looked for between those that were measured."""
+
+    config: Config
+    index: int
+    """Of the listener."""
+    parts: tuple[str, ...]
+    """Files of what was measured."""
     out: str
     """Where to, as JSON."""
 
@@ -179,6 +232,7 @@ def benchmark(config: Config) -> dict:
     (out / "listeners").mkdir(exist_ok=True)
     if config.measured:
         side_by_side("restoration", _measurings(config, out), config.jobs, out)
+        side_by_side("best θ", _findings(config, out), config.jobs, out)
     jobs = []
     for parameters in config.parameters:
         for index in range(config.listeners):
@@ -191,7 +245,7 @@ def benchmark(config: Config) -> dict:
     found = [json.loads(Path(job.config.out).read_text()) for job in jobs]
     summary = summarise(config, found)
     write_json(out / "summary.json", summary)
-    write_whole(out / "table.md", table(summary).markdown())
+    write_whole(out / "table.md", "\n".join(table.markdown() for table in tables(summary)))
     write_whole(out / "regret.png", png(draw(summary)))
     return summary
 
@@ -205,16 +259,15 @@ def fit(job: Fitting) -> None:
     start = listener.guess if job.method == "audiogram" else None
     course = Course(known, config.seed + job.index, start, shape)
     proposed, estimated = METHODS[job.method]
-    regret, finished, bias = [], None, config.drift * generator.standard_normal()
-    for count in range(1, config.answers + 1):
+    regret, gains, bias = [], [], config.drift * generator.standard_normal()
+    for _ in range(config.answers):
         pair = proposed(course)
         bias = _drifted(bias, config.drift, generator)
         answer = listen(config, listener, pair, bias, generator)
         course = answered(course, pair, answer)
-        theta, done = estimated(course)
+        theta, gain = estimated(course)
         regret.append(1 - listener.worth(theta))
-        if done and finished is None:
-            finished = count
+        gains.append(gain)
     write_json(
         Path(job.out),
         {
@@ -222,26 +275,93 @@ def fit(job: Fitting) -> None:
             "parameters": job.parameters,
             "listener": job.index,
             "regret": regret,
-            "finished": finished,
+            "gains": gains,
         },
     )
 
 
 def _measurings(config: Config, out: Path) -> list[Job]:
-    cohort = Cohort.open(Path(config.measured) / "cohort" / "cohort.zarr")
+    """Jobs by part of the common θ: what an aid makes of a sound is the same for every animal."""
     (out / "measured").mkdir(exist_ok=True)
     jobs = []
-    for animal in cohort.animals("unseen"):
-        if cohort.truth(animal)["hearing"] != "NH":  # else there is nothing to restore
-            path = out / "measured" / f"{animal}.json"
-            wanted = Measuring(config, animal, str(path))
-            jobs.append(Job(animal, measure, wanted, path.with_suffix(".seconds")))
+    for chunk in range(min(CHUNKS, config.points)):
+        path = out / "measured" / f"points-{chunk}.json"
+        wanted = Measuring(config, chunk, str(path))
+        jobs.append(Job(f"points {chunk + 1}", measure, wanted, path.with_suffix(".seconds")))
+    return jobs
+
+
+def _findings(config: Config, out: Path) -> list[Job]:
+    parts = tuple(job.config.out for job in _measurings(config, out))
+    jobs = []
+    for index in range(config.listeners):
+        path = out / "measured" / f"listener-{index:02d}.json"
+        wanted = Finding(config, index, parts, str(path))
+        jobs.append(Job(f"listener {index}", find, wanted, path.with_suffix(".seconds")))
     return jobs
 
 
 def measure(job: Measuring) -> None:
-    """What the aid restores on a true animal, by the θ that it is told."""
-    config, folder = job.config, Path(job.config.measured)
+    """What the aid restores on each animal, by the θ that it is told, for some of the θ."""
+    task = _task(job.config)
+    points = task.points[job.chunk :: CHUNKS]
+    animals = [new_animal(job.config.seed, index)[0] for index in range(job.config.listeners)]
+    found = restorations(task.aid, animals, task.sound, points)
+    write_json(Path(job.out), {"points": points.tolist(), "restoration": found})
+
+
+def find(job: Finding) -> None:
+    """An animal's best θ between those measured, and what a laboratory knows of the animal."""
+    config, task = job.config, _task(job.config)
+    animal, truth = new_animal(config.seed, job.index)
+    parts = [json.loads(Path(part).read_text()) for part in job.parts]
+    points = torch.tensor([theta for part in parts for theta in part["points"]])
+    found = [worth for part in parts for worth in part["restoration"][job.index]]
+    for _ in range(LOOKS):
+        best = torch.from_numpy(summit(points.numpy(), np.array(found))).to(points)[None]
+        if torch.cdist(points, best).min() < KNOWN:
+            break
+        points = torch.cat([points, best])
+        found += restorations(task.aid, [animal], task.sound, best)[0]
+    name = f"listener {job.index}"
+    thresholds = abr_thresholds(animal, seeded(config.seed, job.index))
+    ear = ears.shift_from_normal(task.cohort, name, thresholds, ABR_FREQUENCIES_HZ)
+    alike = [ears.audiogram(task.cohort, seen) for seen in task.names]
+    content = {
+        **truth,
+        "known": task.known.tolist(),
+        "guess": theta_like(ear, alike, task.known).tolist(),
+        "points": points.tolist(),
+        "restoration": found,
+        "shape": task.shape().tolist(),
+    }
+    write_json(Path(job.out), content)
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """An aid that is told θ, and what it is measured on."""
+
+    cohort: Cohort
+    aid: nn.Module
+    model: BetaICNet
+    names: list[str]
+    """Animals that the model knows."""
+    known: Tensor
+    """Their θ, `(A, P)`."""
+    sound: Tensor
+    """Test sounds [Pa], `(B, T)`."""
+    points: Tensor
+    """θ that the aid is told for every animal, `(n, P)`."""
+
+    def shape(self) -> Tensor:
+        """What the model says is heard of errors of θ, `(P, P)`; no animal is asked."""
+        each = [sensitivity(self.aid, self.model, self.sound, theta) for theta in self.known]
+        return torch.stack(each).sum(0)
+
+
+def _task(config: Config) -> Task:
+    folder = Path(config.measured)
     cohort = Cohort.open(folder / "cohort" / "cohort.zarr")
     model, learned = load_network(folder / "model" / "model.safetensors", BetaICNet)
     aid, facts = load_network(folder / "aids" / "masks" / "aid.safetensors", Masks, Waveform)
@@ -253,51 +373,59 @@ def measure(job: Measuring) -> None:
     weights = between_animals(len(known), half, generator)
     near = sample_listeners(weights, known, deviation, 0.1, generator)
     far = sobol(config.points - half, known.shape[1], config.seed)
-    points = torch.cat([known, near, far])
-    sound = calibrate(excerpts(cohort, KINDS, config, 1), 65.0)
-    animal = animal_from(cohort.truth(job.animal))
-    found = restorations(aid, animal, sound, points)
-    for _ in range(LOOKS):
-        best = torch.from_numpy(summit(points.numpy(), np.array(found))).to(points)[None]
-        if torch.cdist(points, best).min() < KNOWN:
-            break
-        points, found = torch.cat([points, best]), found + restorations(aid, animal, sound, best)
-    # What the model says is heard; the animal itself is not asked.
-    shape = sum(sensitivity(aid, model, sound, theta) for theta in known)
-    alike = [ears.audiogram(cohort, name) for name in learned["animals"]]
-    content = {
-        "known": known.tolist(),
-        "guess": theta_like(ears.audiogram(cohort, job.animal), alike, known).tolist(),
-        "points": points.tolist(),
-        "restoration": found,
-        "shape": shape.tolist(),
-    }
-    write_json(Path(job.out), content)
+    draw = np.random.default_rng([config.seed, 1])
+    sound, _ = excerpts(cohort, KINDS, "test", config.excerpts, config.excerpt_s, draw)
+    return Task(
+        cohort=cohort,
+        aid=aid,
+        model=model,
+        names=learned["animals"],
+        known=known,
+        sound=calibrate(sound, 65.0),
+        points=torch.cat([known, near, far]),
+    )
+
+
+def new_animal(seed: int, index: int) -> tuple[Animal, dict]:
+    """An animal with a loss that is of no cohort, and what its loss is."""
+    own = NEW_SEEDS + 1000 * seed + index
+    hearing = "hidden" if index % HIDDEN_EVERY == HIDDEN_EVERY - 1 else "HI"
+    severity = float(np.random.default_rng(own).uniform(*SEVERITY)) if hearing == "HI" else 1.0
+    animal = Animal(draw_anatomy(CHANNELS, own), draw_loss(hearing, severity, own))
+    return animal, {"hearing": hearing, "severity": severity}
 
 
 @torch.no_grad()
-def restorations(aid: nn.Module, animal: Animal, sound: Tensor, points: Tensor) -> list[float]:
-    """On the animal, of sounds `(B, T)` by the aid told each θ `(n, P)`."""
-    target = animal.healthy().expected_counts(sound)
-    unaided = discrepancy(animal.expected_counts(sound), target).sum()
-    found = []
+def restorations(
+    aid: nn.Module, animals: Sequence[Animal], sound: Tensor, points: Tensor
+) -> list[list[float]]:
+    """Of sounds `(B, T)` by the aid told each θ `(n, P)`: a row an animal, a number a θ."""
+    heard = filter_sound(sound)
+    targets = [animal.healthy().expected_counts(heard) for animal in animals]
+    unaided = [
+        discrepancy(animal.expected_counts(heard), target).sum()
+        for animal, target in zip(animals, targets, strict=True)
+    ]
+    found: list[list[float]] = [[] for _ in animals]
     for theta in points:
-        processed = aid.process(sound, theta.expand(len(sound), -1), 0.0, 1.0)
-        aided = discrepancy(animal.expected_counts(processed), target).sum()
-        found.append(1 - (aided / unaided).item())
+        # The ear's filters are the same for all animals, and most of the work.
+        heard = filter_sound(aid.process(sound, theta.expand(len(sound), -1), 0.0, 1.0))
+        for one, animal, target, before in zip(found, animals, targets, unaided, strict=True):
+            aided = discrepancy(animal.expected_counts(heard), target).sum()
+            one.append(1 - (aided / before).item())
     return found
 
 
 def listener_of(config: Config, parameters: int, index: int) -> Listener:
-    """One of the measured animals in turn, or a listener whose worth is a stand-in."""
+    """A measured animal, or a listener whose worth is a stand-in."""
     if config.measured:
         return _measured(config, parameters, index)
     return _stand_in(config, parameters, index)
 
 
 def _measured(config: Config, parameters: int, index: int) -> Listener:
-    paths = sorted((Path(config.out) / "measured").glob("*.json"))
-    found = json.loads(paths[index % len(paths)].read_text())
+    path = Path(config.out) / "measured" / f"listener-{index:02d}.json"
+    found = json.loads(path.read_text())
     points, restoration = np.array(found["points"]), np.array(found["restoration"])
     if points.shape[1] != parameters:
         raise ValueError(
@@ -369,9 +497,9 @@ def _drifted(bias: float, deviation: float, draw: np.random.Generator) -> float:
     return kept * bias + np.sqrt(1 - kept**2) * deviation * draw.standard_normal()
 
 
-def _estimated(course: Course) -> tuple[Theta, bool]:
+def _estimated(course: Course) -> tuple[Theta, float]:
     found = estimate(course)
-    return found.theta, found.finished
+    return found.theta, found.gain
 
 
 def _random_pair(course: Course) -> Comparison:
@@ -388,10 +516,10 @@ def _botorch_pair(course: Course) -> Comparison:
     return _pair(_optimum(AnalyticExpectedUtilityOfBestOption(model), parameters, 2, seed))
 
 
-def _botorch_estimate(course: Course) -> tuple[Theta, bool]:
+def _botorch_estimate(course: Course) -> tuple[Theta, None]:
     parameters, seed = len(course.known[0]), course.seed + len(course.comparisons)
     found = _optimum(PosteriorMean(_pairwise(course)), parameters, 1, seed)
-    return tuple(found[0].tolist()), False
+    return tuple(found[0].tolist()), None
 
 
 def _pairwise(course: Course) -> PairwiseGP:
@@ -429,7 +557,7 @@ METHODS = {
     "random": (_random_pair, _estimated),
     "botorch": (_botorch_pair, _botorch_estimate),
 }
-"""What proposes a pair, and what says the best θ and whether to stop."""
+"""What proposes a pair, and what says the best θ and the gain that is left, if it does."""
 
 
 def arrived(regret: Sequence[float]) -> int:
@@ -441,72 +569,159 @@ def arrived(regret: Sequence[float]) -> int:
     return max((n + 2 for n, missing in enumerate(regret) if missing > NEAR), default=1)
 
 
+def stopped(gains: Sequence[float | None], least: int = LEAST_ANSWERS) -> int | None:
+    """The answer after which a search ends by itself; None if it does not.
+
+    >>> stopped([0.5, 3.0, 0.5], least=2), stopped([None, None], least=2)
+    (3, None)
+    """
+    enough = (n for n, gain in enumerate(gains, 1) if gain is not None and gain < NEGLIGIBLE)
+    return next((n for n in enough if n >= least), None)
+
+
 def summarise(config: Config, found: list[dict]) -> dict:
-    """Medians over listeners, with intervals, by size of θ and method."""
-    rows = []
+    """Medians over listeners with intervals, and comparisons, by size of θ and method."""
+    summary: dict = {"rows": [], "comparisons": [], "stopping": [], "each": []}
     for parameters in config.parameters:
-        for method in config.methods:
-            mine = [f for f in found if (f["method"], f["parameters"]) == (method, parameters)]
-            needed = [arrived(one["regret"]) for one in mine]
-            stops = [one["finished"] for one in mine if one["finished"]]
-            regret = np.array([one["regret"] for one in mine])
-            rows.append(
+        by_method = {
+            method: [f for f in found if (f["method"], f["parameters"]) == (method, parameters)]
+            for method in config.methods
+        }
+        needed = [[arrived(one["regret"]) for one in mine] for mine in by_method.values()]
+        count = len(needed[0])
+        draws = resample(torch.tensor(needed), torch.ones(count), [0] * count, range(count), None)
+        medians = draws.median()
+        for place, (method, mine) in enumerate(by_method.items()):
+            answers = draws.comparison(medians[:, place])
+            stops = [(one["regret"], stopped(one["gains"])) for one in mine]
+            ended = [(regret[stop - 1], stop) for regret, stop in stops if stop]
+            labels = {"method": method, "parameters": parameters}
+            summary["rows"].append(
                 {
-                    "method": method,
-                    "parameters": parameters,
-                    "answers": statistics.median(needed),
-                    "interval": _interval(needed),
-                    "arrived": sum(one <= config.answers for one in needed) / len(needed),
-                    "finished": statistics.median(stops) if stops else None,
-                    "regret_when_finished": statistics.median(
-                        one["regret"][one["finished"] - 1] for one in mine if one["finished"]
-                    )
-                    if stops
-                    else None,
-                    "regret": np.median(regret, 0).tolist(),
+                    **labels,
+                    "answers": answers.estimate,
+                    "interval": _interval(answers),
+                    "arrived": sum(one <= config.answers for one in needed[place]) / count,
+                    "finished": _median([stop for _, stop in ended]),
+                    "regret_when_finished": _median([regret for regret, _ in ended]),
+                    "regret": np.median([one["regret"] for one in mine], 0).tolist(),
                 }
             )
+            if place:
+                fewer = draws.comparison(medians[:, place] - medians[:, 0])
+                summary["comparisons"].append(
+                    {
+                        **labels,
+                        "fewer": config.methods[0],
+                        "difference": fewer.estimate,
+                        "interval": _interval(fewer),
+                        "listeners": fewer.listeners,
+                        "verdict": fewer.verdict,
+                    }
+                )
+            summary["stopping"] += [labels | _stopping(mine, least) for least in LEASTS]
+            summary["each"] += [
+                labels
+                | {"listener": one["listener"], "answers": answers, "stopped": stop}
+                | {"regret_when_stopped": regret[stop - 1] if stop else None}
+                for one, answers, (regret, stop) in zip(mine, needed[place], stops, strict=True)
+            ]
     utility = f"stand-in ({config.surface}), no restoration of a true animal"
     if config.measured:
-        utility = f"restoration on true animals, at {config.points} θ and interpolated"
-    return {"utility": utility, "listeners": config.listeners, "at_most": config.answers} | {
-        "rows": rows
+        utility = (
+            f"restoration on true animals, one a listener, at {config.points} θ and interpolated"
+        )
+    about = {"utility": utility, "listeners": config.listeners, "seed": config.seed}
+    return about | {"at_most": config.answers, "least_answers": LEAST_ANSWERS} | summary
+
+
+def _stopping(mine: list[dict], least: int) -> dict:
+    """What is missing where searches end by themselves, if they may not before so many answers."""
+    stops = [(one["regret"], stopped(one["gains"], least)) for one in mine]
+    regrets = [regret[stop - 1] for regret, stop in stops if stop]
+    return {
+        "least": least,
+        "stopped": len(regrets) / len(mine),
+        "answers": _median([stop for _, stop in stops if stop]),
+        "missing": _median(regrets),
+        "within": sum(r <= NEAR for r in regrets) / len(regrets) if regrets else None,
     }
 
 
-def _interval(values: Sequence[float], draws: int = 1000) -> list[float]:
-    """Of the median, 95 %, by bootstrap over listeners."""
-    draw = np.random.default_rng(0)
-    chosen = np.asarray(values)[draw.integers(len(values), size=(draws, len(values)))]
-    return np.quantile(np.median(chosen, 1), [0.025, 0.975]).tolist()
+def _interval(one: comparison.Comparison) -> list[float] | None:
+    return None if math.isnan(one.low) else [one.low, one.high]
 
 
-def table(summary: dict) -> Table:
-    """Answers needed."""
+def _median(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def tables(summary: dict) -> list[Table]:
+    """Answers needed, methods compared, and the stopping rule."""
     most = summary["at_most"]
 
     def count(value: float) -> str:
         return f"> {most}" if value > most else number(value, 1)
 
-    rows = [
+    about = (
+        f"Answers until at most {100 * NEAR:g} % of the best worth is missing, for good: median of "
+        f"{summary['listeners']} simulated listeners (seed {summary['seed']}) and 95 % interval "
+        f"over listeners. Worth: {summary['utility']}."
+    )
+    header = ["P", "pairs", "answers", "interval", "arrived [%]", "stops after", "missing then"]
+    needed = [
         [
             str(row["parameters"]),
             row["method"],
             count(row["answers"]),
-            " to ".join(count(value) for value in row["interval"]),
+            "–" if row["interval"] is None else " to ".join(map(count, row["interval"])),
             number(100 * row["arrived"], 0),
             number(row["finished"], 1),
             number(row["regret_when_finished"], 3),
         ]
         for row in summary["rows"]
     ]
-    about = (
-        f"Answers until at most {100 * NEAR:g} % of the best worth is missing, for good: median of "
-        f"{summary['listeners']} simulated listeners and 95 % interval. "
-        f"Worth: {summary['utility']}."
-    )
-    header = ["P", "pairs", "answers", "interval", "arrived [%]", "stops after", "missing then"]
-    return Table("Fitting by ear", about, header, rows)
+    compared = [
+        [
+            str(row["parameters"]),
+            f"{row['fewer']} than {row['method']}",
+            number(row["difference"], 1),
+            "–" if row["interval"] is None else " to ".join(number(v, 1) for v in row["interval"]),
+            str(row["listeners"]),
+            row["verdict"],
+        ]
+        for row in summary["comparisons"]
+    ]
+    stopping = [
+        [
+            str(row["parameters"]),
+            row["method"],
+            str(row["least"]),
+            number(100 * row["stopped"], 0),
+            number(row["answers"], 1),
+            number(row["missing"], 3),
+            number(None if row["within"] is None else 100 * row["within"], 0),
+        ]
+        for row in summary["stopping"]
+        if row["stopped"]
+    ]
+    return [
+        Table("Fitting by ear", about, header, needed),
+        Table(
+            "Fewer answers",
+            "Difference of the medians on the same listeners, and 95 % interval; who has not "
+            f"arrived counts as {most + 1}.",
+            ["P", "fewer answers", "difference", "interval", "n", "verdict"],
+            compared,
+        ),
+        Table(
+            "Where a search ends by itself",
+            f"If it may not before some answers ({summary['least_answers']} are asked). Medians of "
+            f"those that end, and the share of them in which at most {NEAR:g} is missing.",
+            ["P", "pairs", "at least", "ends [%]", "after", "missing then", "near enough [%]"],
+            stopping,
+        ),
+    ]
 
 
 def draw(summary: dict) -> Figure:
@@ -529,4 +744,4 @@ def draw(summary: dict) -> Figure:
 
 
 if __name__ == "__main__":
-    print(table(run(benchmark, Config)).markdown())
+    print(*(table.markdown() for table in tables(run(benchmark, Config))), sep="\n")

@@ -1,6 +1,7 @@
 """Through which ears an aid is trained: a learned midbrain, an auditory model, or a true one."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -112,13 +113,33 @@ def audiogram(cohort: Cohort, name: str) -> Audiogram:
     Raises:
         ValueError: If thresholds are missing.
     """
+    own = cohort.animal(name)
+    return shift_from_normal(cohort, name, own.thresholds_db_spl, own.abr_frequencies_hz)
+
+
+def shift_from_normal(
+    cohort: Cohort,
+    name: str,
+    thresholds_db_spl: Tensor | None,
+    frequencies_hz: Sequence[float] | None,
+) -> Audiogram:
+    """Shift of thresholds from the mean of a cohort's seen animals with normal hearing.
+
+    Args:
+        cohort: Of the normal animals.
+        name: Whose thresholds they are, for the message.
+        thresholds_db_spl: `(F,)`.
+        frequencies_hz: `(F,)`.
+
+    Raises:
+        ValueError: If thresholds are missing.
+    """
     animals = [cohort.animal(other) for other in cohort.animals("seen")]
     normal = [a.thresholds_db_spl for a in animals if a.status == "NH"]
-    own = cohort.animal(name)
-    if own.thresholds_db_spl is None or not normal or any(t is None for t in normal):
+    if thresholds_db_spl is None or not normal or any(t is None for t in normal):
         raise ValueError(f"{name}: thresholds of it and of seen normal animals are needed")
     mean = torch.stack(normal).mean(0)
-    return Audiogram.from_thresholds(own.thresholds_db_spl, own.abr_frequencies_hz, mean)
+    return Audiogram.from_thresholds(thresholds_db_spl, frequencies_hz, mean)
 
 
 def known_audiograms(facts: dict) -> list[Audiogram] | None:

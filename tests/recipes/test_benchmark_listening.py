@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from compensation.preference import Comparison
+from evaluation.comparison import CANNOT_BE_TOLD
+from evaluation.neural import fidelity_and_clarity, pooled_restoration
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.sound import calibrate
 from recipes import benchmark_listening as recipe
@@ -32,7 +34,11 @@ def test_every_method_is_measured_and_shown(made):
         assert len(row["regret"]) == config.answers
         assert all(missing >= 0 for missing in row["regret"])
         assert row["interval"][0] <= row["answers"] <= row["interval"][1]
-    assert (out / "table.md").read_text().count("\n| 2 |") == 3
+    # Two listeners say nothing of others.
+    told = [(row["method"], row["listeners"], row["verdict"]) for row in summary["comparisons"]]
+    assert told == [("random", 2, CANNOT_BE_TOLD), ("botorch", 2, CANNOT_BE_TOLD)]
+    assert len(summary["each"]) == 3 * config.listeners
+    assert (out / "table.md").read_text().count("\n| 2 |") == 3 + 2
     assert (out / "regret.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -83,9 +89,65 @@ def test_an_aid_is_measured_on_a_true_animal_by_what_it_is_told():
         def process(self, sound, listener, noise_reduction, gain):
             return sound * 10 ** (gain * listener[:, :1])
 
-    found = recipe.restorations(Amplifier(), animal, sound, torch.tensor([[0.0], [0.5], [1.0]]))
-    assert found[0] == 0
+    told = torch.tensor([[0.0], [0.5], [1.0]])
+    milder = Animal(anatomy, draw_loss("HI", severity=0.4, seed=1))
+    found, of_milder = recipe.restorations(Amplifier(), [animal, milder], sound, told)
+    assert found[0] == of_milder[0] == 0
     assert max(found) > 0.05
+    assert found != of_milder
+    # The same as without the filters that animals share.
+    pair = animal.expected_counts, animal.healthy().expected_counts
+    louder = {"+10 dB": sound * 10**0.5}
+    aided, unaided = fidelity_and_clarity(*pair, sound, sound, louder)["+10 dB"]["fidelity"]
+    assert found[1] == pytest.approx(pooled_restoration(aided, unaided), abs=1e-4)
+
+
+def test_new_animals_differ_from_one_another_and_from_other_seeds():
+    drawn = {seed: [recipe.new_animal(seed, n) for n in range(6)] for seed in (0, 1)}
+    losses = [truth for own in drawn.values() for _, truth in own]
+    assert [one["hearing"] for one in losses[:6]] == ["HI", "HI", "hidden"] * 2
+    severities = [one["severity"] for one in losses if one["hearing"] == "HI"]
+    assert len(set(severities)) == len(severities)
+    assert min(severities) >= 0.4
+    assert max(severities) <= 1.8
+    frequencies = {tuple(animal.cf_hz.tolist()) for own in drawn.values() for animal, _ in own}
+    assert len(frequencies) == 12
+
+
+def test_the_stopping_rule_ends_a_search_where_little_is_left_to_gain():
+    assert recipe.stopped([3.0, 0.5, 3.0, 0.5], least=1) == 2
+    assert recipe.stopped([3.0, 0.5, 3.0, 0.5], least=3) == 4
+    assert recipe.stopped([3.0, 0.5, 3.0], least=3) is None
+    assert recipe.stopped([None] * 50) is None
+
+
+def test_methods_are_compared_on_the_same_listeners_and_a_minimum_is_weighed():
+    config = recipe.Config(methods=["ours", "random"], parameters=[2], listeners=5, answers=30)
+    found = [
+        {
+            "method": method,
+            "parameters": 2,
+            "listener": n,
+            "regret": [0.2 if i < arrives + n else 0.01 for i in range(30)],
+            "gains": [0.5 if i >= 9 else 3.0 for i in range(30)]
+            if method == "ours"
+            else [None] * 30,
+        }
+        for method, arrives in (("ours", 8), ("random", 20))
+        for n in range(5)
+    ]
+    summary = recipe.summarise(config, found)
+    ours, random = summary["rows"]
+    assert (ours["answers"], random["answers"]) == (11, 23)
+    assert 9 <= ours["interval"][0] <= 11 <= ours["interval"][1] <= 13
+    (fewer,) = summary["comparisons"]
+    # What listeners share drops out: each needs 12 more.
+    assert (fewer["difference"], fewer["interval"], fewer["verdict"]) == (12, [12, 12], "better")
+    by_least = {row["least"]: row for row in summary["stopping"] if row["method"] == "ours"}
+    assert (by_least[8]["answers"], by_least[8]["within"]) == (10, 0.4)
+    assert (by_least[16]["answers"], by_least[16]["within"]) == (16, 1)
+    assert by_least[40]["stopped"] == 0
+    assert ours["finished"] == recipe.LEAST_ANSWERS
 
 
 def test_measured_restoration_is_a_listener_of_its_own(tmp_path):
@@ -96,7 +158,7 @@ def test_measured_restoration_is_a_listener_of_its_own(tmp_path):
     content = {"known": points[:4], "guess": points[1], "points": points, "shape": shape}
     content["restoration"] = restoration
     plain = {name: value.tolist() for name, value in content.items()}
-    (tmp_path / "measured" / "new.json").write_text(json.dumps(plain))
+    (tmp_path / "measured" / "listener-05.json").write_text(json.dumps(plain))
     config = recipe.Config(out=str(tmp_path), measured="somewhere", parameters=[3])
     listener = recipe.listener_of(config, 3, 5)
     assert listener.worth(listener.best) == pytest.approx(1)
@@ -108,7 +170,7 @@ def test_measured_restoration_is_a_listener_of_its_own(tmp_path):
     others = np.random.default_rng(1).uniform(size=(50, 3))
     assert max(listener.worth(theta) for theta in others) <= 1
     with pytest.raises(ValueError, match=r"has 3 parameters, got 6; set parameters to \[3\]"):
-        recipe.listener_of(config, 6, 0)
+        recipe.listener_of(config, 6, 5)
 
 
 def test_unknown_methods_and_sizes_of_nothing_are_refused(tmp_path):
