@@ -3,10 +3,13 @@
 `python -m recipes.benchmark_noise_reduction --aid A --sounds FOLDER --noise FILE --out FOLDER`
 
 One excerpt of each voice, in a recorded noise, without any amplification: the aid is given a normal
-listener and its compensation is off. ESTOI and PESQ are for normal ears.
+listener and its compensation is off. ESTOI and PESQ are for normal ears. The aid is compared with
+each other device on the same voices (`evaluation.comparison`).
 """
 
 import dataclasses
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from tqdm import tqdm
 from compensation.listener import audiogram_hz, from_audiogram
 from compensation.masks import Masks
 from compensation.waveform import Waveform
+from evaluation.comparison import difference
 from evaluation.intelligibility import estoi
 from evaluation.quality import pesq
 from evaluation.table import rows, summarise, write_csv
@@ -25,6 +29,7 @@ from icsim.catalogue import catalogue
 from icsim.sound import SAMPLE_RATE, calibrate, level, mix, read_mono
 from icsim.weights import load_network
 from recipes.devices import NOISE_REDUCTIONS, Device, without_rnnoise
+from recipes.judge_report import markdown
 from recipes.ranges import LevelDbSpl, NotEmptyStr, RatioDb, Seconds, Seed, checked
 from recipes.state import run, write_whole
 
@@ -74,6 +79,8 @@ def benchmark(config: Config) -> str:
             for row in rows(device.label, voices, scores):
                 table.append({"snr_db": snr_db, **row})
     text = tabulate(table, list(devices.values()), config.snr_db)
+    others = [device.label for name, device in devices.items() if name != "ours"]
+    text += "\n" + compare(table, devices["ours"].label, others, config.snr_db)
     write_csv(Path(config.out) / "scores.csv", table)
     write_whole(Path(config.out) / "scores.md", text)
     return text
@@ -111,10 +118,7 @@ def tabulate(table: list[dict], devices: list[Device], ratios: tuple[float, ...]
     """Means over voices: a device a line, a score and ratio a column."""
     names = {"estoi": "ESTOI", "pesq": "PESQ"}
     columns = [(score, snr_db) for score in SCORES for snr_db in ratios]
-    lines = [
-        ["", "delay [ms]", *(f"{names[score]}, {snr_db:g} dB" for score, snr_db in columns)],
-        ["---", *("---:" for _ in range(1 + len(columns)))],
-    ]
+    lines = [["", "delay [ms]", *(f"{names[score]}, {snr_db:g} dB" for score, snr_db in columns)]]
     means = {}
     for snr_db in ratios:
         here = [
@@ -130,7 +134,37 @@ def tabulate(table: list[dict], devices: list[Device], ratios: tuple[float, ...]
             for score, value in values
         ]
         lines.append([device.label, f"{device.delay_ms:.1f}", *shown])
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+    return markdown(lines)
+
+
+def compare(
+    table: Sequence[dict], ours: str, others: Sequence[str], ratios: Sequence[float]
+) -> str:
+    """The aid less each other device: difference, 95 % interval over voices, verdict."""
+    columns = [(score, snr_db) for score in SCORES for snr_db in ratios]
+    voices = list(dict.fromkeys(row["file"] for row in table))
+    values = {
+        (row["device"], row["snr_db"], row["file"], score): row[score]
+        for row in table
+        for score in SCORES
+    }
+    lines = [[f"{ours}, less", *(f"{score.upper()}, {snr_db:g} dB" for score, snr_db in columns)]]
+    for other in others:
+        line = [other]
+        for score, snr_db in columns:
+            both = [[values[name, snr_db, v, score] for v in voices] for name in (other, ours)]
+            pairs = [pair for pair in zip(*both, strict=True) if None not in pair]
+            if not pairs:
+                line.append("missing")
+                continue
+            alone, digits = [0] * len(pairs), 3 if score == "estoi" else 2
+            more = difference(torch.tensor(pairs).T, torch.ones(1), alone, alone, range(len(pairs)))
+            interval = (
+                "" if math.isnan(more.low) else f" [{more.low:.{digits}f}, {more.high:.{digits}f}]"
+            )
+            line.append(f"{more.estimate:+.{digits}f}{interval} {more.verdict} (n = {len(pairs)})")
+        lines.append(line)
+    return markdown(lines)
 
 
 def _devices(aid: nn.Module, facts: dict) -> dict[str, Device]:

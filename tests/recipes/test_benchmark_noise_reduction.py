@@ -54,6 +54,25 @@ def test_every_device_is_scored_for_every_voice_with_its_delay(config, tmp_path)
     assert min(noisy[2:]) > max(noisy[:2])
     assert "| Wiener filter | 7.9 |" in text
     assert (tmp_path / "scored" / "scores.md").read_text() == text
+    # Two voices tell nothing.
+    assert text.count("cannot be told (n = 2)") >= 2 * 3
+
+
+def test_the_aid_is_compared_voice_by_voice():
+    table = [
+        {
+            "snr_db": 5.0,
+            "device": device,
+            "file": f"v{n}",
+            "estoi": 0.5 + n / 50 + more,
+            "pesq": 1.5,
+        }
+        for device, more in (("ours", 0.1), ("wiener", 0.05))
+        for n in range(12)
+    ]
+    text = recipe.compare(table, "ours", ["wiener"], [5.0])
+    assert "+0.050 [0.050, 0.050] better (n = 12)" in text
+    assert "+0.00 [0.00, 0.00] cannot be told (n = 12)" in text
 
 
 def test_voices_are_chosen_by_name_and_must_be_there(config):
