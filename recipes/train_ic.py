@@ -340,16 +340,20 @@ def _read(frames: Frames, job: tuple[list[int], list[int]]) -> dict[str, Tensor]
 
 
 def _parameter_groups(model: nn.Module, config: Config) -> list[dict]:
-    """Kernels, vectors and listeners' means, each with its rate; kernels alone decay."""
-    apart = []
-    if config.network == "beta":
-        apart = [model.listeners.mean, model.listeners.log_deviation]
-    kernels, vectors = split_parameters(model, config.learning_rate, config.kernel_rate, apart)
+    """Kernels, vectors and listeners' means, each with its rate; kernels alone decay.
+
+    Tables of listeners are no matrices, which map one space to another, but a vector an animal:
+    they are for Adam.
+    """
+    listeners = list(model.listeners.parameters()) if config.network == "beta" else []
+    kernels, vectors = split_parameters(
+        model, config.learning_rate, config.kernel_rate, apart=listeners
+    )
     kernels["weight_decay"] = config.weight_decay
-    if config.network != "beta":
+    if not listeners:
         return [kernels, vectors]
-    means, deviation = apart
-    vectors["params"].append(deviation)
+    means = model.listeners.mean
+    vectors["params"] += [parameter for parameter in listeners if parameter is not means]
     rate = config.learning_rate * config.listener_rate
     return [kernels, vectors, {"params": [means], "orthogonal": False, "rate": rate}]
 

@@ -593,6 +593,24 @@ def test_theta_stays_within_its_bounds(training, tmp_path):
     assert mean.abs().max() == 10
 
 
+@pytest.mark.parametrize("shared_drift", [True, False])
+def test_tables_of_listeners_are_no_matrices(training, cohort, shared_drift):
+    brains = networks.brains(Cohort.open(cohort), SEEN, "default", "beta")
+    network = networks.make("beta", brains, ENCODER, shared_drift=shared_drift)
+    config = dataclasses.replace(training.config, kernel_rate=0.02, weight_decay=0.1)
+    groups = train_ic._parameter_groups(network, config)
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    kernels, vectors, means = ({names[id(p)] for p in group["params"]} for group in groups)
+    assert sorted([*kernels, *vectors, *means]) == sorted(names.values())
+    listeners = {f"listeners.{name}" for name in network.listeners.state_dict()}
+    assert means == {"listeners.mean"}
+    assert listeners - means == {name for name in vectors if name.startswith("listeners")}
+    assert not listeners & kernels
+    assert [group["orthogonal"] for group in groups] == [True, False, False]
+    assert [group["rate"] for group in groups] == pytest.approx([0.02, 5e-3, 5e-2])
+    assert [group.get("weight_decay", 0) for group in groups] == [0.1, 0, 0]
+
+
 def epochs(*validation: float) -> list[dict]:
     return [{"validation": value} for value in validation]
 
