@@ -1,5 +1,7 @@
 """The space of listeners: each animal is a Gaussian of θ in the unit box, moving with time."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -94,6 +96,35 @@ def separation(theta: Tensor, deviation: Tensor) -> Tensor:
     first, second = torch.triu_indices(len(theta), len(theta), 1)
     noise = (deviation[first] ** 2 + deviation[second] ** 2).sqrt()
     return ((theta[first] - theta[second]) / noise).square().sum(-1).sqrt().median()
+
+
+@torch.no_grad()
+def movement(listeners: Listeners, start: Mapping[str, Tensor]) -> dict[str, float]:
+    """How far learning has moved listeners from where they began.
+
+    What stays where it began was not learned, whatever a network predicts with it: an ablation of
+    such a part says nothing of the part.
+
+    Args:
+        listeners: As they are now, of two animals at least.
+        start: Their `state_dict` before the first step.
+
+    Returns:
+        `mean_correlation` of the means, before their sigmoid, with those at the start, over animals
+        and dimensions (1: nothing was learned; means drawn anew would have 0); `mean_moved`, the
+        root mean square of their movement, in units of μ; and the range over animals and dimensions
+        of the standard deviation of θ and of the time transfer's parameters, as `rate_least` and
+        `rate_most`.
+    """
+    means = torch.stack([start["mean"].to(listeners.mean), listeners.mean]).flatten(1)
+    ranges = {"deviation": listeners.deviation}
+    ranges |= {name: getattr(listeners, name) for name in ("shift", "rate", "onset")}
+    return {
+        "mean_correlation": torch.corrcoef(means)[0, 1].item(),
+        "mean_moved": (means[1] - means[0]).square().mean().sqrt().item(),
+        **{f"{name}_least": values.min().item() for name, values in ranges.items()},
+        **{f"{name}_most": values.max().item() for name, values in ranges.items()},
+    }
 
 
 def between_animals(animals: int, count: int, generator: torch.Generator) -> Tensor:

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 
 from icsim.sound import REFERENCE_PA, RESPONSE_RATE, SAMPLE_RATE
+from icsim.theta import BOUNDS
 
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "black")
 """Colours that are told apart with any colour vision. Source: Okabe & Ito (2008)."""
@@ -123,6 +124,51 @@ def theta_space(
     for between in dimensions[:-1].tolist():
         lines.axvline(between + 0.5, color="0.85", linewidth=0.8)
     figure.legend(fontsize=9, ncols=4, loc="outside lower center")
+    return figure
+
+
+def listener_movement(
+    start: Mapping[str, Tensor],
+    now: Mapping[str, Tensor],
+    groups: Sequence[str],
+    colours: Mapping[str, str] = COLOURS,
+) -> Figure:
+    """Where listeners began and where they are: what lies on a grey line has not moved.
+
+    Args:
+        start: `state_dict` of `Listeners` before the first step.
+        now: The same of today.
+        groups: One an animal.
+        colours: Of groups.
+    """
+    figure = Figure(figsize=(WHOLE, 6.4), layout="constrained")
+    (above, right), (left, below) = figure.subplots(2, 2)
+    reach = 1.1 * max(start["mean"].abs().max().item(), now["mean"].abs().max().item())
+    above.plot([-reach, reach], [-reach, reach], color="0.7", linewidth=1)
+    for index, group in enumerate(groups):
+        above.plot(start["mean"][index], now["mean"][index], "o", ms=4, color=colours[group])
+        deviation = now["log_deviation"][index].exp()
+        right.plot([index + 1] * len(deviation), deviation, "o", ms=4, color=colours[group])
+    right.axhline(start["log_deviation"].exp().median().item(), color="0.7", label="start")
+    right.axhline(len(groups) ** -0.5, color="black", linestyle=":", label="prior")
+    above.set(title="means, before their sigmoid", xlabel="at the start", ylabel="now")
+    right.set(title="standard deviation of θ", xlabel="animal", yscale="log")
+    right.legend(fontsize=8)
+    for row, name in enumerate(("shift", "rate", "onset")):
+        low, high = BOUNDS[name]
+        began, moved = ((values[name].flatten() - low) / (high - low) for values in (start, now))
+        left.plot(began, [row] * len(began), "|", ms=22, mew=2, color="0.7")
+        left.plot(moved, [row] * len(moved), "o", ms=4, color=CYCLE[2])
+    left.set(title="time transfer", xlabel="of the range allowed", xlim=(-0.03, 1.03))
+    left.set_yticks(range(3), labels=["shift", "rate", "onset"])
+    left.set_ylim(2.5, -0.5)
+    below.set_axis_off()
+    shown = {group: colours[group] for group in colours if group in groups} | {"all": CYCLE[2]}
+    handles = [
+        Line2D([], [], marker="o", linestyle="none", color=colour, label=group)
+        for group, colour in shown.items()
+    ]
+    below.legend(handles=handles, loc="center", fontsize=9)
     return figure
 
 

@@ -288,6 +288,16 @@ def histograms(counts: Tensor) -> Tensor:
     return torch.stack([(counts == k).float().mean((0, 2)) for k in range(CLASSES)], -1)
 
 
+def listener_start(network: nn.Module) -> dict[str, list] | None:
+    """Parameters of the listeners before they learn, as JSON; None where there are none.
+
+    Kept with a run, as what it learned of listeners is how far they have moved since.
+    """
+    if not isinstance(network, BetaICNet):
+        return None
+    return {name: value.tolist() for name, value in network.listeners.state_dict().items()}
+
+
 def load(path: str | Path) -> tuple[nn.Module, dict]:
     """A network of any of the three kinds, and its facts."""
     return load_network(path, BetaICNet, ABRNet, ICNet)

@@ -28,7 +28,7 @@ from icsim.objective import cross_entropy, listener_divergence, threshold_penalt
 from icsim.optimiser import Muon, split_parameters
 from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
-from icsim.theta import separation
+from icsim.theta import movement, separation
 from icsim.weights import save_network
 from recipes import figures, networks
 from recipes.ranges import Count, CountOrZero, NotEmptyStr, NotNegative, Positive, Seed, checked
@@ -138,7 +138,10 @@ def train(config: Config) -> Path:
         "step": 0,
         "sums": {},
         "history": [],
+        "start": networks.listener_start(plain),
     }
+    # A run that goes on has moved already, but began where its state says.
+    start = progress["start"] and {k: torch.tensor(v) for k, v in progress["start"].items()}
     if "matching" in progress:
         known = dataclasses.replace(known, matching=torch.tensor(progress["matching"]))
     per_epoch = math.ceil(len(frames["train"]) / config.batch)
@@ -191,17 +194,18 @@ def train(config: Config) -> Path:
         if config.network == "beta" and len(names) > 1:
             listeners = plain.listeners
             record["separation"] = separation(listeners.at(), listeners.deviation).item()
+            record["movement"] = movement(listeners, start)
         best = min((r["validation"] for r in progress["history"]), default=math.inf)
         progress["history"].append(record)
         progress["sums"] = {}
         bar.set_postfix(nats=f"{record['validation']:.4f}")
         if writer:
             if record["validation"] < best:
-                facts = networks.brain_facts(known)
+                facts = networks.brain_facts(known) | {"start": progress["start"]}
                 save_network(out / "model.safetensors", plain, normal=normal, **facts)
             save_state(out / "state.safetensors", {"model": plain}, optimiser, progress)
             saved = time.monotonic()
-            _log(writer, plain, record, known, frames["validation"], epoch)
+            _log(writer, plain, start, record, known, frames["validation"], epoch)
         accelerator.wait_for_everyone()
     bar.close()
     if writer:
@@ -378,19 +382,23 @@ def _epochs_without_gain(history: list[dict], every: int) -> tuple[int, int]:
 def _log(
     writer: SummaryWriter,
     model: nn.Module,
+    start: dict[str, Tensor] | None,
     record: dict,
     known: networks.Brains,
     frames: Frames,
     epoch: int,
 ) -> None:
-    """Scalars, the θ-space and one frame's responses, to TensorBoard."""
+    """Scalars, the θ-space, how far listeners have moved, and one frame's responses."""
     for name, value in record.items():
-        writer.add_scalar(f"model/{name}", value, epoch)
+        for part, number in value.items() if name == "movement" else [(name, value)]:
+            writer.add_scalar(f"model/{part}", number, epoch)
     if isinstance(model, BetaICNet):
         theta, deviation = model.listeners.at().cpu(), model.listeners.deviation.cpu()
         statuses = [animal.status for animal in frames.animals]
         spaces = figures.theta_space(theta, deviation, known.names, statuses)
         writer.add_figure("theta", spaces, epoch)
+        now = {name: value.cpu() for name, value in model.listeners.state_dict().items()}
+        writer.add_figure("movement", figures.listener_movement(start, now, statuses), epoch)
     some = torch.arange(min(4, len(known.names)))
     batch = frames.read([0], some.tolist())
     device = next(model.parameters()).device

@@ -1,5 +1,7 @@
 """Listeners: means that drift with time and stay in the box, and what lies between them."""
 
+import math
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from icsim.theta import (
     HOURS,
     Listeners,
     between_animals,
+    movement,
     sample_listeners,
     separation,
     time_transfer,
@@ -173,3 +176,25 @@ def test_points_between_animals_have_two_of_them_at_most():
     assert weights.min() >= 0
     assert (weights > 0).sum(1).max() == 2
     assert ((weights > 0).sum(0) > 40).all()
+
+
+def test_movement_tells_what_was_learned_from_what_kept_its_start():
+    listeners = Listeners(4, 3)
+    start = {name: value.clone() for name, value in listeners.state_dict().items()}
+    still = movement(listeners, start)
+    assert still["mean_correlation"] == pytest.approx(1)
+    assert still["mean_moved"] == 0
+    assert still["rate_least"] == still["rate_most"] == 15
+    assert still["deviation_most"] == pytest.approx(0.03)
+    with torch.no_grad():
+        listeners.mean += 0.5
+        listeners.rate[0, 1] = 20
+        listeners.log_deviation[2, 0] = math.log(0.4)
+    moved = movement(listeners, start)
+    assert moved["mean_correlation"] == pytest.approx(1), "all alike: no listener went elsewhere"
+    assert moved["mean_moved"] == pytest.approx(0.5)
+    assert (moved["rate_least"], moved["rate_most"]) == (15, 20)
+    assert moved["deviation_most"] == pytest.approx(0.4)
+    with torch.no_grad():
+        listeners.mean.neg_()
+    assert movement(listeners, start)["mean_correlation"] == pytest.approx(-1)
