@@ -611,6 +611,24 @@ def test_tables_of_listeners_are_no_matrices(training, cohort, shared_drift):
     assert [group.get("weight_decay", 0) for group in groups] == [0.1, 0, 0]
 
 
+@pytest.mark.parametrize(("clip", "norm"), [(0.01, 0.01), (1e9, None), (None, None)])
+def test_gradients_of_a_step_are_scaled_down_to_a_norm(training, tmp_path, monkeypatch, clip, norm):
+    seen, step = [], train_ic.Muon.step
+
+    def watched(optimiser, *rest):
+        every = [p.grad for group in optimiser.param_groups for p in group["params"]]
+        seen.append(torch.cat([g.flatten() for g in every if g is not None]).norm().item())
+        return step(optimiser, *rest)
+
+    monkeypatch.setattr(train_ic.Muon, "step", watched)
+    trained(dataclasses.replace(training.config, out=str(tmp_path), epochs=1, clip=clip))
+    assert len(seen) == 3
+    if norm:
+        assert seen == pytest.approx([norm] * 3, rel=1e-3)
+    else:
+        assert min(seen) > 0.02
+
+
 def epochs(*validation: float) -> list[dict]:
     return [{"validation": value} for value in validation]
 
