@@ -112,18 +112,20 @@ def movement(listeners: Listeners, start: Mapping[str, Tensor]) -> dict[str, flo
     Returns:
         `mean_correlation` of the means, before their sigmoid, with those at the start, over animals
         and dimensions (1: nothing was learned; means drawn anew would have 0); `mean_moved`, the
-        root mean square of their movement, in units of μ; and the range over animals and dimensions
-        of the standard deviation of θ and of the time transfer's parameters, as `rate_least` and
-        `rate_most`.
+        root mean square of their movement, in units of μ; of the standard deviation of θ
+        (`deviation`) and of the time transfer's `shift`, `rate` and `onset` the mean at the start
+        and the range today, as `rate_start`, `rate_least` and `rate_most`; `deviation_prior`.
     """
     means = torch.stack([start["mean"].to(listeners.mean), listeners.mean]).flatten(1)
-    ranges = {"deviation": listeners.deviation}
-    ranges |= {name: getattr(listeners, name) for name in ("shift", "rate", "onset")}
+    ranges = {"deviation": (start["log_deviation"].exp(), listeners.deviation)}
+    ranges |= {n: (start[n], getattr(listeners, n)) for n in ("shift", "rate", "onset")}
     return {
         "mean_correlation": torch.corrcoef(means)[0, 1].item(),
         "mean_moved": (means[1] - means[0]).square().mean().sqrt().item(),
-        **{f"{name}_least": values.min().item() for name, values in ranges.items()},
-        **{f"{name}_most": values.max().item() for name, values in ranges.items()},
+        **{f"{name}_start": begun.mean().item() for name, (begun, _) in ranges.items()},
+        **{f"{name}_least": now.min().item() for name, (_, now) in ranges.items()},
+        **{f"{name}_most": now.max().item() for name, (_, now) in ranges.items()},
+        "deviation_prior": len(listeners.mean) ** -0.5,
     }
 
 

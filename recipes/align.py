@@ -26,6 +26,9 @@ from icsim.store import Cohort
 from recipes.ranges import AtLeastOne, Correlation, Count, NotEmptyStr, checked
 from recipes.state import begin, run
 
+REFERENCES = {"template": 3, "permutation": 1}
+"""Brains that others are aligned with, by method."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -135,7 +138,7 @@ def reference_brains(cohort: Cohort, config: Config) -> list[str]:
     Raises:
         ValueError: If none is named and no seen animal has normal hearing.
     """
-    most = 1 if config.method == "permutation" else 3
+    most = REFERENCES[config.method]
     if config.reference:
         if len(config.reference) > most and most == 1:
             raise ValueError(f"a permutation has one reference brain, not {config.reference}")

@@ -48,11 +48,36 @@ def require_animals(configuration: str, names: Sequence[str] = ()) -> None:
     Raises:
         ValueError: If one is not; the message names it.
     """
-    there = [
-        member.name for member in parse(make_cohort.Config, ["--config", configuration]).members
-    ]
+    there = [member.name for member in _members(configuration)]
     missing = sorted(set(names) - set(there))
     if missing:
         raise ValueError(
             f"{configuration}: no animal {', '.join(missing)}; those there: {', '.join(there)}"
         )
+
+
+def require_outside_template(configuration: str, names: Sequence[str]) -> None:
+    """Ask that animals are not those whose channels make the template.
+
+    Slots of the template are channels of its brains, so that a network for all has rows for these
+    that are next to private: what it loses to a network of the animal's own is then not seen.
+
+    Args:
+        configuration: File of `recipes.make_cohort`.
+        names: Of the animals.
+
+    Raises:
+        ValueError: If one makes the template; the message names it.
+    """
+    normal = [m.name for m in _members(configuration) if m.hearing == "NH" and m.role == "seen"]
+    template = normal[: align.REFERENCES["template"]]
+    inside = sorted(set(names) & set(template))
+    if inside:
+        raise ValueError(
+            f"{', '.join(inside)}: of the brains that make the template ({', '.join(template)}), "
+            "for whose channels every network has rows nearly of their own; choose other animals"
+        )
+
+
+def _members(configuration: str) -> list[make_cohort.Member]:
+    return parse(make_cohort.Config, ["--config", configuration]).members

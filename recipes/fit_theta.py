@@ -209,6 +209,13 @@ def matched_again(
     """Match channels with the slots that predict them best for a fit, and fit on from there."""
     answers = batch["counts"][:, 0]
     matching = networks.rematch(model, batch["sound"], answers, fitted.theta, fitted.matching)
+    return with_matching(model, batch, fitted, matching)
+
+
+def with_matching(
+    model: BetaICNet, batch: dict[str, Tensor], fitted: FittedListener, matching: Tensor
+) -> FittedListener:
+    """Fit on from a fit with other slots of the channels, `(C,)`."""
     cost = _cost(model, batch, matching)
     theta = descend(cost, fitted.theta[None], 20).theta
     return dataclasses.replace(fitted, theta=theta, cost=cost, matching=matching)

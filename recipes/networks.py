@@ -157,6 +157,27 @@ def predict_from_latent(
 
 
 @torch.no_grad()
+def surprises(network: nn.Module, sound: Tensor, counts: Tensor, condition: Tensor) -> Tensor:
+    """How badly each slot of a network predicts each channel of one listener.
+
+    Args:
+        network: BetaICNet or ABRNet.
+        sound: Frames with context [Pa], `(B, T)`.
+        counts: What the listener answered, `(B, C, N)`.
+        condition: θ `(P,)`, or thresholds `(F,)` [dB SPL].
+
+    Returns:
+        Mean nats a bin, `(C, slots)`.
+    """
+    total = torch.zeros(counts.shape[1], network.decoder.slots, device=sound.device)
+    for part, answers in zip(sound.split(4), counts.split(4), strict=True):
+        latent = network.latent(part)
+        predicted = network.predict(latent, condition[None, None], crop=CONTEXT_BINS)
+        every = predicted.log_probabilities()[:, 0]
+        total += len(part) * surprise(every, answers.clamp(max=CLASSES - 1))
+    return total / len(sound)
+
+
 def rematch(
     network: nn.Module,
     sound: Tensor,
@@ -178,15 +199,9 @@ def rematch(
     Returns:
         `(C,)`.
     """
-    total = torch.zeros(counts.shape[1], network.decoder.slots, device=sound.device)
-    for part, answers in zip(sound.split(4), counts.split(4), strict=True):
-        latent = network.latent(part)
-        predicted = network.predict(latent, condition[None, None], crop=CONTEXT_BINS)
-        every = predicted.log_probabilities()[:, 0]
-        total += len(part) * surprise(every, answers.clamp(max=CLASSES - 1))
-    kept = matching != APART
+    cost, kept = surprises(network, sound, counts, condition), matching != APART
     found = matching.clone()
-    found[kept] = transport(total[kept] / len(sound), capacity).to(matching)
+    found[kept] = transport(cost[kept], capacity).to(matching)
     return found
 
 
@@ -234,7 +249,8 @@ def start(network: nn.Module, known: Brains, frames: Frames, begin_from: str | N
     """Begin from each slot's histogram of counts, or from another network.
 
     Of that the encoder is taken, and, if it is an ICNet, each slot's part of the decoder is the
-    mean of what it found for the channels that belong there.
+    mean of what it found for the channels that belong there. An ICNet of the same animals is gone
+    on from with all that it is.
 
     Raises:
         ValueError: If the other encoder has other sizes.
@@ -246,6 +262,8 @@ def start(network: nn.Module, known: Brains, frames: Frames, begin_from: str | N
     if other.encoder.config != network.encoder.config:
         raise ValueError(f"{begin_from}: its encoder is of other sizes: {other.encoder.config}")
     network.encoder.load_state_dict(other.encoder.state_dict())
+    if isinstance(other, ICNet) and isinstance(network, ICNet) and facts["animals"] == known.names:
+        network.load_state_dict(other.state_dict())
     shared = [name for name in facts["animals"] if name in known.names]
     if not isinstance(other, ICNet) or isinstance(network, ICNet) or not shared:
         return
@@ -288,10 +306,10 @@ def histograms(counts: Tensor) -> Tensor:
     return torch.stack([(counts == k).float().mean((0, 2)) for k in range(CLASSES)], -1)
 
 
-def listener_start(network: nn.Module) -> dict[str, list] | None:
-    """Parameters of the listeners before they learn, as JSON; None where there are none.
+def listener_values(network: nn.Module) -> dict[str, list] | None:
+    """Parameters of a network's listeners as JSON; None where it has none.
 
-    Kept with a run, as what it learned of listeners is how far they have moved since.
+    Kept from before the first step, they say later what was learned of listeners.
     """
     if not isinstance(network, BetaICNet):
         return None

@@ -143,7 +143,7 @@ def train(config: Config) -> Path:
         "step": 0,
         "sums": {},
         "history": [],
-        "start": networks.listener_start(plain),
+        "start": networks.listener_values(plain),
     }
     # A run that goes on has moved already, but began where its state says.
     start = progress["start"] and {k: torch.tensor(v) for k, v in progress["start"].items()}

@@ -195,6 +195,8 @@ def test_movement_tells_what_was_learned_from_what_kept_its_start():
     assert moved["mean_moved"] == pytest.approx(0.5)
     assert (moved["rate_least"], moved["rate_most"]) == (15, 20)
     assert moved["deviation_most"] == pytest.approx(0.4)
+    assert moved["deviation_start"] == pytest.approx(0.03)
+    assert moved["deviation_prior"] == 0.5
     with torch.no_grad():
         listeners.mean.neg_()
     assert movement(listeners, start)["mean_correlation"] == pytest.approx(-1)

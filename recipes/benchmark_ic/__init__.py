@@ -7,12 +7,13 @@ Run the same command again to go on: every network, fit and score that was finis
 
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
 from recipes import cohorts, train_ic
 from recipes.benchmark_ic import report, tasks
-from recipes.benchmark_ic.results import FITTED
+from recipes.benchmark_ic.results import FITTED, SEARCHED, Shared
 from recipes.jobs import Job, side_by_side
 from recipes.ranges import Count, NotEmptyStr, Seconds, Seed, checked
 from recipes.state import claim, parse
@@ -25,21 +26,25 @@ class Config:
     out: NotEmptyStr
     """Folder: one folder for each seed, `summary.json`, tables and figures."""
     cohort: NotEmptyStr
-    """Configuration of `recipes.make_cohort`: all animals, those of `nine` among them."""
+    """Configuration of `recipes.make_cohort`: all animals, those of `smaller` among them."""
     training: NotEmptyStr
-    """Configuration of `recipes.train_ic`, for BetaICNet and ABRNet."""
+    """Configuration of `recipes.train_ic`, for all that is compared."""
     icnet_training: NotEmptyStr
-    """The same for ICNets, which have nothing to begin from."""
-    nine: list[NotEmptyStr]
+    """The same for the ICNets that these begin from."""
+    smaller: list[NotEmptyStr]
     """The smaller group of training animals; the larger one is all that are seen."""
     singles: list[NotEmptyStr]
-    """Animals of `nine` that get an ICNet of their own."""
-    seeds: list[Seed] = dataclasses.field(default_factory=lambda: [0, 1, 2])
-    """Each is another cohort, other sounds and other networks."""
-    ablation_seeds: list[Seed] = dataclasses.field(default_factory=lambda: [0])
-    """Seeds for which the ablations are trained too."""
+    """Animals of `smaller` that get an ICNet of their own, none of them of the template."""
+    networks: list[Shared] = dataclasses.field(default_factory=lambda: list(get_args(Shared)))
+    """Networks of several animals; beta-6 is what others are compared with."""
+    seeds: list[Seed] = dataclasses.field(default_factory=lambda: [1, 2, 3])
+    """Numbers of seeds, not how many: each is another cohort, other sounds and other networks.
+    These are reported. Seed 0 is for development: choices may be made by it."""
+    ablation_seeds: list[Seed] = dataclasses.field(default_factory=lambda: [1])
+    """Numbers of those for which the ablations are trained too."""
     searched: list[NotEmptyStr] = dataclasses.field(default_factory=list)
-    """Unseen animals on which the ways of searching θ are compared."""
+    """Unseen animals on which the ways of searching θ are compared; the others take no part in
+    that."""
     fit_seconds: Seconds = 20.0
     """Sound that a listener is fitted on [s]."""
     dense: Count = 128
@@ -59,8 +64,8 @@ class Network:
     """beta, abr or icnet."""
     animals: list[str]
     alignment: str = ALIGNMENT
-    begin_from: str | None = "icnet-multi"
-    """ICNet whose encoder and rows a conditional network begins from."""
+    begin_from: str | None = "start-multi"
+    """ICNet whose encoder and rows a network begins from."""
     changes: dict = dataclasses.field(default_factory=dict)
     """Of the training's configuration."""
 
@@ -68,7 +73,7 @@ class Network:
 def benchmark(config: Config) -> dict:
     """Do what has not been done, seed by seed and the ablations last; write the summary."""
     out = Path(config.out)
-    cohorts.require_animals(config.cohort, [*config.nine, *config.singles, *config.searched])
+    _require_comparable(config)
     for file in (config.training, config.icnet_training):
         parse(train_ic.Config, ["--config", file])
     claim(out, config)
@@ -84,28 +89,59 @@ def benchmark(config: Config) -> dict:
     return report.write(out)
 
 
+def _require_comparable(config: Config) -> None:
+    """Ask, before any work, that what is compared will be there and alike.
+
+    Raises:
+        ValueError: If not; the message names what is missing.
+    """
+    cohorts.require_animals(config.cohort, [*config.smaller, *config.singles, *config.searched])
+    cohorts.require_outside_template(config.cohort, config.singles)
+    for name, wanted, among, there in (
+        ("singles", config.singles, "smaller", config.smaller),
+        ("ablation_seeds", config.ablation_seeds, "seeds", config.seeds),
+    ):
+        missing = [str(one) for one in wanted if one not in there]
+        if missing:
+            raise ValueError(f"{name}: {', '.join(missing)} must be among {among}, {there}")
+    if "beta-6" not in config.networks:
+        raise ValueError(f"networks {config.networks}: beta-6 is what others are compared with")
+
+
 def networks_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Network]]:
-    """What is trained: ICNets, of which the others begin from the first, and the others."""
+    """What is trained: ICNets to begin from, and the networks that begin from them.
+
+    All that are compared have as many epochs: those of an ICNet, and those of `training`. An ICNet
+    of one animal begins from one of that animal alone.
+    """
     everyone = cohort.animals("seen")
+    singles = [(name, [name]) for name in config.singles]
     first = [
-        *(Network(f"icnet-{name}", "icnet", [name]) for name in config.singles),
-        Network("icnet-multi", "icnet", config.nine),
+        Network(f"start-{name}", "icnet", animals, begin_from=None)
+        for name, animals in [*singles, ("multi", config.smaller)]
     ]
-    rest = [
-        Network("abr", "abr", config.nine),
-        Network("beta-3", "beta", config.nine, changes={"parameters": 3}),
-        Network("beta-6", "beta", config.nine),
-        Network("beta-6-permuted", "beta", config.nine, "permutation"),
+    shared = [
+        Network("icnet-multi", "icnet", config.smaller),
+        Network("abr", "abr", config.smaller),
+        Network("beta-3", "beta", config.smaller, changes={"parameters": 3}),
+        Network("beta-6", "beta", config.smaller),
+        Network("beta-6-permuted", "beta", config.smaller, "permutation"),
         Network("beta-6-twenty", "beta", everyone),
         Network("beta-6-twenty-permuted", "beta", everyone, "permutation"),
     ]
-    return first, rest
+    own = [Network(f"icnet-{n}", "icnet", [n], begin_from=f"start-{n}") for n in config.singles]
+    return first, [*own, *(network for network in shared if network.name in config.networks)]
 
 
 def ablations_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Network]]:
-    """BetaICNet of six parameters with one thing changed, and the ICNet that one needs."""
-    normal = [name for name in config.nine if cohort.animal(name).status == "NH"]
-    begin: dict[str, str | None] = {"from-normal": "icnet-normal", "from-scratch": None}
+    """BetaICNet of six parameters with one thing changed, and the ICNets that two begin from."""
+    normal = [name for name in config.smaller if cohort.animal(name).status == "NH"]
+    usual, of_icnet = (
+        parse(train_ic.Config, ["--config", file])
+        for file in (config.training, config.icnet_training)
+    )
+    # The published encoder of all animals has 246 kernels, that of one animal's ICNet 128.
+    wide = {"encoder": dataclasses.replace(usual.encoder, kernels=2 * usual.encoder.kernels)}
     changes: dict[str, dict] = {
         "own-drift": {"shared_drift": False},
         "no-threshold-penalty": {"threshold_weight": 0.0},
@@ -114,16 +150,15 @@ def ablations_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Ne
         "every-animal": {"animals_a_step": None},
         **{f"beta-{p}": {"parameters": p} for p in (1, 2, 12)},
     }
-    # The published encoder of all animals has 246 kernels, that of one animal's ICNet 128.
-    usual = parse(train_ic.Config, ["--config", config.training]).encoder
-    wide = {"encoder": dataclasses.replace(usual, kernels=2 * usual.kernels)}
+    as_long = {"epochs": usual.epochs + of_icnet.epochs}
     return [
-        Network("icnet-normal", "icnet", normal),
-        Network("icnet-multi-wide", "icnet", config.nine, changes=wide),
+        Network("start-normal", "icnet", normal, begin_from=None),
+        Network("start-wide", "icnet", config.smaller, begin_from=None, changes=wide),
     ], [
-        *(Network(n, "beta", config.nine, begin_from=b) for n, b in begin.items()),
-        *(Network(n, "beta", config.nine, changes=c) for n, c in changes.items()),
-        Network("wide", "beta", config.nine, begin_from="icnet-multi-wide", changes=wide),
+        Network("from-normal", "beta", config.smaller, begin_from="start-normal"),
+        Network("from-scratch", "beta", config.smaller, begin_from=None, changes=as_long),
+        *(Network(n, "beta", config.smaller, changes=c) for n, c in changes.items()),
+        Network("wide", "beta", config.smaller, begin_from="start-wide", changes=wide),
     ]
 
 
@@ -137,7 +172,7 @@ def _train_and_judge(
 ) -> None:
     """Networks, then their scores, unseen animals and searches, some jobs side by side."""
     path = cohort.path
-    for stage, wanted in (("training ICNets", first), ("training the others", rest)):
+    for stage, wanted in (("training what others begin from", first), ("training", rest)):
         jobs = []
         for network in wanted:
             training = _training(config, network, seed, out)
@@ -145,7 +180,7 @@ def _train_and_judge(
             jobs.append(Job(network.name, train_ic.train, training, done))
         side_by_side(stage, jobs, config.jobs, out)
     jobs = []
-    for network in first + rest:
+    for network in rest:
         name, model = network.name, str(out / "networks" / network.name / "model.safetensors")
         score = tasks.Score(path, model, str(out / "scores" / f"{name}.json"))
         jobs.append(Job(f"score of {name}", tasks.score, score, _seconds(score.out)))
@@ -161,7 +196,7 @@ def _train_and_judge(
         )
         done = Path(fits.out) / "finished.seconds"
         jobs.append(Job(f"unseen animals by {name}", tasks.new_listeners, fits, done))
-        for animal in config.searched if name in ("beta-3", "beta-6") else []:
+        for animal in config.searched if name in SEARCHED else []:
             target = str(out / "searches" / name / f"{animal}.json")
             search = tasks.Searches(path, model, animal, target, config.fit_seconds, config.dense)
             title = f"searches for {animal} by {name}"
@@ -171,8 +206,9 @@ def _train_and_judge(
 
 def _training(config: Config, network: Network, seed: int, out: Path) -> train_ic.Config:
     """The configuration of one network's training."""
-    begin = None if network.network == "icnet" else network.begin_from
-    file = config.icnet_training if network.network == "icnet" else config.training
+    begin = network.begin_from
+    from_nothing = network.network == "icnet" and begin is None
+    file = config.icnet_training if from_nothing else config.training
     wanted = parse(train_ic.Config, ["--config", file])
     common = {
         "cohort": str(out / "cohort" / "cohort.zarr"),

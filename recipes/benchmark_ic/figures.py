@@ -19,9 +19,8 @@ from recipes import figures, networks, score_ic
 from recipes.benchmark_ic.listeners import placed
 from recipes.benchmark_ic.results import (
     ALIGNED,
+    BEST,
     MATCHED,
-    MODELS,
-    ORACLE,
     Results,
     Rows,
     Run,
@@ -50,11 +49,12 @@ def draw(results: Results, summary: dict) -> dict[str, Figure]:
         "responses_nh": responses(results, "NH"),
         "responses_hi": responses(results, "HI"),
         "feve_by_class": feve_by_class(summary),
-        "unseen": unseen(results, summary["animals"]),
+        "unseen": unseen(results, labels(summary)),
         "evaluations": evaluations(results.runs, labels(summary)),
         "loss_surfaces": loss_surfaces(results.runs[0], labels(summary)),
         "decodability": decodability(summary),
         "theta_space": theta_space(results.runs[0]),
+        "movement": movement(results.runs[0]),
     }
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
@@ -73,9 +73,9 @@ def feve_by_model(results: Results, names: Mapping[str, str]) -> Figure:
     """Every training animal of the smaller group, by model."""
     rows = {
         names[model]: points(
-            results, results.singles if model == "icnet" else results.nine, scored(model)
+            results, results.singles if model == "icnet" else results.smaller, scored(model)
         )
-        for model in MODELS
+        for model in results.models
     }
     figure = Figure(figsize=(figures.WHOLE, 4.8), layout="constrained")
     axis = figure.subplots()
@@ -84,38 +84,56 @@ def feve_by_model(results: Results, names: Mapping[str, str]) -> Figure:
     return figure
 
 
-def unseen(results: Results, animals: Mapping[str, int]) -> Figure:
-    """Seen and unseen animals by number of training animals and way of matching."""
+def unseen(results: Results, names: Mapping[str, str]) -> Figure:
+    """Seen and unseen animals by network and way of matching."""
     panels = {
         "matched with the best of several brains": ("beta-6", "beta-6-twenty"),
         "a permutation, as published": ("beta-6-permuted", "beta-6-twenty-permuted"),
     }
-    figure = Figure(figsize=(figures.WHOLE, 7.6), layout="constrained")
-    axes = figure.subplots(2, 1, sharex=True, height_ratios=(8, 6))
-    for axis, (title, pair) in zip(axes, panels.items(), strict=True):
+    ways = {ALIGNED: "unseen, as aligned", MATCHED: "unseen, matched to the model"}
+    ways[BEST] = "unseen, best slots"
+    drawn: dict[str, dict[str, Points]] = {}
+    for title, pair in panels.items():
         rows: dict[str, Points] = {}
-        for count, network in zip((animals["nine"], animals["twenty"]), pair, strict=True):
-            known = sorted(results.runs[0].scores[network]["rows"])
-            rows[f"{count}: seen"] = points(results, known, scored(network))
-            ways = {ALIGNED: "unseen, as aligned", MATCHED: "unseen, matched to the model"}
-            for way, label in (ways | {ORACLE: "unseen, true maps"}).items():
-                if way in results.runs[0].fits[network][results.unseen[0]]:
-                    rows[f"{count}: {label}"] = points(
-                        results, results.unseen, fitted(network, way)
-                    )
+        for network in [name for name in pair if name in results.fitted]:
+            trained = sorted(results.runs[0].scores[network]["rows"])
+            rows[f"{names[network]}: seen"] = points(results, trained, scored(network))
+            there = results.runs[0].fits[network][results.unseen[0]]
+            for way in [way for way in ways if way in there]:
+                found = points(results, results.unseen, fitted(network, way))
+                rows[f"{names[network]}: {ways[way]}"] = found
+        if rows:
+            drawn[title] = rows
+    lines = [len(rows) for rows in drawn.values()]
+    figure = Figure(figsize=(figures.WHOLE, 1.4 + 0.44 * sum(lines)), layout="constrained")
+    axes = figure.subplots(len(lines), 1, sharex=True, height_ratios=lines, squeeze=False)[:, 0]
+    for axis, (title, rows) in zip(axes, drawn.items(), strict=True):
         _strip(axis, rows)
-        axis.axhline(len(rows) / 2 - 0.5, color="0.6", linewidth=0.8)
         axis.set_title(title, fontsize=11, loc="left")
-    axes[0].set_xlabel("")
+    for axis in axes[:-1]:
+        axis.set_xlabel("")
     _hearing_legend(figure, MEDIAN)
     return figure
 
 
+def movement(run: Run) -> Figure:
+    """How far the listeners of one network moved in training."""
+    learned = run.scores[run.largest()]["listeners"]
+    start, now = (
+        {name: torch.tensor(values) for name, values in learned[when].items()}
+        for when in ("start", "now")
+    )
+    groups = [run.groups[name] for name in learned["animals"]]
+    return figures.listener_movement(start, now, groups, COLOURS)
+
+
 def feve_by_class(summary: dict) -> Figure:
     """Medians by class of sound, a bar a model."""
+    found = summary["by_class"]
     groups = {
-        labels(summary)[model]: {kind: found["median"] for kind, found in kinds.items()}
-        for model, kinds in summary["by_class"].items()
+        labels(summary)[model]: {kind: of_kind[model]["median"] for kind, of_kind in found.items()}
+        for model in next(iter(found.values()), {})
+        if model != "better"
     }
     return figures.grouped_bars(groups, "FEVE")
 
@@ -132,9 +150,9 @@ def decodability(summary: dict) -> Figure:
 
 
 def theta_space(run: Run) -> Figure:
-    """All animals by the network of the larger group: too many for names, so hearing tells them."""
+    """All animals by the largest network: too many for names, so hearing tells them."""
     known = run.cohort.animals("seen")
-    found = placed(run, "beta-6-twenty")
+    found = placed(run, run.largest())
     theta = torch.tensor(list(found.values()))
     centred = theta - theta.mean(0)
     points_there = centred @ torch.linalg.svd(centred, full_matrices=False)[2][:2].T

@@ -20,13 +20,17 @@ RIDGE = 1.0
 def searches(runs: Sequence[Run]) -> dict[str, dict[str, dict]]:
     """By network and way of searching: seconds, and evaluations until the target is reached.
 
+    Networks on which nothing was searched are left out.
+
     None where half of the searches or more never got there within the `most` that they had.
     """
     found: dict[str, dict[str, dict]] = {}
     for network in SEARCHED:
         done = _searches(runs, network)
+        if not done:
+            continue
         found[network] = {}
-        for way in done[0]["ways"] if done else ():
+        for way in done[0]["ways"]:
             courses = [search["ways"][way]["course"] for search in done]
             numbers = {
                 "seconds": median(search["ways"][way]["seconds"] for search in done),
@@ -58,7 +62,7 @@ def decodability(runs: Sequence[Run]) -> dict[str, dict[str, dict]]:
     for source in ("theta", "thresholds"):
         by_run = []
         for run in runs:
-            features = placed(run, "beta-6-twenty")
+            features = placed(run, run.largest())
             wanted = [truths(run, name) for name in features]
             if source == "thresholds":
                 features = {n: run.cohort.animal(n).thresholds_db_spl.tolist() for n in features}

@@ -5,11 +5,11 @@ import json
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Literal, get_args
 
 from icsim.store import Cohort
 
-MODELS = (
-    "icnet",
+Shared = Literal[
     "icnet-multi",
     "abr",
     "beta-3",
@@ -17,8 +17,11 @@ MODELS = (
     "beta-6-permuted",
     "beta-6-twenty",
     "beta-6-twenty-permuted",
-)
-"""Networks that every seed has; `icnet` stands for those of single animals."""
+]
+"""Networks of several animals."""
+
+MODELS = ("icnet", *get_args(Shared))
+"""Networks that are compared; `icnet` stands for those of single animals."""
 
 FITTED = MODELS[4:]
 """Those whose fits to unseen animals must be there."""
@@ -44,9 +47,10 @@ ABLATIONS = (
 GROUPS = ("NH", "HI", "hidden")
 """Normal hearing, losses that thresholds show, and losses that they do not."""
 
-ALIGNED, MATCHED, ORACLE = "aligned", "matched to the model", "oracle"
+ALIGNED, MATCHED, BEST = "aligned", "matched to the model", "best for validation sounds"
 """What an unseen animal's channels are matched by: what other brains answer, what the model
-answers for a first θ (not where channels were permuted), or the true maps."""
+answers for a first θ (not where channels were permuted), or, as a bound, what predicts its answers
+to all validation sounds best."""
 
 GAINS, MATCHED_GAINS = "with gains", "matched, with gains"
 """The first two with a gain and offsets of each channel, fitted beside θ."""
@@ -67,6 +71,10 @@ class Run:
     """By network and unseen animal."""
     searches: dict[str, dict[str, dict]]
     """By network and unseen animal."""
+
+    def largest(self) -> str:
+        """The network of six parameters that was trained on most animals."""
+        return "beta-6-twenty" if "beta-6-twenty" in self.fits else "beta-6"
 
     def rows(self, network: str, animal: str) -> list[dict]:
         """Scores of an animal, one a test sound; `icnet` is that of the animal itself."""
@@ -90,9 +98,19 @@ class Results:
     """Folders left out, and why."""
 
     @property
-    def nine(self) -> list[str]:
+    def models(self) -> list[str]:
+        """Networks that every seed has."""
+        return [name for name in MODELS if name in ("icnet", *self.config["networks"])]
+
+    @property
+    def fitted(self) -> list[str]:
+        """Those of them to which unseen animals were fitted in every way."""
+        return [name for name in FITTED if name in self.models]
+
+    @property
+    def smaller(self) -> list[str]:
         """The smaller group of training animals."""
-        return self.config["nine"]
+        return self.config["smaller"]
 
     @property
     def singles(self) -> list[str]:
@@ -216,11 +234,12 @@ def _missing(folder: Path, config: dict) -> list[str]:
     store = folder / "cohort" / "cohort.zarr"
     if not (folder / "alignment.json").is_file():
         return ["alignment.json"]
+    trained, unseen = config["networks"], Cohort.open(store).animals("unseen")
     wanted = [f"scores/icnet-{name}.json" for name in config["singles"]]
-    wanted += [f"scores/{name}.json" for name in MODELS[1:]]
-    unseen = Cohort.open(store).animals("unseen")
-    wanted += [f"fits/{network}/{animal}.json" for network in FITTED for animal in unseen]
-    wanted += [f"searches/{n}/{animal}.json" for n in SEARCHED for animal in config["searched"]]
+    wanted += [f"scores/{name}.json" for name in trained]
+    wanted += [f"fits/{n}/{animal}.json" for n in FITTED if n in trained for animal in unseen]
+    searched = [name for name in SEARCHED if name in trained]
+    wanted += [f"searches/{n}/{animal}.json" for n in searched for animal in config["searched"]]
     return [name for name in wanted if not (folder / name).is_file()]
 
 

@@ -18,11 +18,11 @@ from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.simulation.cochlea import filter_sound
 from icsim.simulation.midbrain import draw_counts, expected_count
 from icsim.simulation.sounds import embedded_sounds
-from icsim.sound import SAMPLE_RATE, calibrate
+from icsim.sound import SAMPLE_RATE, Sound, calibrate
 from recipes.describe_animals import figures as draw
 from recipes.describe_animals import gains
 from recipes.describe_animals import measurements as measure
-from recipes.ranges import Count, NotEmptyStr, NotNegative, Seconds, Seed, checked
+from recipes.ranges import Count, Hours, NotEmptyStr, NotNegative, Seconds, Seed, checked
 from recipes.state import begin, seeded
 
 
@@ -48,6 +48,10 @@ class Config:
     """How many brains."""
     scatter_seconds: Seconds = 30.0
     """Sounds that they hear [s]."""
+    drifting: Count = 4
+    """Animals of each hearing for which the cost of ignoring their drift is computed."""
+    hours: Hours = 11.0
+    """Length of their recordings [h]."""
     figure_channels: Count = 64
     """Channels of the animal in the figures."""
     gains: bool = False
@@ -67,7 +71,8 @@ HEARINGS = (("NH", 0.0), ("HI", 0.4), ("HI", 1.0), ("HI", 1.8), ("hidden", 0.0))
 
 
 def describe(config: Config) -> str:
-    """Tables in Markdown: thresholds, responses, likeness of brains, scatter; and the figures.
+    """Tables in Markdown: thresholds, responses, likeness of brains, scatter, what ignored drift
+    costs; and the figures.
 
     With `gains`, the table and the figure of wanted gains instead.
     """
@@ -92,6 +97,7 @@ def describe(config: Config) -> str:
         loudness(brains, speech[0]),
         likeness(brains, everything),
         scatter(config),
+        drift(sounds, config),
     ]
     if config.out:
         tables.append(draw_figures(config, heard, speech[0]))
@@ -195,6 +201,30 @@ def scatter(config: Config) -> str:
             cells = zip(found.mean(0).tolist(), low, high, strict=True)
             cells = [f"{mean:.3f} ({least:.2f}–{most:.2f})" for mean, least, most in cells]
             lines.append([str(channels), f"{deviation:g}", *cells])
+    return _markdown(lines)
+
+
+def drift(sounds: Sequence[Sound], config: Config) -> str:
+    """FEVE that is lost where the drift of animals is ignored, least to most of them."""
+    lines = [["", "drift [dB/h]", "FEVE lost, mean", "least to most"]]
+    one_each = {sound.kind: sound.pressure for sound in sounds}
+    for hearing, severity in HEARINGS:
+        losses = [draw_loss(hearing, severity, config.seed + n) for n in range(config.drifting)]
+        lost = torch.stack(
+            [
+                measure.drift_costs(
+                    Animal(draw_anatomy(config.channels, config.seed + n), loss),
+                    list(one_each.values()),
+                    config.hours,
+                    config.seed + n,
+                ).mean()
+                for n, loss in enumerate(tqdm(losses, desc=f"drift, {hearing} {severity:g}"))
+            ]
+        )
+        rates = [loss.drift_db_per_hour for loss in losses]
+        name = f"{hearing}, severity {severity:g}" if severity else hearing
+        ends = f"{lost.min():.3f}–{lost.max():.3f}"
+        lines.append([name, f"{min(rates):.1f}–{max(rates):.1f}", f"{lost.mean():.3f}", ends])
     return _markdown(lines)
 
 

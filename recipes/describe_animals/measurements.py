@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from icsim.alignment import correlation_distance, octave_error, permutation
+from icsim.metrics import feve
 from icsim.simulation.abr import ABR_FREQUENCIES_HZ, abr_thresholds
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.simulation.cochlea import Subbands, drive, filter_sound, high_spontaneous
@@ -186,6 +187,35 @@ def threshold_shifts(animal: Animal, hours: Tensor, frequency_hz: float = 4000.0
         target = response[0] if target is None else target
         shifts.append(_crossing(response - target, levels_db_spl[start_db:]) - start_db)
     return torch.stack(shifts[1:])
+
+
+@torch.no_grad()
+def drift_costs(animal: Animal, sounds: Sequence[Tensor], length_h: float, seed: int) -> Tensor:
+    """FEVE that is lost by taking an animal for what it is in the middle of its recording.
+
+    Every sound is heard twice, at some hours. The best prediction is the mean of what is expected
+    then, and what is expected in the middle falls behind it. Trials are taken without noise, which
+    makes both worse by as much.
+
+    Args:
+        animal: Which drifts.
+        sounds: Pressure [Pa], `(T,)` each.
+        length_h: Of the recording [h].
+        seed: Of the hours.
+
+    Returns:
+        Of each sound, `(S,)`.
+    """
+    hours = length_h * torch.rand(len(sounds), 2, generator=seeded(seed))
+    lost = []
+    for sound, times in zip(sounds, hours.tolist(), strict=True):
+        subbands = filter_sound(sound[None])
+        first, second, middle = (
+            animal.expected_counts(subbands, hour)[0] for hour in (*times, length_h / 2)
+        )
+        both = torch.stack([first, second])
+        lost.append(feve(both.mean(0), both) - feve(middle, both))
+    return torch.stack(lost)
 
 
 @torch.no_grad()

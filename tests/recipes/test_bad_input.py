@@ -319,10 +319,10 @@ CASES = {
     ],
     "benchmark_faults": [("--kills 0", "kills"), ("--most_s -1", "most_s"), ("--out ''", "out")],
     "benchmark_ic": [
-        ("--nine [nobody]", "no animal nobody"),
+        ("--smaller [nobody]", "no animal nobody"),
         ("--singles [mild,ghost]", "no animal ghost"),
         ("--dense 0", "dense"),
-        ("--cohort {twins} --nine [b]", "no animal b"),
+        ("--cohort {twins} --smaller [b]", "no animal b"),
         ("--training {items}", "Unexpected config: - cohort"),
         ("--icnet_training {missing}", "missing"),
         ("--seeds [-1]", "-1"),

@@ -1,6 +1,7 @@
 """The benchmark's report, from results made up here: nothing is trained."""
 
 import dataclasses
+import itertools
 import json
 import math
 import random
@@ -15,10 +16,12 @@ from icsim.recording import ALIGNMENT, Recording
 from icsim.simulation.hearing import FREQUENCIES_HZ
 from icsim.sound import BIN_SAMPLES, Sound
 from icsim.store import Cohort
+from icsim.theta import Listeners, movement
 from recipes import benchmark_ic
 from recipes.benchmark_ic import report
+from recipes.benchmark_ic.comparisons import compared
 from recipes.benchmark_ic.listeners import bounds, linearly_decoded
-from recipes.benchmark_ic.results import ABLATIONS, FITTED, MODELS, read
+from recipes.benchmark_ic.results import ABLATIONS, FITTED, MODELS, read, scored
 from recipes.benchmark_ic.search_figures import WAYS
 from recipes.benchmark_ic.summary import summarise
 from recipes.benchmark_ic.tables import tables
@@ -39,7 +42,7 @@ SMALLEST = Path(benchmark_ic.__file__).parents[1] / "configs" / "benchmark_ic" /
 
 CONFIG = dataclasses.replace(
     parse(benchmark_ic.Config, ["--config", str(SMALLEST)]),
-    nine=["normal-1", "normal-2", "mild", "lost"],
+    smaller=["normal-1", "normal-2", "mild", "lost"],
     singles=["normal-1", "mild", "lost"],
     seeds=[0, 1],
     ablation_seeds=[1],
@@ -65,7 +68,12 @@ def load(path):
 def rows(draw, level):
     """Scores of every sound, FEVE near a level."""
     return [
-        {"kind": kind, "feve": level + draw.uniform(-0.1, 0.1), "kl": draw.uniform(0.001, 0.01)}
+        {
+            "sound": f"test-{kind}",
+            "kind": kind,
+            "feve": level + draw.uniform(-0.1, 0.1),
+            "kl": draw.uniform(0.001, 0.01),
+        }
         for kind in KINDS
     ]
 
@@ -104,24 +112,20 @@ def make_up(out, config, members=MEMBERS):
         cohort = make_cohort(folder / "cohort" / "cohort.zarr", members, draw)
         seen, unseen = cohort.animals("seen"), cohort.animals("unseen")
         trained = {f"icnet-{name}": [name] for name in config.singles}
-        trained |= {name: seen if "twenty" in name else config.nine for name in MODELS[1:]}
-        trained["abr"] = [*config.nine, *unseen]
+        trained |= {name: seen if "twenty" in name else config.smaller for name in config.networks}
+        if "abr" in trained:
+            trained["abr"] = [*config.smaller, *unseen]
         if seed in config.ablation_seeds:
-            trained |= dict.fromkeys(ABLATIONS, config.nine)
+            trained |= dict.fromkeys(ABLATIONS, config.smaller)
         for network, animals in trained.items():
             level = 0.7 if network.startswith("icnet") else draw.uniform(0.5, 0.65)
-            learned = {
-                "animals": animals,
-                "theta": [listener(cohort, name, draw) for name in animals],
-                "deviation": [[0.03] * 6 for _ in animals],
-            }
+            learned = learning(cohort, animals, draw) if is_beta(network) else {}
             scores = {name: rows(draw, level) for name in animals}
             save(folder / "scores" / f"{network}.json", {"rows": scores, "listeners": learned})
             save(folder / "networks" / network / "finished.json", {"seconds": 100.0})
-        fitted = [n for n in trained if "beta" in n or n in ABLATIONS]
-        for network in fitted:
+        for network in filter(is_beta, trained):
             for name in unseen:
-                ways = ["aligned", "with gains", "oracle"]
+                ways = ["aligned", "with gains", "best for validation sounds"]
                 if "permuted" not in network:
                     ways += ["matched to the model", "matched, with gains"]
                 fits = {
@@ -142,6 +146,27 @@ def make_up(out, config, members=MEMBERS):
         apart = {name: {"apart": [0], "correlation": 0.5} for name in members}
         save(folder / "alignment.json", {"template": apart, "permutation": apart})
         save(folder / "stages.json", {"cohort": 60.0, "training ICNets": 120.0})
+
+
+def is_beta(network):
+    return "beta" in network or network in ABLATIONS
+
+
+def learning(cohort, animals, draw):
+    """Listeners that moved a little from where they began; the time transfer kept its start."""
+    listeners = Listeners(len(animals), 6)
+    start = {name: value.tolist() for name, value in listeners.state_dict().items()}
+    with torch.no_grad():
+        listeners.mean += 0.1
+        listeners.log_deviation += 0.5
+    began = {name: torch.tensor(values) for name, values in start.items()}
+    return {
+        "animals": animals,
+        "theta": [listener(cohort, name, draw) for name in animals],
+        "start": start,
+        "now": {name: value.tolist() for name, value in listeners.state_dict().items()},
+        "movement": movement(listeners, began),
+    }
 
 
 def listener(cohort, name, draw):
@@ -201,7 +226,7 @@ def test_the_report_knows_what_the_benchmark_trains(made):
     cohort = Cohort.open(made[0] / "seed-0" / "cohort" / "cohort.zarr")
     first, rest = benchmark_ic.networks_of(CONFIG, cohort)
     singles = {f"icnet-{name}" for name in CONFIG.singles}
-    assert {n.name for n in first + rest} == {*singles, *MODELS[1:]}
+    assert {n.name for n in rest} == {*singles, *MODELS[1:]}
     assert {n.name for n in rest if n.network == "beta"} == {"beta-3", *FITTED}
     before, changed = benchmark_ic.ablations_of(CONFIG, cohort)
     assert {n.name for n in changed} == set(ABLATIONS)
@@ -209,22 +234,58 @@ def test_the_report_knows_what_the_benchmark_trains(made):
     assert {n.begin_from for n in rest + changed} <= trained | {None}
 
 
+def test_all_that_is_compared_is_trained_for_as_many_epochs(made):
+    cohort = Cohort.open(made[0] / "seed-0" / "cohort" / "cohort.zarr")
+    (first, rest), (before, changed) = (
+        made_of(CONFIG, cohort) for made_of in (benchmark_ic.networks_of, benchmark_ic.ablations_of)
+    )
+
+    def epochs(network):
+        return benchmark_ic._training(CONFIG, network, 0, made[0]).epochs
+
+    begun = {None: 0} | {network.name: epochs(network) for network in first + before}
+    assert set(begun.values()) == {0, 1}
+    for network in rest + changed:
+        assert begun[network.begin_from] + epochs(network) == 3
+    for network in rest:
+        if network.name.removeprefix("icnet-") in CONFIG.singles:
+            (beginning,) = (n for n in first if n.name == network.begin_from)
+            assert beginning.animals == network.animals == [network.name.removeprefix("icnet-")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"singles": ["normal-2"]}, "normal-2: of the brains that make the template"),
+        ({"singles": ["severe"]}, "severe must be among smaller"),
+        ({"ablation_seeds": [3]}, "3 must be among seeds"),
+        ({"networks": ["abr"]}, "beta-6 is what others are compared with"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_before_any_work(tmp_path, changes, message):
+    config = parse(benchmark_ic.Config, ["--config", str(SMALLEST)])
+    config = dataclasses.replace(config, out=str(tmp_path / "out"), **changes)
+    with pytest.raises(ValueError, match=message):
+        benchmark_ic.benchmark(config)
+    assert not (tmp_path / "out").exists()
+
+
 def test_everything_is_written(made):
     out, summary = made
     assert load(out / "summary.json") == summary
     assert set(summary) == {
-        "seeds", "skipped", "animals", "table", "by_class", "hidden", "unseen", "fit",
-        "fit_middle", "decodability", "alignment", "ablations", "fit_seconds",
-        "training_seconds", "wall_minutes",
+        "seeds", "skipped", "animals", "goals", "table", "by_class", "hidden", "unseen",
+        "choices", "movement", "fit", "fit_middle", "decodability", "alignment", "ablations",
+        "fit_seconds", "training_seconds", "wall_minutes",
     }  # fmt: skip
     cells = {f"{measure}_{group}" for measure in ("feve", "kl") for group in ("nh", "hi", "hidden")}
     for found in summary["table"].values():
-        assert set(found) == cells | {"absolute"}
+        assert set(found) == cells | {"absolute", "better"}
         assert set(found["absolute"]) == cells | {"feve", "kl"}
-    assert set(summary["hidden"]) >= {"beta", "abr", "difference", "seen"}
-    for group in (summary["unseen"], summary["unseen"]["published"]):
-        for name in ("nine", "twenty"):
-            assert set(group[name]) >= {"seen", "unseen", "oracle_alignment", "ratio"}
+    assert next(iter(summary["hidden"])) == "hidden, unseen"
+    assert set(summary["unseen"]) == set(FITTED)
+    for found in summary["unseen"].values():
+        assert set(found) >= {"seen", "unseen", "best_matching", "ratio", "better"}
     assert set(summary["fit"]["beta-6"]) == set(WAYS)
     assert set(summary["ablations"]) == {"beta-6", "beta-3", *ABLATIONS}
     assert summary["wall_minutes"]["0"] == {"cohort": 1, "training ICNets": 2, "all": 3}
@@ -271,10 +332,78 @@ def test_hidden_losses_are_compared_with_thresholds(copy):
         for row in fits["aligned"]["rows"]:
             row["feve"] = 0.5
         save(path, fits)
-    found = summarise(read(copy))["hidden"]
+    found = summarise(read(copy))["hidden"]["hidden, unseen"]
     assert found["abr"]["median"] == pytest.approx(0.2)
     assert found["beta"]["median"] == 0.5
     assert found["difference"]["median"] == pytest.approx(0.3)
+    assert found["better"]["estimate"] == pytest.approx(0.3)
+    assert found["better"]["verdict"] == "cannot be told", "of one animal a seed"
+
+
+def test_comparisons_are_of_the_same_sounds_and_hold_for_those_who_are_named(copy):
+    shifts = {"mild": 0.2, "lost": -0.1, "normal-1": 0.0, "normal-2": 0.1}
+    for seed, (name, shift) in itertools.product(CONFIG.seeds, shifts.items()):
+        path = copy / f"seed-{seed}" / "scores" / "beta-6-permuted.json"
+        theirs = [row["feve"] for row in load(path)["rows"][name]]
+        set_rows(copy, seed, "beta-6", name, [value + shift for value in theirs])
+        # Where one has no value, the sound is left out for both.
+        set_rows(copy, seed, "beta-6-permuted", name, [None, *theirs[1:]])
+    results = read(copy)
+    ours, than = (scored(name) for name in ("beta-6", "beta-6-permuted"))
+    found = compared(results.runs, results.smaller, ours, than)
+    assert (found["seeds"], found["listeners"], found["sounds"]) == (2, 8, 4)
+    assert found["estimate"] == pytest.approx(0.05)
+    assert found["low"] < 0 < found["high"]
+    only = compared(results.runs, results.smaller, ours, than, group="HI")
+    assert only["estimate"] == pytest.approx(0.2)
+    assert only["listeners"] == 2
+    held = compared(results.runs, results.smaller, ours, than, bound=0.5)
+    assert held["verdict"] == "worse"
+    less = compared(results.runs[:1], ["mild"], ours, than, measure="kl")
+    mine, other = (sum(row["kl"] for row in of(results.runs[0], "mild")) / 3 for of in (ours, than))
+    assert less["estimate"] == pytest.approx(other - mine), "of KL, less is better"
+    assert compared(results.runs, results.smaller, ours, than, group="nobody") is None
+
+
+def test_a_ratio_is_of_means_of_different_animals_who_heard_the_same(copy):
+    for seed in CONFIG.seeds:
+        for name in CONFIG.smaller:
+            set_rows(copy, seed, "beta-6", name, [0.5, 0.8, 0.8])
+        for name in ("new-normal", "new-mild", "new-lost"):
+            path = copy / f"seed-{seed}" / "fits" / "beta-6" / f"{name}.json"
+            fits = load(path)
+            for row, value in zip(fits["aligned"]["rows"], (0.4, 0.64, None), strict=True):
+                row["feve"] = value
+            save(path, fits)
+    found = summarise(read(copy))["unseen"]["beta-6"]["ratio"]
+    assert found["estimate"] == pytest.approx(0.52 / 0.7)
+    assert (found["seeds"], found["listeners"], found["sounds"]) == (2, 14, 6)
+    assert found["low"] < found["estimate"] < found["high"]
+    assert found["bound"] == 0.8
+
+
+def test_fewer_networks_make_a_smaller_report(tmp_path):
+    config = dataclasses.replace(
+        CONFIG, networks=["icnet-multi", "abr", "beta-6"], ablation_seeds=[], searched=[]
+    )
+    make_up(tmp_path, config)
+    summary = report.write(tmp_path)
+    assert set(summary["table"]) == {"icnet", "icnet-multi", "abr", "beta-6"}
+    assert set(summary["unseen"]) == {"beta-6"}
+    assert set(summary["choices"]) == {"6 parameters and a branch an animal"}
+    assert summary["goals"].keys() == {"normal", "impaired", "hidden", "share"}
+    for table in tables(summary).values():
+        assert all(len(row) == len(table.header) for row in table.rows)
+
+
+def test_what_did_not_move_is_said(made):
+    found = made[1]["movement"]["beta-6"]
+    assert found["mean_correlation"] == pytest.approx(1)
+    assert found["mean_moved"] == pytest.approx(0.1)
+    assert found["rate"] == {"start": 15, "least": 15, "most": 15}
+    (row,) = (r for r in tables(made[1])["movement"].rows if r[0] == "6 parameters")
+    assert row[3:5] == ["0.030 → 0.049 … 0.049", "0.50"]
+    assert row[6] == "15.0 → 15.0 … 15.0"
 
 
 def test_animals_that_nothing_explains_leave_a_gap(copy):

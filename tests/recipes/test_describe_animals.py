@@ -180,6 +180,7 @@ def test_the_command_prints_tables_and_draws_small_figures(tmp_path, monkeypatch
         scatter_brains=2,
         scatter_seconds=6.0,
         figure_channels=8,
+        drifting=1,
     )
     text = describe(config)
     drawn = sorted(path.name for path in (tmp_path / "images").iterdir())
@@ -187,9 +188,22 @@ def test_the_command_prints_tables_and_draws_small_figures(tmp_path, monkeypatch
     assert drawn == [f"{name}.png" for name in names]
     assert all(path.stat().st_size < 120_000 for path in (tmp_path / "images").iterdir())
     tables = text.split("\n\n")
-    assert len(tables) == 6
+    assert len(tables) == 7
     for table in tables:
         assert len({line.count("|") for line in table.splitlines()}) == 1
+
+
+def test_drift_costs_those_who_drift(anatomy, sounds):
+    heard = [calibrate(sound, 55.0) for sound in sounds[:2]]
+    still, slow, fast = (
+        animal_measurements.drift_costs(
+            Animal(anatomy, Loss(drift_db_per_hour=rate)), heard, 11.0, 0
+        )
+        for rate in (0.0, 1.0, 3.0)
+    )
+    assert still.abs().max() < 1e-6
+    assert bool((slow > 0).all())
+    assert slow.mean() < fast.mean()
 
 
 def test_tinted_colours_are_lighter():
