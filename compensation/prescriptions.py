@@ -10,13 +10,11 @@ from torch import Tensor
 from torch.nn.functional import conv1d
 
 from icsim.audiogram import Audiogram
+from icsim.nal_r import NAL_R_HZ, nal_r_taps
 from icsim.simulation.noises import speech_shaped_noise
 from icsim.sound import SAMPLE_RATE, calibrate
 
 from .bands import HOP, WINDOW, Bands, ShortTime
-
-NAL_R_HZ = (250, 500, 1000, 2000, 4000, 6000)
-"""Where NAL-R is defined [Hz]. Source: Byrne & Dillon 1986, Ear Hear. 7:257-265."""
 
 NAL_R_ORDER, NAL_R_RATE_HZ = 220, 44100.0
 """Order of the filter at a sample rate [Hz]; at other rates it lasts as long (5 ms).
@@ -52,10 +50,9 @@ def nal_r(sound: Tensor, audiogram: Audiogram, sample_rate: float = SAMPLE_RATE)
         Pressure [Pa], `(B, T)`.
 
     Raises:
-        ImportError: If pyclarity is missing.
         ValueError: If the sound is not `(B, T)` or the sample rate too low for the gain at 6 kHz.
 
-    Source: Byrne & Dillon 1986, Ear Hear. 7:257-265, as implemented by pyclarity.
+    Source: Byrne & Dillon 1986, Ear Hear. 7:257-265; the filter of the Clarity challenges.
     """
     if sound.ndim != 2:
         raise ValueError(f"sound must be (B, T), got {tuple(sound.shape)}; add or merge dimensions")
@@ -104,7 +101,6 @@ def nal_r_compressed(
         Pressure [Pa], `(B, T)`.
 
     Raises:
-        ImportError: If pyclarity is missing.
         ValueError: If the sound is not `(B, T)` or has another sample rate.
 
     Source: gains through NAL-R at 65 dB SPL, and a knee where softer speech lies in each band, as
@@ -176,14 +172,5 @@ def _taps(audiogram: Audiogram, sample_rate: float) -> Tensor:
         raise ValueError(
             f"NAL-R needs a sample rate above {2 * NAL_R_HZ[-1]} Hz, got {sample_rate}; resample"
         )
-    try:
-        from clarity.enhancer.nalr import NALR
-        from clarity.utils import audiogram as clarity_audiogram
-    except ImportError as error:
-        raise ImportError(
-            f"NAL-R needs pyclarity ({error}): pip install --no-deps pyclarity"
-        ) from error
     order = 2 * round(NAL_R_ORDER / 2 * sample_rate / NAL_R_RATE_HZ)
-    listener = clarity_audiogram.Audiogram(audiogram.at(NAL_R_HZ).double().numpy(), NAL_R_HZ)
-    taps, _ = NALR(order, sample_rate).build(listener)
-    return torch.from_numpy(taps)
+    return torch.from_numpy(nal_r_taps(audiogram.at(NAL_R_HZ).tolist(), order, sample_rate))

@@ -10,8 +10,9 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from evaluation.kates_ear import AUDIOMETRIC_HZ, BANDS, PASCAL_DB_SPL, RATE_HZ, TINY, centre_hz
+from evaluation.kates_ear import BANDS, PASCAL_DB_SPL, RATE_HZ, TINY, centre_hz
 from evaluation.kates_pair import HEARD_DB, Normals, cepstra, correlation, listen, loud_moments
+from icsim.nal_r import nal_r_taps
 
 SEGMENT_S, SEGMENT_LAG_S = 0.016, 0.001
 """Segments of HASQI, half of them overlapping, and how far each is moved [s]."""
@@ -22,11 +23,8 @@ SYNCHRONY_HZ, SYNCHRONY_ORDER = 3500.0, 5
 Source: Johnson 1980, JASA 68:1115-1122.
 """
 
-NAL_R_TAPS, NAL_R_BIAS_DB = 141, (-17, -8, 1, -1, -2, -2)
-"""Length of the filter that amplifies HASQI's reference, and NAL-R's bias by frequency [dB].
-
-Source: Byrne & Dillon 1986, Ear Hear. 7:257-265.
-"""
+NAL_R_ORDER = 140
+"""Of the filter that amplifies HASQI's reference."""
 
 
 def quality(
@@ -153,29 +151,7 @@ def _deviation(values: Tensor) -> Tensor:
 
 def _amplified(clean: Tensor, thresholds_db_hl: Tensor) -> Tensor:
     """The clean sound through NAL-R, as early as pyclarity has it: by half the filter's length."""
-    taps = torch.from_numpy(_nal_r_taps(tuple(thresholds_db_hl.tolist()))).to(clean)
+    taps = torch.from_numpy(nal_r_taps(thresholds_db_hl.tolist(), NAL_R_ORDER, RATE_HZ)).to(clean)
     size = next_fast_len(len(clean) + len(taps) - 1, real=True)
     amplified = torch.fft.irfft(torch.fft.rfft(clean, size) * torch.fft.rfft(taps, size), size)
     return amplified[len(taps) - 1 :][: len(clean)]
-
-
-def _nal_r_taps(thresholds_db_hl: tuple[float, ...]) -> np.ndarray:
-    """Linear-phase filter of NAL-R's gains, as Matlab's `fir2` makes it."""
-    order = NAL_R_TAPS - 1
-    loss = np.array(thresholds_db_hl)
-    if loss.max() <= 0:
-        return np.eye(1, NAL_R_TAPS, order // 2)[0]
-    total = loss[1:4].sum()
-    average = 0.05 * min(total, 180) + 0.116 * max(total - 180, 0)
-    gains_db = (average + 0.31 * loss + NAL_R_BIAS_DB).clip(min=0)
-    place = np.linspace(0, 1, NAL_R_TAPS)
-    hz = 0, *AUDIOMETRIC_HZ, RATE_HZ / 2
-    gains = 10 ** (np.interp(place * RATE_HZ / 2, hz, np.pad(gains_db, 1, mode="edge")) / 20)
-    count = 513
-    # Each stretch begins one place after the last one's end.
-    edges = np.trunc(place * count)
-    known = np.stack([edges[:-1], edges[1:] - 1], 1).ravel()
-    given = np.stack([gains[:-1], gains[1:]], 1).ravel()
-    delay = np.exp(-0.5j * np.pi * order * np.arange(count) / (count - 1))
-    response = np.interp(np.arange(count), known, given) * delay
-    return np.fft.irfft(response)[:NAL_R_TAPS] * np.hamming(NAL_R_TAPS)

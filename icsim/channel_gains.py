@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .counts import CLASSES, LARGEST_COUNT, Prediction
+from .models.readouts import CategoricalPrediction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,23 +29,31 @@ class Prior:
     """`(K, K)`."""
 
 
-BROAD = Prior(torch.tensor([1.0] + [0.0] * (CLASSES - 1)), torch.eye(CLASSES))
-"""What is assumed where nothing was learned: odds differ by a factor of e (chosen here)."""
+def broad(classes: int) -> Prior:
+    """What is assumed where nothing was learned: odds differ by a factor of e (chosen here).
+
+    Args:
+        classes: K.
+    """
+    return Prior(torch.tensor([1.0] + [0.0] * (classes - 1)), torch.eye(classes))
 
 
-def with_gains(prediction: Prediction, gains: Tensor) -> Prediction:
+BROAD = broad(5)
+"""Of five classes."""
+
+
+def with_gains(prediction: CategoricalPrediction, gains: Tensor) -> CategoricalPrediction:
     """A prediction with gains and offsets of its channels, `(C, K)`.
 
-    Only the decoder's rows change, so that it costs nothing, and gradients reach θ as before.
+    Only the readout's rows change, so that it costs nothing, and gradients reach θ as before.
     """
     gain, offset = gains[:, :1], gains.clone()
     offset[:, 0] = 0
-    rows = prediction.weight.unflatten(1, (-1, CLASSES))
-    bias = prediction.bias.unflatten(1, (-1, CLASSES))
-    return Prediction(
-        prediction.features,
-        (gain[..., None] * rows).flatten(1, 2),
-        (gain * bias + offset).flatten(1, 2),
+    rows = prediction.weight.unflatten(1, (-1, prediction.classes))
+    bias = prediction.bias.unflatten(1, (-1, prediction.classes))
+    return prediction._replace(
+        weight=(gain[..., None] * rows).flatten(1, 2),
+        bias=(gain * bias + offset).flatten(1, 2),
     )
 
 
@@ -74,7 +82,7 @@ def fit_gains(
     """
     classes = logits.shape[2]
     odds = (logits - logits[:, :, :1]).permute(1, 2, 0, 3).flatten(2).float()
-    answers = counts.clamp(max=LARGEST_COUNT).transpose(0, 1).flatten(1).long()
+    answers = counts.clamp(max=classes - 1).transpose(0, 1).flatten(1).long()
     answered = odds.gather(1, answers[:, None]).double().sum((1, 2))
     histogram = torch.stack([(answers == k).sum(1) for k in range(1, classes)], 1)
     happened = torch.cat([answered[:, None], histogram.double()], 1) / correlated_bins

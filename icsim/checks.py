@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from icsim.clock import Clock
 from icsim.recording import Recording, SoundEntry
-from icsim.sound import BIN_SAMPLES, RESPONSE_RATE, SAMPLE_RATE, SPONTANEOUS, Sound, level, validate
+from icsim.sound import SPONTANEOUS, Sound, level, validate
 
 SPLITS = ("train", "validation", "test")
 STATUSES = ("NH", "HI")
@@ -21,8 +22,8 @@ MISSING_COUNT = 255
 """What is read for a missing chunk of counts; so data end at 254 (chosen here)."""
 
 
-def sound_attributes(sounds: Sequence[Sound]) -> list[dict[str, Any]]:
-    """What the cohort says of its sounds: `SoundEntry` without the index, checked."""
+def sound_attributes(sounds: Sequence[Sound], clock: Clock) -> list[dict[str, Any]]:
+    """What the cohort says of its sounds: `SoundEntry` without index and bins, checked."""
     if not sounds:
         raise ValueError("a cohort needs at least one sound")
     entries = {}
@@ -33,7 +34,7 @@ def sound_attributes(sounds: Sequence[Sound]) -> list[dict[str, Any]]:
             raise ValueError(f"{sound.name}: pressure must be (T,), not {sound.pressure.shape}")
         require_one_of(f"{sound.name}: split", sound.split, SPLITS)
         if sound.kind == SPONTANEOUS:
-            _check_silence(sound)
+            _check_silence(sound, clock)
         else:
             validate(sound.pressure, sound.name)
         entries[sound.name] = {
@@ -48,8 +49,8 @@ def sound_attributes(sounds: Sequence[Sound]) -> list[dict[str, Any]]:
     return list(entries.values())
 
 
-def _check_silence(sound: Sound) -> None:
-    if len(sound.pressure) < BIN_SAMPLES or bool(sound.pressure.any()):
+def _check_silence(sound: Sound, clock: Clock) -> None:
+    if len(sound.pressure) < clock.bin_samples or bool(sound.pressure.any()):
         raise ValueError(
             f"{sound.name}: its kind is {SPONTANEOUS!r}, so it must be silence, of a bin or more; "
             "give a sound that was played another kind"
@@ -57,14 +58,14 @@ def _check_silence(sound: Sound) -> None:
 
 
 def animal_attributes(
-    name: str, recording: Recording, sounds: Sequence[SoundEntry]
+    name: str, recording: Recording, sounds: Sequence[SoundEntry], clock: Clock
 ) -> dict[str, Any]:
     """What the cohort says of an animal, checked."""
     require_one_of(f"{name}: status", recording.status, STATUSES)
     require_one_of(f"{name}: role", recording.role, ROLES)
     if recording.channels < 1:
         raise ValueError(f"{name}: {recording.channels} channels; at least one is needed")
-    _check_presentations(name, recording.presentations, sounds)
+    _check_presentations(name, recording.presentations, sounds, clock)
     thresholds, frequencies = recording.thresholds_db_spl, recording.abr_frequencies_hz
     if thresholds is not None:
         thresholds = [float(threshold) for threshold in thresholds]
@@ -96,7 +97,10 @@ def _check_thresholds(
 
 
 def _check_presentations(
-    name: str, presentations: Sequence[tuple[int, float]], sounds: Sequence[SoundEntry]
+    name: str,
+    presentations: Sequence[tuple[int, float]],
+    sounds: Sequence[SoundEntry],
+    clock: Clock,
 ) -> None:
     if not presentations:
         raise ValueError(f"{name}: no presentation; an animal must have heard a sound")
@@ -111,11 +115,11 @@ def _check_presentations(
                 f"{name}, presentation {number}: time_h is {time_h}; "
                 "give the hours since the recording began"
             )
-    tolerance_h = 1 / RESPONSE_RATE / 3600  # times are rounded by whoever wrote them down
+    tolerance_h = clock.hours(clock.bin_samples)  # times are rounded by whoever wrote them down
     in_time = sorted(range(len(presentations)), key=lambda number: presentations[number][1])
     for one, two in itertools.pairwise(in_time):
         (sound, time_h), next_h = presentations[one], presentations[two][1]
-        end_h = time_h + sounds[sound].samples / SAMPLE_RATE / 3600
+        end_h = time_h + clock.hours(sounds[sound].samples)
         if next_h < end_h - tolerance_h:
             raise ValueError(
                 f"{name}: presentation {two} begins at {next_h:.6f} h, before presentation {one} "
@@ -125,7 +129,7 @@ def _check_presentations(
 
 
 def checked_counts(
-    name: str, recording: Recording, sounds: Sequence[SoundEntry]
+    name: str, recording: Recording, sounds: Sequence[SoundEntry], clock: Clock
 ) -> Iterator[np.ndarray]:
     """The counts of each presentation as uint8 `(N, C)`, each checked as it comes."""
     blocks, expected = iter(recording.counts), len(recording.presentations)
@@ -134,12 +138,13 @@ def checked_counts(
         if block is None:
             raise ValueError(f"{name}: counts for {number} of {expected} presentations")
         what = f"{name}, presentation {number} ({sounds[sound].name})"
-        yield _checked_block(what, as_array(block), sounds[sound].bins, recording.channels)
+        _check_block(what, as_array(block), sounds[sound].bins, recording.channels, clock)
+        yield as_array(block).astype(np.uint8)  # a copy: a generator may fill the same array again
     if next(blocks, None) is not None:
         raise ValueError(f"{name}: counts for more than its {expected} presentations")
 
 
-def _checked_block(what: str, block: np.ndarray, bins: int, channels: int) -> np.ndarray:
+def _check_block(what: str, block: np.ndarray, bins: int, channels: int, clock: Clock) -> None:
     if block.ndim != 2 or block.dtype.kind not in "iu":
         raise ValueError(
             f"{what}: counts must be whole numbers (N, C), not {block.dtype} {block.shape}; "
@@ -150,14 +155,13 @@ def _checked_block(what: str, block: np.ndarray, bins: int, channels: int) -> np
     if block.shape[0] != bins:
         raise ValueError(
             f"{what}: {block.shape[0]} bins of counts, but the sound fills {bins} at the response "
-            f"rate of {RESPONSE_RATE:.6f} Hz; count the spikes again at that rate"
+            f"rate of {clock.bin_rate_hz:.6f} Hz; count the spikes again at that rate"
         )
     if block.size and (block.min() < 0 or block.max() >= MISSING_COUNT):
         raise ValueError(
             f"{what}: counts from {block.min()} to {block.max()} spikes a bin; "
             f"0 to {MISSING_COUNT - 1} can be stored, so clip or repair them"
         )
-    return block.astype(np.uint8)  # a copy: a generator may fill the same array again
 
 
 def split_truth(truth: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

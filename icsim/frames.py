@@ -8,7 +8,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from icsim.recording import AnimalRecording
-from icsim.sound import BIN_SAMPLES, SAMPLE_RATE
 from icsim.store import Cohort
 
 
@@ -28,12 +27,12 @@ class Frames(Dataset):
         cohort: Where sounds and animals are.
         animals: Names; their order is the axis A.
         split: One or several of train, validation and test.
-        context: Samples of the sound before the frame, zeros before the sound began.
-        samples: Samples of the frame. Source of both defaults: arXiv 2506.03088.
+        context_bins: Bins of the sound before the frame, zeros before the sound began.
+        bins: Bins of the frame. Source of both defaults: arXiv 2506.03088.
         max_hours: Leave out presentations that began later than this [h].
 
     Raises:
-        ValueError: If an animal is missing, a length is no multiple of a bin, or no frame is left.
+        ValueError: If an animal is missing, a length is negative, or no frame is left.
     """
 
     epoch: int | None = None
@@ -44,15 +43,18 @@ class Frames(Dataset):
         cohort: Cohort,
         animals: Sequence[str],
         split: str | Sequence[str],
-        context: int = 2048,
-        samples: int = 8192,
+        context_bins: int = 64,
+        bins: int = 256,
         max_hours: float | None = None,
     ):
-        if context < 0 or samples <= 0 or context % BIN_SAMPLES or samples % BIN_SAMPLES:
+        if context_bins < 0 or bins <= 0:
             raise ValueError(
-                f"context {context} and samples {samples} must be multiples of {BIN_SAMPLES}"
+                f"context_bins {context_bins} must not be negative, and bins {bins} be positive"
             )
-        self.cohort, self.context, self.samples = cohort, context, samples
+        self.cohort, self.clock = cohort, cohort.clock
+        self.context_bins, self.bins = context_bins, bins
+        self.context = context_bins * self.clock.bin_samples
+        self.samples = bins * self.clock.bin_samples
         self.animals = [cohort.animal(name) for name in animals]
         if not self.animals:
             raise ValueError("no animal; name at least one")
@@ -96,7 +98,7 @@ class Frames(Dataset):
         shape = (len(indices), len(animals))
         sound = torch.empty(len(indices), self.context + self.samples)
         hours, heard = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
-        counts = torch.zeros(*shape, self.channels, self.samples // BIN_SAMPLES, dtype=torch.uint8)
+        counts = torch.zeros(*shape, self.channels, self.bins, dtype=torch.uint8)
         for row, index in enumerate(indices):
             number, start = self._frames[index]
             sound[row] = self.cohort.pressure(number, start - self.context, start + self.samples)
@@ -120,12 +122,12 @@ class Frames(Dataset):
         (number, start), presented = self._frames[index], self._heard[which]
         if number not in presented:
             return None
-        bins = slice(start // BIN_SAMPLES, (start + self.samples) // BIN_SAMPLES)
+        first = start // self.clock.bin_samples
         turn = 0 if self.epoch is None else index + self.epoch
         chosen = presented[number][turn % len(presented[number])]
         animal = self.animals[which]
-        time_h = animal.presentations[chosen].time_h + start / SAMPLE_RATE / 3600
-        return time_h, animal.block(chosen, bins.start, bins.stop)
+        time_h = animal.presentations[chosen].time_h + self.clock.hours(start)
+        return time_h, animal.block(chosen, first, first + self.bins)
 
     def _plan(self, sounds: list[int]) -> list[tuple[int, int]]:
         """Sound and first sample of every frame."""
@@ -139,7 +141,7 @@ class Frames(Dataset):
         ]
         if not frames:
             raise ValueError(
-                f"no frame of {self.samples} samples: {len(heard)} of the split's {len(sounds)} "
+                f"no frame of {self.bins} bins: {len(heard)} of the split's {len(sounds)} "
                 "sounds were heard by these animals in time; choose shorter frames, other animals "
                 "or a larger max_hours"
             )

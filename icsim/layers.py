@@ -45,28 +45,30 @@ class SincFilters(nn.Module):
     Args:
         filters: How many; they start evenly spaced in mel between 80 Hz and the Nyquist frequency.
         taps: Length of each [samples], odd.
+        sample_rate_hz: Of the sounds [Hz].
 
     Source: Ravanelli & Bengio 2018 (SincNet); window and floors as in the published ICNet layers.
     """
 
-    def __init__(self, filters: int, taps: int):
+    def __init__(self, filters: int, taps: int, sample_rate_hz: float = SAMPLE_RATE):
         super().__init__()
         if taps % 2 == 0:
             raise ValueError(f"sinc filters need an odd number of taps, got {taps}")
-        mel = torch.linspace(_mel(80.0), _mel(SAMPLE_RATE / 2 - 2 * MINIMUM_EDGE_HZ), filters + 1)
+        highest = sample_rate_hz / 2 - 2 * MINIMUM_EDGE_HZ
+        mel = torch.linspace(_mel(80.0), _mel(highest), filters + 1)
         edges = 700 * (10 ** (mel / 2595) - 1)
         # In cycles a sample, so that the parameters are of the size that optimisers expect.
-        self.lower = nn.Parameter(edges[:-1] / SAMPLE_RATE)
-        self.band = nn.Parameter(edges.diff() / SAMPLE_RATE)
+        self.lower = nn.Parameter(edges[:-1] / sample_rate_hz)
+        self.band = nn.Parameter(edges.diff() / sample_rate_hz)
+        self.floor = MINIMUM_EDGE_HZ / sample_rate_hz
         self.register_buffer("window", torch.hamming_window(taps), persistent=False)
         time = torch.arange(taps, dtype=torch.float32) - taps // 2
         self.register_buffer("time", time, persistent=False)
 
     def kernels(self) -> Tensor:
         """Impulse responses, `(filters, taps)`; the largest tap of each is 1 before the window."""
-        floor = MINIMUM_EDGE_HZ / SAMPLE_RATE
-        lower = (self.lower.abs() + floor).unsqueeze(1)
-        upper = lower + self.band.abs().unsqueeze(1) + floor
+        lower = (self.lower.abs() + self.floor).unsqueeze(1)
+        upper = lower + self.band.abs().unsqueeze(1) + self.floor
         lowpass_upper = 2 * upper * torch.sinc(2 * upper * self.time)
         lowpass_lower = 2 * lower * torch.sinc(2 * lower * self.time)
         bandpass = lowpass_upper - lowpass_lower

@@ -10,7 +10,9 @@ from numba import prange
 from torch import Tensor
 
 from .compiling import VECTORISED, compiled
-from .counts import CLASSES, LARGEST_COUNT
+
+CLASSES = 5
+"""Classes that the compiled program is written out for; any other number goes through torch."""
 
 AT_ONCE = 32
 """Sums of at most `CLASSES` whose product, as one logarithm is taken of it, single precision
@@ -29,26 +31,28 @@ _one_caller = threading.Lock()
 def negative_log_likelihood(
     logits: Tensor, bias: Tensor, counts: Tensor, weight: Tensor, slopes: bool
 ) -> Tensor:
-    """Cross-entropy of counts, summed over channels and bins.
+    """Negative log-likelihood of counts under a softmax, summed over channels and bins.
 
     Args:
         logits: Without their bias, float32, `(B, C · K, N)`; with `slopes` they are replaced by the
             gradient of the sum.
         bias: `(C · K,)`.
-        counts: Spikes, any integer type, `(B, C, N)`.
+        counts: Spikes, any integer type, `(B, C, N)`; those above K − 1 are in its class.
         weight: Of each sound and channel, `(B, C)`.
         slopes: Whether gradients are wanted.
 
     Returns:
         Nats, a scalar.
     """
-    counts = counts.clamp(max=LARGEST_COUNT)
-    found = _compiled if logits.device.type == "cpu" else _by_torch
-    return found(logits, bias.float(), counts, weight.float(), slopes)
+    classes = len(bias) // counts.shape[1]
+    counts = counts.clamp(max=classes - 1)
+    compiled_here = logits.device.type == "cpu" and classes == CLASSES
+    compute = _compiled if compiled_here else _by_torch
+    return compute(logits, bias.float(), counts, weight.float(), slopes)
 
 
 def _by_torch(logits: Tensor, bias: Tensor, counts: Tensor, weight: Tensor, slopes: bool) -> Tensor:
-    classes = logits.add_(bias[:, None]).unflatten(1, (-1, CLASSES))
+    classes = logits.add_(bias[:, None]).unflatten(1, (counts.shape[1], -1))
     target, share = counts.long().unsqueeze(2), weight[..., None, None]
     largest = classes.amax(2, keepdim=True)
     chosen = classes.gather(2, target) - largest

@@ -26,7 +26,11 @@ ring, and are counted again (chosen here)."""
 
 
 def multi_unit_activity(
-    trace: Tensor | np.ndarray, sample_rate: float, start_s: float, bins: int
+    trace: Tensor | np.ndarray,
+    sample_rate: float,
+    start_s: float,
+    bins: int,
+    bin_rate_hz: float = RESPONSE_RATE,
 ) -> Tensor:
     """Upward threshold crossings of each channel in bins that begin with a stimulus.
 
@@ -37,7 +41,8 @@ def multi_unit_activity(
         trace: Broadband voltage in any unit, `(T,)` or `(C, T)`.
         sample_rate: Of the trace [Hz].
         start_s: When the stimulus began, since the trace began [s].
-        bins: How many bins of 1 / `RESPONSE_RATE`, 1.311 ms.
+        bins: How many bins.
+        bin_rate_hz: Bins a second [Hz]; those of 1.311 ms by default.
 
     Returns:
         Counts, uint8 `(C, N)`; C is 1 for a single trace.
@@ -57,14 +62,14 @@ def multi_unit_activity(
             f"a trace at {sample_rate} Hz does not hold frequencies up to {BAND_HZ[1]:.0f} Hz; "
             f"give one recorded at more than {2 * BAND_HZ[1]:.0f} Hz"
         )
-    end_s, length_s = start_s + bins / RESPONSE_RATE, trace.shape[-1] / sample_rate
+    end_s, length_s = start_s + bins / bin_rate_hz, trace.shape[-1] / sample_rate
     if bins < 1 or not 0 <= start_s <= end_s <= length_s + 0.5 / sample_rate:
         raise ValueError(
             f"a trace of {length_s:.3f} s does not hold {bins} bins from {start_s} s, which end "
             f"at {end_s:.3f} s; check onset and stimulus, or cut the stimulus"
         )
     times = (crossings(row, sample_rate, f"channel {c}") for c, row in enumerate(trace))
-    return torch.stack([count_spikes(t, start_s, bins) for t in times])
+    return torch.stack([count_spikes(t, start_s, bins, bin_rate_hz) for t in times])
 
 
 def crossings(trace: np.ndarray, sample_rate: float, name: str = "trace") -> np.ndarray:
@@ -90,13 +95,16 @@ def crossings(trace: np.ndarray, sample_rate: float, name: str = "trace") -> np.
     return (np.flatnonzero(above[1:] & ~above[:-1]) + 1) / sample_rate
 
 
-def count_spikes(times_s: np.ndarray, start_s: float, bins: int) -> Tensor:
-    """Spikes in each bin of 1 / `RESPONSE_RATE`; those before and after the bins are left out.
+def count_spikes(
+    times_s: np.ndarray, start_s: float, bins: int, bin_rate_hz: float = RESPONSE_RATE
+) -> Tensor:
+    """Spikes in each bin; those before and after the bins are left out.
 
     Args:
         times_s: Spike times [s], in any order, `(S,)`.
         start_s: Where the first bin begins [s].
         bins: How many.
+        bin_rate_hz: Bins a second [Hz].
 
     Returns:
         Counts, uint8 `(N,)`.
@@ -111,12 +119,12 @@ def count_spikes(times_s: np.ndarray, start_s: float, bins: int) -> Tensor:
     if np.isnan(times_s).any():
         raise ValueError(f"{int(np.isnan(times_s).sum())} spike times are NaN; remove them")
     # a spike on an edge belongs to the bin that begins there, however its time was rounded
-    places = np.floor((times_s - start_s) * RESPONSE_RATE + 1e-6)
+    places = np.floor((times_s - start_s) * bin_rate_hz + 1e-6)
     inside = places[(places >= 0) & (places < bins)].astype(np.int64)
     counts = np.bincount(inside, minlength=bins)
     if counts.max(initial=0) >= MISSING_COUNT:
         raise ValueError(
-            f"{counts.max()} spikes in a bin of {1e3 / RESPONSE_RATE:.3f} ms; "
+            f"{counts.max()} spikes in a bin of {1e3 / bin_rate_hz:.3f} ms; "
             f"at most {MISSING_COUNT - 1} can be stored, so check the unit of the times"
         )
     return torch.from_numpy(counts.astype(np.uint8))

@@ -3,18 +3,13 @@
 import torch
 from torch import Tensor
 
-from .counts import Prediction
-from .likelihood import negative_log_likelihood
-
-CHUNK = {"cpu": 2**20, "cuda": 2**26}
-"""Logits that are written out at a time: few enough for a processor's cache, and enough for a
-graphics processor to be busy with (chosen here)."""
+from .models.readouts import Prediction
 
 
 def cross_entropy(
     prediction: Prediction, counts: Tensor, weight: Tensor, observations: Tensor | None = None
 ) -> Tensor:
-    """Mean cross-entropy of spike counts.
+    """Mean cross-entropy of spike counts: their negative log-likelihood.
 
     Args:
         prediction: For B sounds, A animals and C channels.
@@ -33,60 +28,8 @@ def cross_entropy(
 
 
 def nats(prediction: Prediction, counts: Tensor, weight: Tensor) -> Tensor:
-    """Cross-entropy of each animal, summed over sounds, channels and bins; as `cross_entropy`.
-
-    Logits are never all in memory: a chunk of them is decoded, compared and turned into gradients
-    before the next one, in the precision of the features and with sums in float32.
-
-    Returns:
-        `(A,)`.
-    """
-    animals = counts.shape[1]
-    features = prediction.features.expand(-1, animals, -1, -1)
-    rows = prediction.weight.expand(animals, -1, -1)
-    bias = prediction.bias.expand(animals, -1)
-    return _DecodedCrossEntropy.apply(features, rows, bias, counts, weight)
-
-
-class _DecodedCrossEntropy(torch.autograd.Function):
-    """Decoder, softmax and cross-entropy in one; gradients are made on the way forward."""
-
-    @staticmethod
-    def forward(ctx, features, rows, bias, counts, weight):
-        wanted = any(ctx.needs_input_grad[:3])
-        grads = [torch.zeros_like(t) for t in (features, rows, bias)] if wanted else None
-        total = features.new_zeros(counts.shape[1], dtype=torch.float32)
-        bins = counts.shape[-1]
-        step = max(1, CHUNK.get(features.device.type, CHUNK["cuda"]) // (rows.shape[1] * bins))
-        space = features.new_empty(min(step, len(features)), rows.shape[1], bins)
-        for animal in range(counts.shape[1]):
-            kernel = rows[animal].to(features.dtype)
-            for start in range(0, len(features), step):
-                part = slice(start, start + step)
-                x, answers = features[part, animal], (counts[part, animal], weight[part, animal])
-                logits = torch.matmul(kernel, x, out=space[: len(x)]).float()
-                total[animal] += negative_log_likelihood(logits, bias[animal], *answers, wanted)
-                if wanted:
-                    grads[2][animal] += logits.sum((0, 2))
-                    slope = logits.to(features.dtype)
-                    grads[0][part, animal] = kernel.T @ slope
-                    grads[1][animal] += (slope @ x.transpose(1, 2)).sum(0)
-        if wanted:
-            ctx.save_for_backward(*grads)
-        return total
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, upstream):
-        features, rows, bias = ctx.saved_tensors
-        by_animal = upstream.to(features.dtype)
-        return (
-            features * by_animal[None, :, None, None],
-            rows * upstream[:, None, None],
-            bias * upstream[:, None],
-            None,
-            None,
-        )
+    """The same of each animal, summed over sounds, channels and bins, `(A,)`."""
+    return prediction.nats(counts, weight)
 
 
 def listener_divergence(deviation: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from icsim.chunks import Rows, connect, write_attributes
-from icsim.sound import BIN_SAMPLES
 
 ALIGNMENT = "default"
 """Name of the alignment that is meant where none is named."""
@@ -41,12 +40,9 @@ class SoundEntry:
     level_db_spl: float | None
     """RMS level [dB SPL]; None of silence, whose kind is `icsim.sound.SPONTANEOUS`."""
     samples: int
-    """Length at `SAMPLE_RATE`."""
-
-    @property
-    def bins(self) -> int:
-        """Response bins that the sound fills."""
-        return self.samples // BIN_SAMPLES
+    """Length at the cohort's sample rate."""
+    bins: int
+    """Response bins that the sound fills."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,6 +14,7 @@ an animal, delete its folder. Nothing but Zarr format 3, with the codecs of `ics
 is read, so that a cohort of unknown origin runs no code.
 """
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor
 
 from icsim import checks, chunks
+from icsim.clock import Clock
 from icsim.recording import (
     AnimalRecording,
     Recording,
@@ -36,13 +38,16 @@ from icsim.recording import (
     placed,
     require_range,
 )
-from icsim.sound import BIN_SAMPLES, Sound
+from icsim.sound import Sound
 
-FORMAT = {"format": "icsim cohort", "version": 1}
+FORMAT = "icsim cohort"
 """How a cohort is told from any other Zarr store."""
 
-PRESSURE_CHUNK = 768 * BIN_SAMPLES
-"""Samples in a chunk of sound: about 1 s (chosen here)."""
+VERSION = 2
+"""Of the format that is written. In version 1, which is still read, all cohorts had one clock."""
+
+PRESSURE_CHUNK = 24576
+"""Samples in a chunk of sound: about 1 s at the usual rate (chosen here)."""
 
 COUNTS_CHUNK = 1024
 """Bins in a chunk of counts, of all channels: about 1.3 s (chosen here)."""
@@ -57,12 +62,19 @@ class Cohort:
     path: str
     """Absolute path or URL."""
     description: dict[str, Any]
+    clock: Clock
+    """Of its sounds and its counts."""
     sounds: list[SoundEntry]
 
     def __init__(self, path: str, attributes: dict[str, Any]):
         self.path = path
         self.description = attributes["description"]
-        self.sounds = [SoundEntry(i, **entry) for i, entry in enumerate(attributes["sounds"])]
+        self.clock = Clock(**attributes.get("clock", {}))
+        width = self.clock.bin_samples
+        self.sounds = [
+            SoundEntry(i, bins=entry["samples"] // width, **entry)
+            for i, entry in enumerate(attributes["sounds"])
+        ]
         self._starts = list(itertools.accumulate((s.samples for s in self.sounds), initial=0))
         self._rows = chunks.Rows(path, "pressure", attributes["finished"]["token"])
         self._animals: dict[str, AnimalRecording] = {}
@@ -90,7 +102,11 @@ class Cohort:
                 "or make a cohort with icsim.store.create"
             )
         if not _is_cohort(attributes):
-            raise ValueError(f"{path}: not a cohort of this version ({FORMAT}); make it again")
+            there = attributes.get("format"), attributes.get("version")
+            raise ValueError(
+                f"{path}: not an {FORMAT} of version {VERSION} or before, but {there}; make it "
+                "again, or install a newer icsim"
+            )
         if "finished" not in attributes:
             raise ValueError(
                 f"{path}: half-written, its sounds were never finished; "
@@ -162,14 +178,14 @@ class Cohort:
         """
         place = chunks.connect(self.path, read_only=False)
         self._require_new_name(place, name)
-        attributes = checks.animal_attributes(name, recording, self.sounds)
+        attributes = checks.animal_attributes(name, recording, self.sounds, self.clock)
         values, arrays = checks.split_truth(truth or {})
         group = chunks.empty_group(place, f"animals/{name}")
         shape = (sum(self.sounds[s].bins for s, _ in recording.presentations), recording.channels)
         counts = chunks.create_array(
             group, "counts", shape, "uint8", COUNTS_CHUNK, checks.MISSING_COUNT
         )
-        chunks.write_rows(counts, checks.checked_counts(name, recording, self.sounds))
+        chunks.write_rows(counts, checks.checked_counts(name, recording, self.sounds, self.clock))
         written = {"counts": counts}
         if truth is not None:
             group.create_group("truth", attributes={"values": values})
@@ -249,7 +265,10 @@ class Cohort:
 
 
 def create(
-    path: str | Path, sounds: Sequence[Sound], description: dict[str, Any] | None = None
+    path: str | Path,
+    sounds: Sequence[Sound],
+    description: dict[str, Any] | None = None,
+    clock: Clock | None = None,
 ) -> Cohort:
     """Begin a cohort with its sounds; animals are added afterwards.
 
@@ -257,16 +276,19 @@ def create(
         path: Local path or fsspec URL; a half-written cohort there is replaced.
         sounds: Each with a name of its own.
         description: Anything worth keeping that JSON can hold: how the cohort was made.
+        clock: Of the sounds, and of the counts that animals will have; the published one if not
+            given.
 
     Raises:
         ValueError: If something else is at the path, a finished cohort included, or a sound cannot
             be stored.
     """
-    path = chunks.absolute(path)
-    entries = checks.sound_attributes(sounds)
+    path, clock = chunks.absolute(path), clock or Clock()
+    entries = checks.sound_attributes(sounds, clock)
     checks.require_json("description", description)
     _refuse_occupied(path)
-    root = chunks.empty_group(chunks.connect(path, read_only=False), "", FORMAT)
+    named = {"format": FORMAT, "version": VERSION, "clock": dataclasses.asdict(clock)}
+    root = chunks.empty_group(chunks.connect(path, read_only=False), "", named)
     shape = (sum(entry["samples"] for entry in entries),)
     pressure = chunks.create_array(root, "pressure", shape, "float32", PRESSURE_CHUNK, math.nan)
     chunks.write_rows(pressure, (checks.as_array(sound.pressure) for sound in sounds))
@@ -278,7 +300,9 @@ def create(
 
 
 def _is_cohort(attributes: dict[str, Any]) -> bool:
-    return {key: attributes.get(key) for key in FORMAT} == FORMAT
+    version = attributes.get("version")
+    known = isinstance(version, int) and 1 <= version <= VERSION
+    return attributes.get("format") == FORMAT and known
 
 
 def _refuse_occupied(path: str) -> None:

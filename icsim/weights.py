@@ -98,17 +98,26 @@ def load_network(path: str | Path, *constructors: Callable) -> tuple[nn.Module, 
 def config_from_dict(config_class: type, values: dict):
     """Rebuild a frozen dataclass, nested ones too, from `dataclasses.asdict`.
 
+    Where a field may be one of several dataclasses, their `kind` tells which it is.
+
     Raises:
-        ValueError: If a key is unknown.
+        ValueError: If a key or a kind is unknown.
     """
     hints = typing.get_type_hints(config_class)
     unknown = set(values) - set(hints)
     if unknown:
         raise ValueError(f"{config_class.__name__} has no {', '.join(sorted(unknown))}")
-    nested = {
-        name: config_from_dict(hints[name], value)
-        if dataclasses.is_dataclass(hints[name])
-        else value
-        for name, value in values.items()
-    }
-    return config_class(**nested)
+    return config_class(**{name: _rebuilt(hints[name], value) for name, value in values.items()})
+
+
+def _rebuilt(hint, value):
+    """A field's value; a dictionary becomes the dataclass of its kind."""
+    choices = [c for c in typing.get_args(hint) or (hint,) if dataclasses.is_dataclass(c)]
+    if not choices or not isinstance(value, dict):
+        return value
+    kinds = {getattr(choice, "kind", None): choice for choice in choices}
+    if len(choices) == 1:
+        return config_from_dict(choices[0], value)
+    if value.get("kind") not in kinds:
+        raise ValueError(f"no kind {value.get('kind')!r}; there are {', '.join(map(str, kinds))}")
+    return config_from_dict(kinds[value["kind"]], value)

@@ -313,7 +313,7 @@ def noise_cohort(path: Path, animals: int, config: Config) -> Frames:
         counts = draw.poisson(0.3, (bins, config.channels)).clip(max=4).astype(np.uint8)
         recording = Recording("NH", "seen", None, None, config.channels, [(0, 0.0)], [counts])
         cohort.add_animal(f"animal-{animal}", recording)
-    return Frames(cohort, cohort.animals(), "train", samples=FRAME_BINS * BIN_SAMPLES)
+    return Frames(cohort, cohort.animals(), "train", bins=FRAME_BINS)
 
 
 def streams(config: Config) -> dict:

@@ -39,7 +39,7 @@ def cohort(tmp_path) -> Cohort:
 
 
 def test_frames_equal_slices_cut_by_hand(cohort):
-    frames = Frames(cohort, ["a", "b"], "train", context=2048, samples=8192)
+    frames = Frames(cohort, ["a", "b"], "train", context_bins=64, bins=256)
     assert [frames[i]["sound_index"].item() for i in range(len(frames))] == [0, 0, 0, 1]
     frame, pressure = frames[2], cohort.pressure(0)
     assert torch.equal(frame["sound"], pressure[2 * 8192 - 2048 : 3 * 8192])
@@ -53,7 +53,7 @@ def test_frames_equal_slices_cut_by_hand(cohort):
 
 
 def test_the_context_of_a_sounds_beginning_is_zeros(cohort):
-    frame = Frames(cohort, ["a"], "train", samples=8192)[3]
+    frame = Frames(cohort, ["a"], "train", bins=256)[3]
     assert not frame["sound"][:2048].any()
     assert torch.equal(frame["sound"][2048:], cohort.pressure(1)[:8192])
 
@@ -66,7 +66,7 @@ def test_an_animal_that_did_not_hear_the_sound_is_marked_and_zero(cohort):
 
 
 def test_a_batch_is_its_frames_stacked(cohort):
-    frames = Frames(cohort, ["b", "a"], ["train", "test"], context=64, samples=640)
+    frames = Frames(cohort, ["b", "a"], ["train", "test"], context_bins=2, bins=20)
     indices = [5, 0, len(frames) - 1, 5]
     batch = frames.read(indices)
     for key, value in batch.items():
@@ -74,7 +74,7 @@ def test_a_batch_is_its_frames_stacked(cohort):
 
 
 def test_frames_cover_each_sound_once_up_to_its_remainder(cohort):
-    frames = Frames(cohort, ["a"], "train", context=0, samples=640)
+    frames = Frames(cohort, ["a"], "train", context_bins=0, bins=20)
     batch = frames.read(range(len(frames)))
     for sound in (0, 1, 2):
         pieces = batch["sound"][batch["sound_index"] == sound].flatten()
@@ -110,7 +110,7 @@ def test_pairs_are_the_sounds_heard_at_least_twice(cohort):
 
 
 def test_two_workers_read_what_one_process_reads(cohort):
-    frames = Frames(cohort, ["a", "b"], "train", context=64, samples=640)
+    frames = Frames(cohort, ["a", "b"], "train", context_bins=2, bins=20)
     frames.epoch = 1
     expected = frames.read(range(len(frames)))
     order = range(len(frames))
@@ -159,9 +159,9 @@ def test_what_is_not_there_is_named(cohort):
         Frames(cohort, ["a"], "validation")
     with pytest.raises(ValueError, match="name at least one"):
         Frames(cohort, [], "train")
-    with pytest.raises(ValueError, match="no frame of 81920 samples"):
-        Frames(cohort, ["a"], "train", samples=81_920)
-    with pytest.raises(ValueError, match="multiples of 32"):
-        Frames(cohort, ["a"], "train", samples=8_000 + 1)
+    with pytest.raises(ValueError, match="no frame of 2560 bins"):
+        Frames(cohort, ["a"], "train", bins=2560)
+    with pytest.raises(ValueError, match="bins 0 be positive"):
+        Frames(cohort, ["a"], "train", bins=0)
     with pytest.raises(IndexError):
         Frames(cohort, ["a"], "train")[4]

@@ -27,6 +27,7 @@ from evaluation.kates_hasqi import quality
 from evaluation.kates_pair import together
 from evaluation.quality import hasqi as hasqi_by_pyclarity
 from icsim.audiogram import Audiogram
+from icsim.nal_r import nal_r_taps
 from icsim.sound import SAMPLE_RATE, calibrate, mix, read_mono
 
 SPEECH = Path(__file__).parents[1].parent / "shared" / "audio" / "speech"
@@ -120,7 +121,7 @@ def test_the_reference_is_amplified_as_pyclarity_does():
     for levels in ((45, 45, 35, 45, 60, 65), (70, 80, 85, 90, 100, 110), (0, 0, 0, 0, 0, 0)):
         ear = audiogram.Audiogram(np.array(levels, float), np.array(AUDIOMETRIC_HZ))
         expected, _ = nalr.NALR(140, RATE_HZ).build(ear)
-        assert kates_hasqi._nal_r_taps(tuple(map(float, levels))) == pytest.approx(expected)
+        assert nal_r_taps(levels, kates_hasqi.NAL_R_ORDER, RATE_HZ) == pytest.approx(expected)
 
 
 # --- parts of the ear ---------------------------------------------------------------------------

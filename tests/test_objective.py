@@ -6,17 +6,16 @@ import pytest
 import torch
 from torch.nn import functional
 
-from icsim import objective
-from icsim.counts import Prediction
-from icsim.objective import cross_entropy, listener_divergence, nats, threshold_penalty
+from icsim.models.readouts import CategoricalPrediction, categorical
+from icsim.objective import cross_entropy, listener_divergence, threshold_penalty
 
 
 @pytest.fixture
-def prediction() -> Prediction:
+def prediction() -> CategoricalPrediction:
     """Of 2 sounds, 3 animals, 4 channels and 6 bins, from 7 features."""
     generator = torch.Generator().manual_seed(0)
     shapes = [(2, 3, 7, 6), (3, 20, 7), (3, 20)]
-    return Prediction(*(torch.randn(shape, generator=generator) for shape in shapes))
+    return CategoricalPrediction(*(torch.randn(s, generator=generator) for s in shapes), 5)
 
 
 @pytest.fixture
@@ -34,19 +33,20 @@ def test_cross_entropy_is_torchs_own(prediction, counts):
 
 
 def test_cross_entropy_has_torchs_own_gradients(prediction, counts, monkeypatch):
-    monkeypatch.setitem(objective.CHUNK, "cpu", 150)  # several chunks
+    monkeypatch.setitem(categorical.CHUNK, "cpu", 150)  # several chunks
     weight = torch.rand(2, 3, 4)
-    doubled = Prediction(*(part.double().requires_grad_() for part in prediction))
-    mine = torch.autograd.grad(3 * cross_entropy(doubled, counts, weight), doubled)
+    parts = [part.double().requires_grad_() for part in prediction[:3]]
+    doubled = CategoricalPrediction(*parts, 5)
+    mine = torch.autograd.grad(3 * cross_entropy(doubled, counts, weight), parts)
     each = functional.cross_entropy(doubled.logits().movedim(3, 1), counts.long(), reduction="none")
     whole = (each.mean(-1) * weight).sum() / weight.sum()
-    for found, expected in zip(mine, torch.autograd.grad(3 * whole, doubled), strict=True):
+    for found, expected in zip(mine, torch.autograd.grad(3 * whole, parts), strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_rows_shared_by_all_animals_gather_all_their_gradients(prediction, counts):
-    shared = Prediction(
-        prediction.features, prediction.weight[:1].requires_grad_(), prediction.bias[:1]
+    shared = prediction._replace(
+        weight=prediction.weight[:1].requires_grad_(), bias=prediction.bias[:1]
     )
     (mine,) = torch.autograd.grad(cross_entropy(shared, counts, EVERYTHING), shared.weight)
     whole = functional.cross_entropy(shared.logits().movedim(3, 1), counts.long())
@@ -54,18 +54,21 @@ def test_rows_shared_by_all_animals_gather_all_their_gradients(prediction, count
 
 
 def test_cross_entropy_of_each_animal_is_its_own(prediction, counts):
-    by_animal = nats(prediction, counts, EVERYTHING)
+    by_animal = prediction.nats(counts, EVERYTHING)
     assert by_animal.shape == (3,)
     for animal in range(3):
-        part = Prediction(
-            prediction.features[:, [animal]], prediction.weight[[animal]], prediction.bias[[animal]]
+        part = CategoricalPrediction(
+            prediction.features[:, [animal]],
+            prediction.weight[[animal]],
+            prediction.bias[[animal]],
+            5,
         )
-        alone = nats(part, counts[:, [animal]], EVERYTHING[:, [animal]])
+        alone = part.nats(counts[:, [animal]], EVERYTHING[:, [animal]])
         torch.testing.assert_close(by_animal[[animal]], alone)
 
 
 def test_cross_entropy_of_chance_is_the_logarithm_of_the_classes(prediction, counts):
-    chance = Prediction(*(torch.zeros_like(part) for part in prediction))
+    chance = CategoricalPrediction(*(torch.zeros_like(part) for part in prediction[:3]), 5)
     assert cross_entropy(chance, counts, EVERYTHING).item() == pytest.approx(math.log(5))
 
 
@@ -108,7 +111,8 @@ def test_cross_entropy_of_low_precision_features_is_summed_in_float32(prediction
     found = cross_entropy(low, counts, EVERYTHING)
     assert found.dtype == torch.float32
     rounded = [part.bfloat16().float() for part in prediction[:2]]
-    expected = cross_entropy(Prediction(*rounded, prediction.bias), counts, EVERYTHING)
+    exact = CategoricalPrediction(*rounded, prediction.bias, 5)
+    expected = cross_entropy(exact, counts, EVERYTHING)
     torch.testing.assert_close(found, expected, rtol=5e-3, atol=0)
 
 

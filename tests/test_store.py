@@ -382,7 +382,7 @@ def test_what_is_no_cohort_is_refused(cohort, tmp_path):
     attributes = json.loads(root.read_text())
     attributes["attributes"]["version"] = 99
     root.write_text(json.dumps(attributes))
-    with pytest.raises(ValueError, match="not a cohort of this version"):
+    with pytest.raises(ValueError, match="not an icsim cohort of version 2"):
         Cohort.open(cohort.path)
 
 

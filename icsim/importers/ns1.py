@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
+from icsim.clock import Clock
 from icsim.importers.frames import numeric_order
 from icsim.importers.spike_times import Spikes, in_pascals, recording_of
 from icsim.recording import Recording
@@ -25,7 +26,12 @@ FULL_SCALE_DB_SPL = 80 - 20 * np.log10(0.2)
 
 
 def read_ns1(
-    folder: str | Path, *, role: str = "seen", kind: str = "unknown", split: str = "train"
+    folder: str | Path,
+    *,
+    role: str = "seen",
+    kind: str = "unknown",
+    split: str = "train",
+    clock: Clock | None = None,
 ) -> tuple[list[Sound], Recording]:
     """All cells as channels of one animal, which has normal hearing.
 
@@ -37,17 +43,18 @@ def read_ns1(
         role: seen or unseen.
         kind: Class of the sounds.
         split: Of all sounds.
+        clock: As of `icsim.importers.spike_times.read_spike_times`.
 
     Raises:
         ValueError: If there are no cells, or one does not fit; the message names it.
     """
-    folder = Path(folder)
+    folder, clock = Path(folder), clock or Clock()
     files = sorted(folder.rglob("*.mat"), key=numeric_order)
     if not files:
         raise ValueError(f"{folder}: no file CELL.mat below it")
     waveforms = sorted(find_audio(folder), key=numeric_order)
     sounds = [
-        Sound(path.stem, kind, path.stem, split, in_pascals(path, FULL_SCALE_DB_SPL))
+        Sound(path.stem, kind, path.stem, split, in_pascals(path, FULL_SCALE_DB_SPL, clock))
         for path in waveforms
     ]
     cells = {path.stem: _repeats(path) for path in files}
@@ -63,7 +70,7 @@ def read_ns1(
         for name, of_cell in cells.items():
             repeats = of_cell[number][:common]
             spikes[name][sound.name] = {str(r): times_s for r, times_s in enumerate(repeats)}
-    return sounds, recording_of(spikes, sounds, {}, status="NH", role=role)
+    return sounds, recording_of(spikes, sounds, {}, clock, status="NH", role=role)
 
 
 def _repeats(path: Path) -> Sequence[Sequence[np.ndarray]]:

@@ -32,13 +32,11 @@ import torch
 from torch import Tensor
 
 from icsim import checks
+from icsim.clock import Clock
 from icsim.mua import count_spikes
 from icsim.recording import Recording, SoundEntry
 from icsim.sound import (
-    BIN_SAMPLES,
     REFERENCE_PA,
-    RESPONSE_RATE,
-    SAMPLE_RATE,
     SPONTANEOUS,
     Sound,
     resample,
@@ -93,6 +91,7 @@ def read_nwb(
     presentations: str = PRESENTATIONS,
     stimulus_column: str = "stimulus_name",
     spontaneous: Collection[str] = (),
+    clock: Clock | None = None,
 ) -> tuple[str, list[Sound], Recording]:
     """Read one animal: what `icsim.store.create` and `Cohort.add_animal` take.
 
@@ -103,12 +102,14 @@ def read_nwb(
         split: Split of the sounds of which the file does not say it.
         full_scale_db_spl: Where stimuli are not in pascals: the level [dB SPL] of a sound whose RMS
             is 1 in the file's unit.
-        counts: Name of the TimeSeries of counts, `(N,)` or `(N, C)`, at `RESPONSE_RATE`; without
-            one of this name, the spike times of the units are counted.
+        counts: Name of the TimeSeries of counts, `(N,)` or `(N, C)`, at the clock's rate of bins;
+            without one of this name, the spike times of the units are counted.
         presentations: Name of the table of presentations; `trials` and `epochs` are others.
         stimulus_column: Its column with the names of the stimuli.
         spontaneous: Names of stimuli without waveform, during which nothing was played; others are
             refused, unless the file's table of sounds says that their kind is `spontaneous`.
+        clock: Sample rate that stimuli are brought to, and bins that spikes are counted in; the
+            published one if not given.
 
     Returns:
         The animal's name, the sounds that it heard, and its recording, in order of time. Counts are
@@ -119,30 +120,31 @@ def read_nwb(
         ValueError: If something is missing or does not fit; the message says what.
         ImportError: If pynwb is missing.
     """
-    path = Path(path)
+    path, clock = Path(path), clock or Clock()
     with _opened(path) as file:
         shown = _presented(file, presentations, stimulus_column, counts)
         tables = _hearing(file)
         told = {row["stimulus_name"]: row for row in tables.get("sounds", [])}
         silent = _silent(file, shown, told, spontaneous)
-        shown = [_with_duration(p) if p.sound in silent else p for p in shown]
+        shown = [_with_duration(p, clock) if p.sound in silent else p for p in shown]
         heard = dict.fromkeys(p.sound for p in shown)
         names = [n for n in told if n in heard] + [n for n in heard if n not in told]
-        silence = {p.sound: _silence(p, split) for p in shown if p.silence_s}
+        silence = {p.sound: _silence(p, split, clock) for p in shown if p.silence_s}
         sounds = [
-            silence.get(n) or _sound(file, n, told.get(n, {}), split, full_scale_db_spl)
+            silence.get(n) or _sound(file, n, told.get(n, {}), split, full_scale_db_spl, clock)
             for n in names
         ]
-        bins = {n: len(s.pressure) // BIN_SAMPLES for n, s in zip(names, sounds, strict=True)}
+        lengths = zip(names, sounds, strict=True)
+        bins = {n: len(s.pressure) // clock.bin_samples for n, s in lengths}
         animal, thresholds = tables.get("animal", [{}])[0], tables.get("abr_thresholds", [])
         if status is None and "status" not in animal:
             raise ValueError("does not say how the animal hears; give its status, NH or HI")
         if (series := _series(file, counts)) is not None:
             channels = 1 if series.data.ndim == 1 else series.data.shape[1]
-            blocks = _binned(path, counts, _first_bins(series, shown, bins), shown, bins)
+            blocks = _binned(path, counts, _first_bins(series, shown, bins, clock), shown, bins)
         else:
             channels = len(_spike_times(file, counts))
-            blocks = _counted(path, counts, shown, bins)
+            blocks = _counted(path, counts, shown, bins, clock)
         recording = Recording(
             status=status or animal["status"],
             role=role or animal.get("role", "seen"),
@@ -154,8 +156,11 @@ def read_nwb(
         )
         subject = file.subject.subject_id if file.subject is not None else None
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", subject or path.stem).strip("-_")
-        entries = [SoundEntry(i, **e) for i, e in enumerate(checks.sound_attributes(sounds))]
-        checks.animal_attributes(name, recording, entries)
+        entries = [
+            SoundEntry(i, bins=bins[names[i]], **entry)
+            for i, entry in enumerate(checks.sound_attributes(sounds, clock))
+        ]
+        checks.animal_attributes(name, recording, entries, clock)
     return name, sounds, recording
 
 
@@ -193,9 +198,14 @@ def _presented(file: NWB, name: str, column: str, counts: str) -> list[_Shown]:
 
 
 def _sound(
-    file: NWB, name: str, told: Mapping[str, str], split: str, full_scale_db_spl: float | None
+    file: NWB,
+    name: str,
+    told: Mapping[str, str],
+    split: str,
+    full_scale_db_spl: float | None,
+    clock: Clock,
 ) -> Sound:
-    """A stimulus in pascals at `SAMPLE_RATE`."""
+    """A stimulus in pascals at the clock's sample rate."""
     stimuli = _stimuli(file)
     if name not in stimuli:
         raise ValueError(
@@ -216,12 +226,13 @@ def _sound(
                 "full_scale_db_spl, the level of a sound whose RMS is 1 in that unit"
             )
         samples *= REFERENCE_PA * 10 ** (full_scale_db_spl / 20)
+    rate_hz = clock.sample_rate_hz
     return Sound(
         name=original_name(name),
         kind=str(told.get("kind", "unknown")),
         source=str(told.get("source", original_name(name))),
         split=str(told.get("split", split)),
-        pressure=resample(torch.from_numpy(samples), float(series.rate), SAMPLE_RATE).float(),
+        pressure=resample(torch.from_numpy(samples), float(series.rate), rate_hz).float(),
     )
 
 
@@ -241,13 +252,13 @@ def _silent(
     return {p.sound for p in shown if p.sound in named and p.sound not in played}
 
 
-def _with_duration(p: _Shown) -> _Shown:
+def _with_duration(p: _Shown, clock: Clock) -> _Shown:
     """A presentation of silence, whose length is a part of its name: each length is another sound.
 
     Raises:
         ValueError: If the table does not say how long it was.
     """
-    steps = (p.stop_s - p.start_s + 1 / RESPONSE_RATE) / SILENCE_STEP_S
+    steps = (p.stop_s - p.start_s + 1 / clock.bin_rate_hz) / SILENCE_STEP_S
     if not math.isfinite(steps) or steps < 1:
         raise ValueError(
             f"presentation {p.number} ({p.sound}) from {p.start_s} to {p.stop_s} s: silence has no "
@@ -257,8 +268,8 @@ def _with_duration(p: _Shown) -> _Shown:
     return dataclasses.replace(p, sound=f"{p.sound} {silence_s:.2f} s", silence_s=silence_s)
 
 
-def _silence(p: _Shown, split: str) -> Sound:
-    pressure = torch.zeros(round(p.silence_s * SAMPLE_RATE))
+def _silence(p: _Shown, split: str, clock: Clock) -> Sound:
+    pressure = torch.zeros(round(p.silence_s * clock.sample_rate_hz))
     return Sound(original_name(p.sound), SPONTANEOUS, SILENCE, split, pressure)
 
 
@@ -292,18 +303,20 @@ def _series(file: NWB, name: str) -> NWB | None:
     return found[0] if found else None
 
 
-def _first_bins(series: NWB, shown: list[_Shown], bins: Mapping[str, int]) -> list[int]:
+def _first_bins(
+    series: NWB, shown: list[_Shown], bins: Mapping[str, int], clock: Clock
+) -> list[int]:
     """Row of the counts at which each presentation begins; refused if its bins are not there."""
     times_s = None if series.timestamps is None else np.asarray(series.timestamps[:], np.float64)
     if times_s is None:
-        _require_rate(series.name, series.rate, RATE_TOLERANCE)
+        _require_rate(series.name, series.rate, RATE_TOLERANCE, clock)
     firsts = []
     for p in shown:
         first = p.first_bin
         if first is None and times_s is None:
             first = round((p.start_s - series.starting_time) * series.rate)
         elif first is None:
-            first = int(np.searchsorted(times_s, p.start_s - 0.5 / RESPONSE_RATE))
+            first = int(np.searchsorted(times_s, p.start_s - 0.5 / clock.bin_rate_hz))
         last = first + bins[p.sound] - 1
         if not 0 <= first <= last < len(series.data):
             raise ValueError(
@@ -312,14 +325,14 @@ def _first_bins(series: NWB, shown: list[_Shown], bins: Mapping[str, int]) -> li
                 "leave the presentation out, or complete the counts"
             )
         if times_s is not None:
-            _require_times(series.name, p, times_s[first : last + 1])
+            _require_times(series.name, p, times_s[first : last + 1], clock)
         firsts.append(first)
     return firsts
 
 
-def _require_times(name: str, p: _Shown, times_s: np.ndarray) -> None:
+def _require_times(name: str, p: _Shown, times_s: np.ndarray, clock: Clock) -> None:
     """Bins begin with the presentation, and follow each other at the response rate."""
-    if abs(times_s[0] - p.start_s) > 0.501 / RESPONSE_RATE:
+    if abs(times_s[0] - p.start_s) > 0.501 / clock.bin_rate_hz:
         raise ValueError(
             f"presentation {p.number} ({p.sound}) begins at {p.start_s:.6f} s, but the bin of "
             f"{name!r} at {times_s[0]:.6f} s; count the spikes from the beginning of the sound"
@@ -327,14 +340,15 @@ def _require_times(name: str, p: _Shown, times_s: np.ndarray) -> None:
     intervals = len(times_s) - 1
     if intervals:
         rate = intervals / max(times_s[-1] - times_s[0], 1e-9)
-        _require_rate(name, rate, max(RATE_TOLERANCE, 0.5 / intervals))
+        _require_rate(name, rate, max(RATE_TOLERANCE, 0.5 / intervals), clock)
 
 
-def _require_rate(name: str, rate: float, tolerance: float) -> None:
-    if abs(rate / RESPONSE_RATE - 1) > tolerance:
+def _require_rate(name: str, rate: float, tolerance: float, clock: Clock) -> None:
+    if abs(rate / clock.bin_rate_hz - 1) > tolerance:
         raise ValueError(
-            f"{name!r} has a response rate of {rate:.6f} Hz, or gaps; {RESPONSE_RATE} Hz is "
-            "needed, as counts cannot be resampled: count the spikes again, or give spike times"
+            f"{name!r} has a response rate of {rate:.6f} Hz, or gaps; "
+            f"{clock.bin_rate_hz} Hz is needed, as counts cannot be resampled: count the spikes "
+            "again, or give spike times, or the clock of these counts"
         )
 
 
@@ -357,16 +371,17 @@ def _binned(
 
 
 def _counted(
-    path: Path, counts: str, shown: list[_Shown], bins: Mapping[str, int]
+    path: Path, counts: str, shown: list[_Shown], bins: Mapping[str, int], clock: Clock
 ) -> Iterator[Tensor]:
     """Counts `(N, C)` of each presentation from the spike times of the units."""
     with _opened(path) as file:
         units = _spike_times(file, counts)
     for p in shown:
-        end_s = p.start_s + bins[p.sound] / RESPONSE_RATE
+        end_s = p.start_s + bins[p.sound] / clock.bin_rate_hz
         # a little more than what is counted, as edges are the affair of `count_spikes`
         near = [u[slice(*np.searchsorted(u, (p.start_s - 1e-3, end_s + 1e-3)))] for u in units]
-        yield torch.stack([count_spikes(u, p.start_s, bins[p.sound]) for u in near], -1)
+        counted = (count_spikes(u, p.start_s, bins[p.sound], clock.bin_rate_hz) for u in near)
+        yield torch.stack(list(counted), -1)
 
 
 def _spike_times(file: NWB, counts: str) -> list[np.ndarray]:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from icsim.clock import Clock
 from icsim.importers.nwb import COUNTS, NWB, PRESENTATIONS, load_pynwb, written_name
 from icsim.recording import AnimalRecording, SoundEntry
-from icsim.sound import RESPONSE_RATE, SAMPLE_RATE
 from icsim.store import Cohort
 
 
@@ -45,7 +45,7 @@ def write_nwb(
     )
     # Room is made for sounds and counts, which are filled in afterwards, one after the other.
     heard = [cohort.sounds[i] for i in sorted({p.sound for p in recorded.presentations})]
-    waveforms = {entry.index: _waveform(pynwb, entry) for entry in heard}
+    waveforms = {entry.index: _waveform(pynwb, entry, cohort.clock) for entry in heard}
     for waveform in waveforms.values():
         file.add_stimulus_template(waveform)
     order = sorted(
@@ -69,7 +69,7 @@ def write_nwb(
         beside.unlink(missing_ok=True)
 
 
-def _waveform(pynwb: NWB, entry: SoundEntry) -> NWB:
+def _waveform(pynwb: NWB, entry: SoundEntry, clock: Clock) -> NWB:
     silent = entry.level_db_spl is None
     level = "silence" if silent else f"{entry.level_db_spl:.2f} dB SPL (RMS)"
     return pynwb.TimeSeries(
@@ -77,7 +77,7 @@ def _waveform(pynwb: NWB, entry: SoundEntry) -> NWB:
         description=f"Sound pressure, {level}",
         data=pynwb.H5DataIO(shape=(entry.samples,), dtype=np.dtype("float32"), compression="gzip"),
         unit="pascal",
-        rate=SAMPLE_RATE,
+        rate=clock.sample_rate_hz,
         starting_time=0.0,
     )
 
@@ -86,12 +86,12 @@ def _add_presentations(
     pynwb: NWB, file: NWB, cohort: Cohort, recorded: AnimalRecording, order: list[int]
 ) -> NWB:
     """Counts, still empty, and the table that says which rows of them are whose."""
-    shown = [recorded.presentations[n] for n in order]
+    shown, clock = [recorded.presentations[n] for n in order], cohort.clock
     shape = (sum(p.bins for p in shown), recorded.channels)
-    bins = [p.time_h * 3600 + np.arange(p.bins) / RESPONSE_RATE for p in shown]
+    bins = [p.time_h * 3600 + np.arange(p.bins) / clock.bin_rate_hz for p in shown]
     counts = pynwb.TimeSeries(
         name=COUNTS,
-        description=f"Spikes in bins of {1e3 / RESPONSE_RATE:.5f} ms; a column is a channel",
+        description=f"Spikes in bins of {clock.bin_ms:.5f} ms; a column is a channel",
         data=pynwb.H5DataIO(
             shape=shape,
             dtype=np.dtype("uint8"),
@@ -110,7 +110,7 @@ def _add_presentations(
         entry, start_s = cohort.sounds[p.sound], p.time_h * 3600
         table.add_row(
             start_time=start_s,
-            stop_time=start_s + entry.samples / SAMPLE_RATE,
+            stop_time=start_s + entry.samples / clock.sample_rate_hz,
             stimulus_name=written_name(entry.name),
             timeseries=[pynwb.base.TimeSeriesReference(row, p.bins, counts)],
         )

@@ -26,10 +26,11 @@ import torch
 from torch import Tensor
 
 from icsim.catalogue import AudioFile, catalogue
+from icsim.clock import Clock
 from icsim.importers.frames import numeric_order
 from icsim.mua import count_spikes
 from icsim.recording import Recording
-from icsim.sound import BIN_SAMPLES, REFERENCE_PA, SAMPLE_RATE, Sound, read_mono
+from icsim.sound import REFERENCE_PA, Sound, read_mono
 
 PAUSE_S = 1.0
 """Between one presentation and the next, where no times are given [s] (chosen here)."""
@@ -62,6 +63,7 @@ def read_spike_times(
     role: str = "seen",
     kind: str = "unknown",
     split: str = "train",
+    clock: Clock | None = None,
 ) -> tuple[list[Sound], Recording]:
     """One animal, or cells of several taken together: what `create` and `Cohort.add_animal` take.
 
@@ -73,12 +75,14 @@ def read_spike_times(
         role: seen or unseen.
         kind: Class of the sounds of which neither manifest nor folder says it.
         split: Split of those of which the manifest does not say it.
+        clock: Sample rate that sounds are brought to, and bins that spikes are counted in; the
+            published one if not given.
 
     Raises:
         ValueError: If there are no sounds or no spikes, or a row does not fit; the message names
             it.
     """
-    folder = Path(folder)
+    folder, clock = Path(folder), clock or Clock()
     files = catalogue(folder)
     splits = _manifest_splits(folder)
     rows = _read_rows(folder, _by_name(folder, files))
@@ -89,7 +93,7 @@ def read_spike_times(
             kind=kind if file.kind == "sound" else file.kind,
             source=name if file.source == file.path.relative_to(folder).as_posix() else file.source,
             split=splits.get(file.path.relative_to(folder).as_posix(), split),
-            pressure=in_pascals(file.path, full_scale_db_spl),
+            pressure=in_pascals(file.path, full_scale_db_spl, clock),
         )
         for file in files
         if (name := _name(folder, file)) in played
@@ -101,19 +105,20 @@ def read_spike_times(
         }
         for cell in _ordered(rows.spikes)
     }
-    recording = recording_of(spikes, sounds, rows.starts_s, status=status, role=role)
+    recording = recording_of(spikes, sounds, rows.starts_s, clock, status=status, role=role)
     return sounds, recording
 
 
-def in_pascals(path: Path, full_scale_db_spl: float) -> Tensor:
+def in_pascals(path: Path, full_scale_db_spl: float, clock: Clock) -> Tensor:
     """A sound file's samples times the pressure of 1, [Pa] `(T,)`; not clipped, not normalised."""
-    return read_mono(path) * (REFERENCE_PA * 10 ** (full_scale_db_spl / 20))
+    return read_mono(path, clock.sample_rate_hz) * (REFERENCE_PA * 10 ** (full_scale_db_spl / 20))
 
 
 def recording_of(
     spikes: Spikes,
     sounds: Sequence[Sound],
     starts_s: Mapping[tuple[str, str], float],
+    clock: Clock,
     *,
     status: str,
     role: str,
@@ -127,6 +132,7 @@ def recording_of(
         spikes: Of all cells.
         sounds: Those that were played.
         starts_s: When each sound and repeat began, since the recording began [s]; of all, or none.
+        clock: Of the sounds and the bins.
         status: NH or HI.
         role: seen or unseen.
 
@@ -139,7 +145,7 @@ def recording_of(
         for s in sounds
     }
     for sound in sounds:
-        _check(spikes, sound, repeats[sound.name])
+        _check(spikes, sound, repeats[sound.name], clock)
     turns = range(max(map(len, repeats.values())))
     shown = [
         (i, repeats[s.name][turn])
@@ -147,7 +153,7 @@ def recording_of(
         for i, s in enumerate(sounds)
         if turn < len(repeats[s.name])
     ]
-    begins_s = _begins_s(shown, sounds, starts_s)
+    begins_s = _begins_s(shown, sounds, starts_s, clock)
     shown = [shown[i] for i in np.argsort(begins_s, kind="stable")]
     return Recording(
         status=status,
@@ -156,25 +162,27 @@ def recording_of(
         abr_frequencies_hz=None,
         channels=len(spikes),
         presentations=[(i, t / 3600) for (i, _), t in zip(shown, sorted(begins_s), strict=True)],
-        counts=_counted(spikes, sounds, shown),
+        counts=_counted(spikes, sounds, shown, clock),
     )
 
 
 def _counted(
-    spikes: Spikes, sounds: Sequence[Sound], shown: Sequence[tuple[int, str]]
+    spikes: Spikes, sounds: Sequence[Sound], shown: Sequence[tuple[int, str]], clock: Clock
 ) -> Iterator[Tensor]:
     """Counts `(N, C)` of each presentation."""
     nothing = np.empty(0)
     for i, repeat in shown:
-        name, bins = sounds[i].name, len(sounds[i].pressure) // BIN_SAMPLES
+        name, bins = sounds[i].name, len(sounds[i].pressure) // clock.bin_samples
         times_s = (of_cell[name].get(repeat, nothing) for of_cell in spikes.values())
-        yield torch.stack([count_spikes(times, 0.0, bins) for times in times_s], -1)
+        counted = (count_spikes(times, 0.0, bins, clock.bin_rate_hz) for times in times_s)
+        yield torch.stack(list(counted), -1)
 
 
 def _begins_s(
     shown: Sequence[tuple[int, str]],
     sounds: Sequence[Sound],
     starts_s: Mapping[tuple[str, str], float],
+    clock: Clock,
 ) -> list[float]:
     """When each presentation began [s]."""
     if starts_s:
@@ -185,13 +193,13 @@ def _begins_s(
                 "give it for all or for none"
             )
         return [starts_s[pair] for pair in named]
-    lengths_s = [len(sounds[i].pressure) / SAMPLE_RATE + PAUSE_S for i, _ in shown]
+    lengths_s = [len(sounds[i].pressure) / clock.sample_rate_hz + PAUSE_S for i, _ in shown]
     return np.cumsum([0.0, *lengths_s[:-1]]).tolist()
 
 
-def _check(spikes: Spikes, sound: Sound, repeats: Sequence[str]) -> None:
+def _check(spikes: Spikes, sound: Sound, repeats: Sequence[str], clock: Clock) -> None:
     """Raise a ValueError if a cell was not recorded with a sound, or the unit of times is wrong."""
-    name, length_s = sound.name, len(sound.pressure) / SAMPLE_RATE
+    name, length_s = sound.name, len(sound.pressure) / clock.sample_rate_hz
     if absent := [cell for cell, of_cell in spikes.items() if name not in of_cell]:
         raise ValueError(
             f"sound {name!r}: no row of {_some(absent)}; a row without a time says that a cell "

@@ -1,0 +1,1 @@
+"""Models of auditory responses: an encoder, a condition and a readout, on a clock."""

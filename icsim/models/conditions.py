@@ -1,0 +1,248 @@
+"""Conditions of a response model: what makes one listener's responses differ from another's.
+
+Every condition turns the latent of a sound into features of listeners, and says what training adds
+for it: penalties, and parameters that learn at rates of their own.
+"""
+
+import dataclasses
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from icsim.objective import listener_divergence, threshold_penalty
+from icsim.theta import HOURS, Listeners
+
+from .fusion import Fusion
+from .subjects import Subjects
+
+THRESHOLD_UNIT_DB = 100.0
+"""Thresholds enter a network in units of it [dB]. Source: arXiv 2506.03088."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NoCondition:
+    """All listeners answer alike: a model of one brain."""
+
+    kind: Literal["none"] = "none"
+
+
+@dataclasses.dataclass(frozen=True)
+class BranchesConfig:
+    """Each animal has a readout of its own. Source: ICNet."""
+
+    kind: Literal["branches"] = "branches"
+    animals: int = 1
+    """A."""
+
+    def __post_init__(self):
+        if self.animals < 1:
+            raise ValueError(f"animals must be positive: {self}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ThetaConfig:
+    """Listeners are points θ of a learned space. Source: arXiv 2506.03088."""
+
+    kind: Literal["theta"] = "theta"
+    animals: int = 1
+    """Animals that it is trained on, A."""
+    parameters: int = 6
+    """Dimensions of θ, P."""
+    fusion_size: int = 16
+    """Taps of the fusion's convolutions."""
+    shared_drift: bool = True
+    """One time transfer for all animals, or one for each."""
+    seed: int = 0
+    """Of the listeners' starting means."""
+
+    def __post_init__(self):
+        if min(self.animals, self.parameters, self.fusion_size) < 1:
+            raise ValueError(f"animals, parameters and fusion_size must be positive: {self}")
+
+
+@dataclasses.dataclass(frozen=True)
+class ThresholdsConfig:
+    """Listeners are their brainstem thresholds. Source: arXiv 2506.03088."""
+
+    kind: Literal["thresholds"] = "thresholds"
+    frequencies: int = 5
+    """Thresholds of a listener, F."""
+    fusion_size: int = 16
+    """Taps of the fusion's convolutions."""
+
+    def __post_init__(self):
+        if min(self.frequencies, self.fusion_size) < 1:
+            raise ValueError(f"frequencies and fusion_size must be positive: {self}")
+
+
+ConditionConfig = NoCondition | BranchesConfig | ThetaConfig | ThresholdsConfig
+"""Configurations of all conditions, told apart by `kind`."""
+
+
+class Condition(nn.Module):
+    """What a response model asks of every condition; as it is, all listeners answer alike."""
+
+    receptive_bins = 0
+    """Bins before a bin that its features can depend on, beyond those of the latent."""
+
+    def features(self, latent: Tensor, subjects: Subjects, crop: int = 0) -> Tensor:
+        """Features of each listener for each sound.
+
+        Args:
+            latent: `(B, Z, N)`.
+            subjects: A listeners.
+            crop: Bins left out at the start, whose context is incomplete.
+
+        Returns:
+            `(B, A, Z, N − crop)`, or `(B, 1, …)` where all answer alike.
+        """
+        return latent[..., crop:].unsqueeze(1)
+
+    def slots(self, subjects: Subjects) -> Tensor | None:
+        """Which of the readout's channels are the listeners', `(A or 1, C)`; all if None."""
+        return subjects.matching
+
+    def penalties(self, thresholds_db_spl: Tensor | None) -> dict[str, Tensor]:
+        """Terms that training adds to the likelihood, by name, not weighted.
+
+        Args:
+            thresholds_db_spl: Of the animals that it is trained on, `(A, F)`, if they are known.
+        """
+        return {}
+
+    def parameters_apart(self) -> dict[str, list[nn.Parameter]]:
+        """Parameters whose learning rates are set apart from those of the network, by name."""
+        return {}
+
+    def project(self) -> None:
+        """Bring parameters back into their ranges, after an optimiser's step."""
+
+
+class Branches(Condition):
+    """Each animal's latent with gains that change with time, and its own part of the readout."""
+
+    def __init__(self, config: BranchesConfig, latent: int, channels: int):
+        super().__init__()
+        # A pointwise convolution of time, which multiplies: at the start it changes nothing.
+        self.drift = nn.Parameter(torch.zeros(config.animals, latent))
+        self.gain = nn.Parameter(torch.ones(config.animals, latent))
+        rows = torch.arange(config.animals * channels).view(config.animals, -1)
+        self.register_buffer("rows", rows, persistent=False)
+
+    def features(self, latent: Tensor, subjects: Subjects, crop: int = 0) -> Tensor:
+        """See `Condition.features`; needs `hours`."""
+        time = (subjects.hours / HOURS).unsqueeze(-1)
+        factor = self.gain[subjects.animals] + self.drift[subjects.animals] * time
+        return latent[..., crop:].unsqueeze(1) * factor.unsqueeze(-1)
+
+    def slots(self, subjects: Subjects) -> Tensor:
+        """The animals' own channels, in the order recorded."""
+        return self.rows[subjects.animals]
+
+
+class Theta(Condition):
+    """Listeners by θ: the learned ones of the animals, or any other."""
+
+    def __init__(self, config: ThetaConfig, latent: int):
+        super().__init__()
+        self.config = config
+        self.fusion = Fusion(latent, config.parameters, config.fusion_size)
+        self.listeners = Listeners(
+            config.animals, config.parameters, config.shared_drift, config.seed
+        )
+
+    @property
+    def receptive_bins(self) -> int:
+        """Of the fusion."""
+        return self.fusion.receptive_bins
+
+    def theta(self, subjects: Subjects) -> Tensor:
+        """θ of each listener, `(B or 1, A, P)`: as given, or as learned of the animals.
+
+        Raises:
+            ValueError: If θ has another number of parameters than the model.
+        """
+        theta = subjects.theta
+        if theta is None:
+            theta = self.listeners.theta(subjects.hours, subjects.animals)
+            if subjects.noise is not None:
+                deviation = self.listeners.deviation[subjects.animals]
+                theta = theta + deviation * subjects.noise
+        if theta.ndim != 3 or theta.shape[-1] != self.config.parameters:
+            raise ValueError(
+                f"theta must be (B, A, {self.config.parameters}) for this model, "
+                f"got {tuple(theta.shape)}"
+            )
+        return theta
+
+    def features(self, latent: Tensor, subjects: Subjects, crop: int = 0) -> Tensor:
+        """See `Condition.features`; needs `theta`, or `hours` of the model's own animals."""
+        return self.fusion(latent, self.theta(subjects), crop)
+
+    def penalties(self, thresholds_db_spl: Tensor | None) -> dict[str, Tensor]:
+        """Divergence of θ from its prior, and listeners closer in θ than in thresholds."""
+        terms = {"divergence": listener_divergence(self.listeners.deviation)}
+        if thresholds_db_spl is not None and len(thresholds_db_spl) > 1:
+            means = self.listeners.at()
+            terms["thresholds"] = threshold_penalty(means, thresholds_db_spl.to(means.device))
+        return terms
+
+    def parameters_apart(self) -> dict[str, list[nn.Parameter]]:
+        """Means and deviations of the listeners."""
+        listeners = self.listeners
+        drift = [listeners.shift, listeners.rate, listeners.onset]
+        return {
+            "means": [listeners.mean],
+            "deviations": [listeners.log_deviation],
+            "drift": drift,
+        }
+
+    def project(self) -> None:
+        """Keep the listeners within their bounds."""
+        self.listeners.project()
+
+
+class Thresholds(Condition):
+    """Listeners by brainstem thresholds: measured, not learned, and without noise."""
+
+    def __init__(self, config: ThresholdsConfig, latent: int):
+        super().__init__()
+        self.config = config
+        self.fusion = Fusion(latent, config.frequencies, config.fusion_size)
+
+    @property
+    def receptive_bins(self) -> int:
+        """Of the fusion."""
+        return self.fusion.receptive_bins
+
+    def features(self, latent: Tensor, subjects: Subjects, crop: int = 0) -> Tensor:
+        """See `Condition.features`; needs `thresholds_db_spl`.
+
+        Raises:
+            ValueError: If a listener has not as many thresholds as the model takes.
+        """
+        thresholds = subjects.thresholds_db_spl
+        if thresholds is None or thresholds.shape[-1] != self.config.frequencies:
+            shape = None if thresholds is None else tuple(thresholds.shape)
+            raise ValueError(
+                f"thresholds at {self.config.frequencies} frequencies are needed, got {shape}"
+            )
+        return self.fusion(latent, thresholds / THRESHOLD_UNIT_DB, crop)
+
+
+def make_condition(config: ConditionConfig, latent: int, channels: int) -> Condition:
+    """An untrained condition.
+
+    Args:
+        config: Which, and of what size.
+        latent: Channels of the latent, Z.
+        channels: Response channels of the model.
+    """
+    if isinstance(config, ThetaConfig):
+        return Theta(config, latent)
+    if isinstance(config, ThresholdsConfig):
+        return Thresholds(config, latent)
+    if isinstance(config, BranchesConfig):
+        return Branches(config, latent, channels)
+    return Condition()

@@ -1,0 +1,23 @@
+"""Readouts: features of a listener to distributions of its spike counts."""
+
+from .categorical import Categorical, CategoricalConfig, CategoricalPrediction
+from .poisson import Poisson, PoissonConfig, PoissonPrediction
+
+ReadoutConfig = CategoricalConfig | PoissonConfig
+"""Configurations of all readouts, told apart by `kind`."""
+
+Readout = Categorical | Poisson
+Prediction = CategoricalPrediction | PoissonPrediction
+
+
+def make_readout(config: ReadoutConfig, features: int, slots: int) -> Readout:
+    """An untrained readout.
+
+    Args:
+        config: Which, and of what size.
+        features: Channels of what it reads, Z.
+        slots: Channels that it has rows for.
+    """
+    if isinstance(config, PoissonConfig):
+        return Poisson(config, features, slots)
+    return Categorical(config, features, slots)

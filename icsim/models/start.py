@@ -1,0 +1,78 @@
+"""Where the training of a response model begins: histograms of counts, or another model."""
+
+import torch
+from torch import Tensor
+
+from icsim.frames import Frames
+from icsim.recording import APART
+
+from .conditions import Branches
+from .facts import ModelFacts
+from .response import ResponseModel
+
+
+def histograms(counts: Tensor) -> Tensor:
+    """How often each channel gives 0, 1, … spikes: `(B, C, N)` to `(C, 256)`, adding up to one."""
+    flat = counts.transpose(0, 1).flatten(1).long()
+    places = 256 * torch.arange(len(flat)).unsqueeze(1) + flat
+    total = torch.bincount(places.flatten(), minlength=256 * len(flat))
+    return total.view(-1, 256) / flat.shape[1]
+
+
+def count_histogram(
+    model: ResponseModel, facts: ModelFacts, frames: Frames, most: int = 256
+) -> Tensor:
+    """How often each of the readout's channels gives each count, over some frames, `(slots, 256)`.
+
+    Channels that no animal has get the mean of the others.
+    """
+    batch = frames.read(range(0, len(frames), max(1, len(frames) // most)))
+    subjects = facts.subjects(range(len(facts.animals)))
+    matching = model.condition.slots(subjects)
+    total = torch.zeros(model.readout.slots, 256)
+    for animal, slots in enumerate(matching):
+        each = histograms(batch["counts"][batch["heard"][:, animal], animal])
+        kept = slots >= 0
+        total.index_add_(0, slots[kept], each[kept])
+    silent = total.sum(1) == 0
+    total[silent] = total.sum(0)
+    return total / total.sum(1, keepdim=True)
+
+
+@torch.no_grad()
+def begin_from(
+    model: ResponseModel, facts: ModelFacts, other: ResponseModel, other_facts: ModelFacts
+) -> None:
+    """Take the encoder of another model, and, if that has branches, its readout.
+
+    Each channel of the readout becomes the mean of what the other learned for the channels of
+    animals that belong there; animals are told by name.
+
+    Raises:
+        ValueError: If the encoders or the readouts differ.
+    """
+    for part in ("encoder", "readout", "clock"):
+        mine, theirs = getattr(model.config, part), getattr(other.config, part)
+        if mine != theirs:
+            raise ValueError(f"the {part} to begin from is another one: {theirs}, not {mine}")
+    model.encoder.load_state_dict(other.encoder.state_dict())
+    shared = [name for name in other_facts.animals if name in facts.animals]
+    branches = isinstance(other.condition, Branches)
+    if not branches or isinstance(model.condition, Branches) or not shared:
+        return
+    slots, rows = [], []
+    for name in shared:
+        matching = facts.matching[facts.animals.index(name)]
+        # Both are padded to the animal with most channels, which need not be the same one.
+        own = (matching != APART).nonzero().flatten()
+        slots.append(matching[own])
+        rows.append(other.condition.rows[other_facts.animals.index(name)][own])
+    slots, rows = torch.cat(slots), torch.cat(rows)
+    share = torch.zeros(facts.slots).index_add_(0, slots, torch.ones(len(slots)))
+    taken = (share > 0)[:, None]
+    for name, parameter in model.readout.named_parameters():
+        mine = parameter.view(facts.slots, -1)
+        theirs = getattr(other.readout, name).view(other.readout.slots, -1)
+        total = torch.zeros_like(mine).index_add_(0, slots, theirs[rows])
+        mean = total / share.clamp(min=1)[:, None]
+        parameter.copy_(torch.where(taken, mean, mine).view_as(parameter))
