@@ -25,6 +25,7 @@ from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.store import Cohort
 from icsim.weights import fingerprint, load_network, load_tensors
 from recipes import align, ears, fit_theta, networks, score_ic, train_compensation, train_ic
+from recipes.benchmark_ic.tasks import best_matching
 from recipes.fits import Fit
 from recipes.state import seeded
 from tests.planted import (
@@ -289,6 +290,30 @@ def test_scores_are_of_test_sounds_at_the_hours_at_which_they_were_played(
     played = [p.time_h for a in animals for p in a.presentations if SPLITS[p.sound] == "test"]
     assert sorted(hours) == pytest.approx(sorted(played))
     assert channels == {4}, "channels that are set apart are not scored"
+
+
+@pytest.mark.parametrize("alignment", ["default", "permutation"])
+def test_the_best_slots_are_found_by_validation_sounds_alone(training, cohort, reads, alignment):
+    network, _ = load_network(training.path, BetaICNet)
+    opened, theta = Cohort.open(cohort), network.listeners.at()[0].detach()
+    stored = opened.animal("stranger").alignment("default").matching
+    best = best_matching(network, opened, "stranger", theta, stored, alignment)
+    assert set(reads.answers) == {("stranger", "validation")}
+    assert not reads.truths
+    kept = stored != APART
+    assert torch.equal(best != APART, kept)
+    frames, cost = Frames(opened, ["stranger"], "validation"), 0
+    for frames.epoch in range(2):  # every sound was heard twice
+        batch = frames.read(range(len(frames)))
+        answers = batch["counts"][:, 0]
+        cost = cost + networks.surprises(network, batch["sound"], answers, theta)[kept]
+    least = cost.min(1).values.sum()
+    paid, paid_as_aligned = (cost.gather(1, m[kept, None]).sum() for m in (best, stored))
+    if alignment == "default":
+        torch.testing.assert_close(paid, least)
+    else:
+        assert len(best[kept].unique()) == int(kept.sum()) == len(stored[kept].unique())
+    assert least <= paid <= paid_as_aligned
 
 
 def test_all_unseen_animals_are_fitted_and_no_other(cohort, monkeypatch):
