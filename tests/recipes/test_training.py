@@ -803,7 +803,7 @@ def test_what_guards_an_aid_has_weight(training, cohort, tmp_path, monkeypatch):
 
 def test_the_rate_of_an_aid_warms_up_and_falls_to_zero(training, cohort):
     config = aid_config(training, cohort, steps=1000)
-    rates = [train_compensation._rate_decay(config, step) for step in (0, 19, 500, 999)]
+    rates = [train_compensation.rate_decay(config, step) for step in (0, 19, 500, 999)]
     assert rates == pytest.approx([1 / 20, 1.0, 0.5, 0.0], abs=1e-3)
 
 
