@@ -112,6 +112,15 @@ def test_a_sound_shorter_than_a_bin_is_refused_in_chunks_too(model):
         model.respond_in_chunks(torch.zeros(1, 31), torch.rand(1, 2))
 
 
+def test_thresholds_are_to_abrnet_in_units_of_100_db_what_theta_is_to_betaicnet(model, sound):
+    abr = ABRNet(ABRNetConfig(channels=4, frequencies=2, encoder=ENCODER))
+    for part in ("encoder", "fusion", "decoder"):
+        getattr(abr, part).load_state_dict(getattr(model, part).state_dict())
+    latent, thresholds = model.latent(sound), torch.tensor([[[20.0, 85.0], [40.0, 0.0]]])
+    expected = model.predict(latent, thresholds / 100).logits()
+    torch.testing.assert_close(abr.predict(latent, thresholds).logits(), expected)
+
+
 def concatenated(fusion: Fusion, latent: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     """The fusion of one listener as it is described: `[latent; θ]`, θ constant in the past too."""
     first = fusion.layers[0]

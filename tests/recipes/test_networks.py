@@ -46,6 +46,18 @@ def test_some_animals_answer_as_among_all(kind):
     torch.testing.assert_close(again.log_probabilities(), part)
 
 
+@pytest.mark.parametrize("kind", ["beta", "abr", "icnet"])
+def test_the_context_of_a_frame_is_left_out_and_nothing_else(kind):
+    torch.manual_seed(0)
+    network = networks.make(kind, KNOWN, ENCODER)
+    sound = torch.randn(1, 2048 + 320, requires_grad=True)
+    predicted = networks.predict(network, KNOWN, sound, torch.zeros(1, 3)).log_probabilities()
+    assert predicted.shape[-1] == 10
+    for bin in (0, 4, 9):
+        (reach,) = torch.autograd.grad(predicted[0, 0, 0, 0, bin], sound, retain_graph=True)
+        assert reach.nonzero()[:, 1].max() == 2048 + 32 * (bin + 1) - 1
+
+
 @pytest.mark.parametrize("kind", ["beta", "abr"])
 def test_networks_begin_from_an_icnet_slot_by_slot(kind, tmp_path):
     torch.manual_seed(0)
