@@ -9,26 +9,33 @@ An hour or two of one core, which is why it is no part of the tests.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import hashlib
+import importlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
 from tqdm import tqdm
-
-from icsim.files import whole_file
 
 ROOT = Path(__file__).parents[1]
 
 NOT_COPIED = (".git", ".venv", "runs", "site", "shared", "__pycache__", ".*_cache")
+
+IMPORTED_FIRST = (
+    *("torch", "torch._dynamo", "torch.utils.tensorboard", "numba", "scipy.signal", "botorch"),
+    *("ot", "zarr", "matplotlib.pyplot", "accelerate", "jsonargparse", "soundfile", "soxr"),
+)
+"""Packages that take longer to import than most tests; each process of tests begins with them."""
 
 LIMIT_S = 600.0
 """Tests that take longer are stopped [s]; unedited, those of a file take a minute or two."""
@@ -161,37 +168,38 @@ def _outcome(edit: Edit, tree: Path, log: Path, limit_s: float) -> str:
     return "too long" if code is None else "caught"
 
 
-def _run(tree: Path, tests: tuple[str, ...], log: Path, limit_s: float | None = None) -> int | None:
+def _run(tree: Path, tests: Sequence[str], log: Path, limit_s: float | None = None) -> int | None:
     """Exit code of the tests, which write to a log; None if they were stopped."""
-    environment = os.environ | {
-        "PYTHONPATH": str(tree),
-        "OMP_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-    }
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
     log.parent.mkdir(parents=True, exist_ok=True)
+    running = multiprocessing.get_context("fork").Process(target=_ask, args=(tree, tests, log))
+    running.start()
+    try:
+        running.join(limit_s)
+    finally:
+        stopped = running.is_alive()
+        if stopped:  # and what tests have started goes with them
+            os.killpg(running.pid, signal.SIGKILL)
+            running.join()
+    if not stopped and running.exitcode not in (ALL_PASSED, SOME_FAILED, INTERRUPTED):
+        tqdm.write(f"pytest ended with {running.exitcode} on {', '.join(tests)}, see {log}")
+    return None if stopped else running.exitcode
+
+
+def _ask(tree: Path, tests: Sequence[str], log: Path) -> None:
+    """In a process of its own, which has imported other people's packages and none of the tree."""
+    os.setsid()
     with log.open("w") as said:
-        running = subprocess.Popen(
-            command,
-            cwd=tree,
-            env=environment,
-            stdout=said,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        try:
-            code = running.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            # What tests have started goes with them.
-            if running.poll() is None:
-                os.killpg(running.pid, signal.SIGKILL)
-                running.wait()
-    if code not in (ALL_PASSED, SOME_FAILED, INTERRUPTED) and code > 0:
-        raise ValueError(f"pytest ended with {code} on {', '.join(tests)}, see {log}")
-    return code
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+        sys.stdout = sys.stderr = said
+        ours = {path.stem for path in tree.iterdir()}
+        for name in [name for name in sys.modules if name.partition(".")[0] in ours]:
+            del sys.modules[name]
+        os.chdir(tree)
+        sys.path.insert(0, str(tree))
+        os.environ |= {"PYTHONPATH": str(tree), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests])
+    os._exit(code)
 
 
 def _name(edit: Edit, root: Path) -> str:
@@ -206,8 +214,10 @@ def _read(path: Path) -> dict:
 
 
 def _write(path: Path, content: dict) -> None:
-    with whole_file(path) as beside:
-        beside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".partial")
+    beside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    beside.replace(path)
 
 
 def _digest(*paths: Path) -> str:
@@ -232,6 +242,10 @@ def main(arguments: list[str] | None = None) -> dict:
 
 
 if __name__ == "__main__":
+    os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    for package in IMPORTED_FIRST:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(package)
     try:
         print(json.dumps(main(), indent=1, ensure_ascii=False))
     except ValueError as error:

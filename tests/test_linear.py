@@ -190,6 +190,15 @@ def test_gains_stay_within_bounds():
     assert found_db.mean() > 20
 
 
+def test_the_best_gains_are_the_best_tried_and_not_the_last():
+    sound, loudest = noise(1, 2000), torch.full((BANDS,), 45.0)
+    with torch.no_grad():
+        target = powers(apply(sound, loudest))
+    # Descent begins a little below the bound, and its one step does not reach it.
+    best = best_linear_gain(powers, target, sound, BANDS, steps=1, starts_db=loudest[None])
+    assert torch.equal(best, loudest)
+
+
 def test_an_ear_without_loss_gets_no_gain():
     sound = noise(1, 2000)
     target = powers(apply(sound, torch.zeros(BANDS)))

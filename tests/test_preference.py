@@ -202,6 +202,21 @@ def test_a_course_survives_json(courses):
         assert from_dict(json.loads(json.dumps(to_dict(found)))) == found
 
 
+def test_the_better_of_two_is_the_likelier_answer():
+    best = np.array([[0.5, 0.5]])
+    of_one = taste.Taste(best, best, 10 * np.eye(2)[None], np.array([0.1]), np.zeros(1))
+    pairs = (
+        np.array([[0.5, 0.5], [0.2, 0.2], [0.7, 0.7]]),
+        np.array([[0.0, 0.0], *[[0.7, 0.7]] * 2]),
+    )
+    first, same, second = of_one.answers(*pairs)[0].T
+    assert taste.ANSWERS == ("first", "same", "second")
+    assert first[0] > 0.9
+    assert second[1] > 0.9
+    assert first[2] == pytest.approx(second[2])
+    np.testing.assert_allclose(first + same + second, 1)
+
+
 def test_slopes_of_the_likelihood_are_those_of_its_values():
     draw = np.random.default_rng(0)
     shape = np.array([[4.0, 1.0, 0.0], [1.0, 1.0, 0.2], [0.0, 0.2, 0.1]])
