@@ -22,7 +22,7 @@ from compensation.data import (
 )
 from icsim import store
 from icsim.simulation import speech
-from icsim.simulation.noises import noise
+from icsim.simulation.noises import NOISES, UNTRAINED_NOISES, noise
 from icsim.simulation.sounds import SPLITS, talk
 from icsim.sound import SAMPLE_RATE, SPONTANEOUS, Sound, calibrate, level, mix, write
 
@@ -144,6 +144,16 @@ def test_noise_is_added_after_the_room():
 
 
 # --- sounds -------------------------------------------------------------------------------------
+
+
+def test_noises_that_are_kept_for_judgements_are_never_drawn(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(
+        "compensation.data.noise", lambda kind, *rest: drawn.append(kind) or noise(kind, *rest)
+    )
+    items(mixtures(quiet=0.0))
+    assert set(drawn) == set(NOISES)
+    assert not set(drawn) & set(UNTRAINED_NOISES)
 
 
 def test_recorded_noises_make_half_of_the_noise():

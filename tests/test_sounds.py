@@ -14,7 +14,13 @@ from icsim import sound
 from icsim.catalogue import catalogue
 from icsim.folder import folder_sounds
 from icsim.simulation import speech
-from icsim.simulation.noises import NOISES, babble, noise, speech_shaped_noise
+from icsim.simulation.noises import (
+    NOISES,
+    UNTRAINED_NOISES,
+    babble,
+    noise,
+    speech_shaped_noise,
+)
 from icsim.simulation.sounds import (
     KINDS,
     SPLITS,
@@ -261,6 +267,29 @@ def test_babble_gives_every_talker_the_same_level():
     assert 2 < level(both) - level(alone[0]) < 4
 
 
+def test_an_engine_is_tonal_and_dishes_are_sparse_as_no_trained_noise_is():
+    talkers = [torch.from_numpy(random().standard_normal(SECOND)).float()]
+    made = {kind: noise(kind, 4 * SECOND, random(), talkers) for kind in NOISES + UNTRAINED_NOISES}
+    assert not set(NOISES) & set(UNTRAINED_NOISES)
+
+    def peaks(x: torch.Tensor) -> float:
+        """Share of the power in the loudest hundredth of all frequencies below 4 kHz."""
+        power = torch.fft.rfft(x).abs().square()[: 16 * 1000]
+        return (power.topk(160).values.sum() / power.sum()).item()
+
+    def sparse(x: torch.Tensor) -> float:
+        """Share of the power in the loudest tenth of all moments."""
+        power = x.square()
+        return (power.topk(len(x) // 10).values.sum() / power.sum()).item()
+
+    assert peaks(made["engine"]) > 1.5 * max(peaks(made[kind]) for kind in NOISES)
+    assert sparse(made["dishes"]) > 1.2 * max(sparse(made[kind]) for kind in NOISES)
+    for kind in UNTRAINED_NOISES:
+        assert made[kind].isfinite().all()
+        assert torch.equal(made[kind], noise(kind, 4 * SECOND, random()))
+        assert not torch.equal(made[kind], noise(kind, 4 * SECOND, random(5)))
+
+
 def test_noises_need_a_known_kind_and_babble_needs_talkers():
     for kind in NOISES:
         x = noise(kind, 1000, random(), [torch.randn(500)])
@@ -349,6 +378,18 @@ def quietest_db(x: torch.Tensor) -> float:
 def test_half_of_processed_speech_has_no_silent_pauses(embedded):
     floors_db = [quietest_db(s.pressure) for s in embedded if s.kind == "processed"][:2]
     assert min(floors_db) < -70 < -60 < max(floors_db)
+
+
+def test_further_speakers_are_in_no_split_and_every_one_speaks():
+    assert len(set(speech.FURTHER_SPEAKERS)) == 20
+    for seed in (0, 1):
+        known = {voice.split("+")[1] for split in SPLITS for voice in speakers(split, seed)}
+        assert len(known) == 24
+        assert not known & set(speech.FURTHER_SPEAKERS)
+    spoken = {
+        name: speech.speak("A cheerful judge.", f"en+{name}")[0] for name in speech.FURTHER_SPEAKERS
+    }
+    assert len({tuple(x[3000:3100].tolist()) for x in spoken.values()}) == 20
 
 
 @pytest.mark.parametrize("seed", range(4))
