@@ -1,8 +1,9 @@
-"""Linear gains to compare aids with: NAL-R at an aid's level, and the best that fixed gains can do.
+"""Gains to compare aids with: NAL-R at an aid's level, the best fixed ones, the best of all.
 
-`nal_r_matched` tells whether an aid does more than to be louder; `best_gain_db` is what one gain
-for all frequencies can do, alone or after NAL-R; `best_linear_gain`, one gain for each band
-optimised through a midbrain, is what a perfect linear fitting could reach.
+`nal_r_matched` tells whether an aid does more than to be louder. Three searches through a midbrain
+say what other devices could reach: `best_gain_db` with one gain for all frequencies, alone or after
+NAL-R; `best_linear_gain` with one for each band, as a perfect linear fitting; and
+`best_gains_of_sound` with any gain at any time, as no device can, for it knows what comes.
 """
 
 import itertools
@@ -31,6 +32,9 @@ ENDS_DB = (0.0, 15.0, 30.0)
 
 STEPS_DB = (4.0, 2.0, 1.0)
 """Of the search for one gain: over all the range, then to both sides of the best (chosen here)."""
+
+GAINED = 1e-3
+"""Share of a sound's first error by which descent must lower it to go on (chosen here)."""
 
 
 def level_match_db(aid: Aid, audiogram: Audiogram, training: Tensor) -> float:
@@ -80,7 +84,8 @@ def apply(sound: Tensor, gains_db: Tensor) -> Tensor:
 
     Args:
         sound: Pressure [Pa], `(B, T)`.
-        gains_db: Of bands equally wide in ERBs from 100 Hz to 11 kHz [dB], `(bands,)`.
+        gains_db: Of bands equally wide in ERBs from 100 Hz to 11 kHz [dB], `(bands,)`, or of each
+            sound at every hop, `(B, bands, L)`.
 
     Returns:
         Pressure [Pa], `(B, T)`.
@@ -91,15 +96,18 @@ def apply(sound: Tensor, gains_db: Tensor) -> Tensor:
     >>> apply(torch.ones(1, 1000), torch.zeros(24)).shape
     torch.Size([1, 1000])
     """
-    if sound.ndim != 2 or gains_db.ndim != 1:
+    hops = -(-sound.shape[-1] // HOP) + 1
+    varying = gains_db.ndim == 3 and gains_db.shape[::2] == (len(sound), hops)
+    if sound.ndim != 2 or not (gains_db.ndim == 1 or varying):
         raise ValueError(
-            f"sound must be (B, T) and gains_db (bands,), got {tuple(sound.shape)} "
-            f"and {tuple(gains_db.shape)}"
+            f"sound must be (B, T) and gains_db (bands,) or (B, bands, {hops}), got "
+            f"{tuple(sound.shape)} and {tuple(gains_db.shape)}"
         )
     short_time = ShortTime(WINDOW, HOP)
-    bands = Bands(len(gains_db), short_time).to(sound)
+    bands = Bands(gains_db.shape[1 if varying else 0], short_time).to(sound)
     short_time = short_time.to(sound)
-    factor = 10 ** (bands.spread(gains_db.to(sound).view(1, -1, 1)) / 20)
+    gains_db = gains_db if varying else gains_db.view(1, -1, 1)
+    factor = 10 ** (bands.spread(gains_db.to(sound)) / 20)
     return short_time.sound(short_time.spectra(sound) * factor, sound.shape[-1])
 
 
@@ -239,6 +247,65 @@ def best_linear_gain(
             line_search_fn="strong_wolfe",
         ).step(gradient)
     return _best(tried).to(sound)
+
+
+def best_gains_of_sound(
+    response: Response,
+    target: Tensor,
+    sound: Tensor,
+    start_db: Tensor,
+    steps: int = 400,
+    patience: int = 5,
+    rate_db: float = 1.0,
+    bounds_db: tuple[float, float] = (MasksConfig.lowest_gain_db, MasksConfig.highest_gain_db),
+    progress: bool = False,
+) -> Tensor:
+    """The gains in bands at every hop of least squared error, of each sound by itself.
+
+    Descent (Adam) from given gains until for some steps no sound's error has fallen by a thousandth
+    of its first, then again at a quarter of the rate. What comes back is the best of everything
+    tried, so that it is no worse than where it began. The gains know each sound beforehand.
+
+    Args:
+        response: The impaired listener, differentiable.
+        target: What the normal listener answers to these sounds, `(B, C, N)`.
+        sound: Pressure [Pa], `(B, T)`.
+        start_db: Gains to begin from [dB], `(B, bands, L)`, as an aid's are measured.
+        steps: The most steps of descent; each takes all sounds.
+        patience: Steps without a gain after which the rate falls, and then descent ends.
+        rate_db: Of Adam [dB].
+        bounds_db: Lowest and highest gain [dB].
+        progress: Show a progress bar.
+
+    Returns:
+        Gains [dB], `(B, bands, L)`.
+
+    Raises:
+        ValueError: If shapes do not fit.
+    """
+    _check(target, sound, start_db.shape[1], steps, 1, bounds_db, None)
+    gains_db = start_db.clamp(*bounds_db).detach().clone().requires_grad_()
+    best_db, least = gains_db.detach().clone(), torch.full((len(sound),), math.inf).double()
+    optimiser = torch.optim.Adam([gains_db], lr=rate_db)
+    for step in tqdm(range(steps), desc="gains of sounds", disable=not progress):
+        errors = (response(apply(sound, gains_db)) - target).double().square().sum((1, 2))
+        if step == 0:
+            at_first, marked, since = errors.detach().clamp(min=1e-12), least, 0
+        with torch.no_grad():
+            lower = errors < least
+            least = torch.where(lower, errors, least)
+            best_db[lower] = gains_db[lower]
+        gained = bool((least < marked - GAINED * at_first).any())
+        marked, since = (least, 0) if gained else (marked, since + 1)
+        if since == patience:
+            if optimiser.param_groups[0]["lr"] < rate_db:
+                break
+            since, optimiser.param_groups[0]["lr"] = 0, rate_db / 4
+        (gains_db.grad,) = torch.autograd.grad((errors / at_first).sum(), gains_db)
+        optimiser.step()
+        with torch.no_grad():
+            gains_db.clamp_(*bounds_db)
+    return best_db
 
 
 def _best(tried: list[tuple[float, Tensor]]) -> Tensor:

@@ -4,9 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from compensation.bands import HOP
 from compensation.linear import (
     apply,
     best_gain_db,
+    best_gains_of_sound,
     best_linear_gain,
     level_match_db,
     nal_r_matched,
@@ -159,6 +161,48 @@ def test_it_is_never_worse_than_no_gain_or_a_prescription(status):
         assert error(animal(apply(sound, found_db)), target) <= min(others)
 
 
+def test_gains_at_every_hop_undo_a_modulation_that_no_fixed_gain_can():
+    sound = noise(2, 4000)
+    hops = -(-4000 // HOP) + 1
+    swell_db = 10 * torch.sin(torch.arange(hops) / 5).expand(2, BANDS, hops)
+    target = powers(apply(sound, swell_db))
+    fixed_db = best_linear_gain(powers, target, sound, BANDS)
+    start_db = fixed_db.view(1, -1, 1).expand(2, BANDS, hops)
+    found_db = best_gains_of_sound(powers, target, sound, start_db)
+    errors = [
+        (powers(apply(sound, gains)) - target).square().sum((1, 2))
+        for gains in (start_db, found_db)
+    ]
+    # Of each sound by itself.
+    assert bool((errors[1] < 0.1 * errors[0]).all())
+
+
+def test_descent_comes_back_with_the_best_it_has_met_and_ends_when_nothing_is_gained():
+    sound, asked = noise(2, 2000), []
+    hops = -(-2000 // HOP) + 1
+    start_db = torch.full((2, BANDS, hops), 3.0)
+    target = powers(apply(sound, start_db))
+
+    def response(x: Tensor) -> Tensor:
+        asked.append(len(x))
+        return powers(x)
+
+    found_db = best_gains_of_sound(response, target, sound, start_db, patience=3)
+    assert torch.equal(found_db, start_db)
+    # The first error is the least; so many steps without a gain end either rate.
+    assert len(asked) == 1 + 2 * 3
+
+
+def test_gains_of_a_sound_stay_within_bounds():
+    sound = noise(1, 2000)
+    start_db = torch.zeros(1, BANDS, -(-2000 // HOP) + 1)
+    found_db = best_gains_of_sound(
+        powers, powers(1000 * sound), sound, start_db, steps=40, bounds_db=(-5.0, 25.0)
+    )
+    assert found_db.max() <= 25
+    assert found_db.mean() > 10
+
+
 def test_batches_change_nothing(healthy):
     sound = noise(3, 2000)
     target = powers(10 * sound)
@@ -232,5 +276,6 @@ def test_what_does_not_fit_is_refused(changed, message):
 
 
 def test_gains_and_sounds_of_other_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"gains_db \(bands,\)"):
-        apply(torch.ones(1, 1000), torch.zeros(1, 24))
+    for gains_db in (torch.zeros(1, 24), torch.zeros(1, 24, 11), torch.zeros(2, 24, 12)):
+        with pytest.raises(ValueError, match=r"gains_db \(bands,\) or \(B, bands, 12\)"):
+            apply(torch.ones(1, 1000), gains_db)
