@@ -6,9 +6,11 @@ the same command again to go on.
 
 import collections
 import contextlib
+import copy
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -100,6 +102,27 @@ class Weights:
 
 
 @dataclasses.dataclass(frozen=True)
+class Plateau:
+    """When a training no longer gains, judged on excerpts of the cohort's validation split."""
+
+    every: Count = 20
+    """Steps from one validation to the next; the first is before any step."""
+    patience: Count = 2
+    """Validations in a row without a gain that are a plateau."""
+    drops: CountOrZero = 1
+    """Plateaus after which learning rates fall to a quarter; at the next one training stops."""
+    excerpts: Count = 24
+    """Of the validation, in quiet and in noise as those of training."""
+
+    __post_init__ = checked
+
+
+GAIN = 0.001
+"""Share of the discrepancy by which a validation must be better than the best before it to count as
+a gain (chosen here)."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Config:
     """One training run of an aid."""
 
@@ -127,7 +150,10 @@ class Config:
     waveform: WaveformConfig = dataclasses.field(default_factory=WaveformConfig)
     """Its sizes; `listener` follows from what the aid is told."""
     steps: Count = 20_000
-    """Training steps."""
+    """Training steps, the most of them where training ends at a plateau."""
+    plateau: Plateau | None = None
+    """Train until the aid stops gaining, and keep the best; None trains all steps and keeps the
+    last."""
     batch: Count = 8
     """Excerpts a step, over all processes."""
     micro_batch: Count | None = None
@@ -147,7 +173,8 @@ class Config:
     snr_db: tuple[RatioDb, RatioDb] = (-5.0, 20.0)
     """Range of the signal-to-noise ratios of those with noise [dB]."""
     learning_rate: Positive = 1e-3
-    """Of Adam; rates warm up over 20 steps and fall to zero along a cosine."""
+    """Of Adam; rates warm up over 20 steps and fall to zero along a cosine, or stay until a
+    plateau."""
     matrix_rate: Positive | None = None
     """Of Muon for all matrices; Adam for them too if not given."""
     widening: NotNegative = 0.05
@@ -180,7 +207,9 @@ def train(config: Config) -> Path:
     out = Path(config.out)
     cohort = Cohort.open(config.cohort)
     heard_by, told, healthy, thresholds = listeners(config, cohort)
-    sounds = mixtures(config, cohort)
+    sounds, held_out = mixtures(config, cohort), None
+    if config.plateau:
+        held_out = validation(config, cohort, heard_by, told, accelerator.device)
     torch.manual_seed(config.seed)
     aid, weights = make(config, told.shape[1]), TaskWeights(1 + config.noise_reduction)
     if accelerator.is_main_process:
@@ -191,9 +220,13 @@ def train(config: Config) -> Path:
     optimiser = Muon([matrices, vectors])
     aid, weights, optimiser = accelerator.prepare(aid, weights, optimiser)
     modules = {"aid": accelerator.unwrap_model(aid), "weights": accelerator.unwrap_model(weights)}
+    if held_out:
+        modules["best"] = copy.deepcopy(modules["aid"])
     gauge = Gauge().to(accelerator.device)
     state = out / "state.safetensors"
     progress = load_state(state, modules, optimiser) or {"step": 0, "history": []}
+    if held_out and not progress["step"]:
+        progress["validation"] = [validate(losses, modules, held_out, [], accelerator)]
     writer = SummaryWriter(out) if accelerator.is_main_process else None
     bar = tqdm(
         total=config.steps,
@@ -203,7 +236,8 @@ def train(config: Config) -> Path:
         disable=not accelerator.is_main_process,
     )
     saved = time.monotonic()
-    loader = _loader(sounds, config, progress["step"], accelerator)
+    first = config.steps if stopped(config, progress) else progress["step"]
+    loader = _loader(sounds, config, first, accelerator)
     for step, batch in enumerate(read_ahead(loader), progress["step"]):
         mixture, known, drawn = draw(config, heard_by, told, seeded(config.seed, step))
         rank = slice(accelerator.process_index, None, accelerator.num_processes)
@@ -234,7 +268,7 @@ def train(config: Config) -> Path:
                 raise diverged("the loss", f"step {step}")
             accelerator.backward(total)
             terms = {name: terms.get(name, 0) + each.detach() for name, each in found.items()}
-        decay = _rate_decay(config, step)
+        decay = rate_decay(config, step, progress.get("validation", []))
         for group in optimiser.param_groups:
             group["lr"] = decay * group["rate"]
         accelerator.clip_grad_norm_(aid.parameters(), 1.0)
@@ -242,6 +276,9 @@ def train(config: Config) -> Path:
         record = everywhere(terms, accelerator)
         progress["history"].append(record)
         progress["step"] = step + 1
+        if held_out and progress["step"] % config.plateau.every == 0:
+            before = progress["validation"]
+            before.append(validate(losses, modules, held_out, before, accelerator))
         bar.update()
         if writer:
             for name, value in record.items():
@@ -250,16 +287,19 @@ def train(config: Config) -> Path:
                 recent = progress["history"][-30:]
                 left = sum(r["compensation"] for r in recent) / len(recent)
                 bar.set_postfix(discrepancy_left=f"{left:.2f}")
-            done = progress["step"] == config.steps
+            done = progress["step"] == config.steps or stopped(config, progress)
             if done or time.monotonic() - saved > config.save_every_s:
                 save_state(state, modules, optimiser, progress)
                 _log(writer, modules["aid"], losses[0], batch, *drawn[0], step)
                 saved = time.monotonic()
+        if stopped(config, progress):
+            break
     bar.close()
     if writer:
         save_network(
             out / "aid.safetensors",
-            modules["aid"],
+            modules.get("best", modules["aid"]),
+            **trained(config, progress),
             healthy=healthy.tolist(),
             listener=config.told,
             audiogram_hz=list(AUDIOGRAM_HZ) if config.told == "audiogram" else None,
@@ -269,6 +309,43 @@ def train(config: Config) -> Path:
         writer.close()
     accelerator.wait_for_everyone()
     return out / "aid.safetensors"
+
+
+def plateaus(errors: Sequence[float], patience: int) -> int:
+    """How often an error stayed for some validations without falling by `GAIN` below its best.
+
+    After each plateau the next one is waited for anew.
+
+    >>> plateaus([1.0, 0.8, 0.8, 0.9, 0.7, 0.7, 0.7], patience=2)
+    2
+    """
+    best, since, count = math.inf, 0, 0
+    for error in errors:
+        since += 1
+        if error < best - GAIN:
+            best, since = error, 0
+        elif since == patience:
+            count, since = count + 1, 0
+    return count
+
+
+def stopped(config: Config, progress: dict) -> bool:
+    """Whether training has come to its last plateau."""
+    if config.plateau is None:
+        return False
+    return plateaus(progress["validation"], config.plateau.patience) > config.plateau.drops
+
+
+def trained(config: Config, progress: dict) -> dict:
+    """What is kept with an aid of its training: steps, and those up to the weights kept."""
+    if config.plateau is None:
+        return {"steps": progress["step"], "best_step": progress["step"]}
+    errors = progress["validation"]
+    return {
+        "steps": progress["step"],
+        "best_step": config.plateau.every * errors.index(min(errors)),
+        "stopped_gaining": stopped(config, progress),
+    }
 
 
 class Gauge(nn.Module):
@@ -400,6 +477,64 @@ def tasks(
     return found
 
 
+def validation(
+    config: Config,
+    cohort: Cohort,
+    heard_by: list[Ears],
+    told: Tensor,
+    device: torch.device,
+) -> list[tuple[dict[str, Tensor], dict[str, list[Task]]]]:
+    """Excerpts of the validation split with the listeners of each, and what these should answer."""
+    sounds, parts = mixtures(config, cohort, "validation"), []
+    for first in range(0, len(sounds), config.batch):
+        places = range(first, min(first + config.batch, len(sounds)))
+        batch = torch.utils.data.default_collate([sounds[place] for place in places])
+        # Training draws by seed and step alone.
+        _, batch["known"], drawn = draw(config, heard_by, told, seeded(config.seed, 0, first))
+        batch = {name: value[: len(places)].to(device) for name, value in batch.items()}
+        drawn = [tuple(who[: len(places)].to(device) for who in pair) for pair in drawn]
+        losses = [one.loss.to(device) for one in heard_by]
+        parts.append((batch, tasks(losses, batch, drawn, config.noise_reduction)))
+    return parts
+
+
+@torch.no_grad()
+def validate(
+    losses: list[nn.Module],
+    modules: dict[str, nn.Module],
+    held_out: list[tuple[dict[str, Tensor], dict[str, list[Task]]]],
+    before: Sequence[float],
+    accelerator: Accelerator,
+) -> float:
+    """Share of the discrepancies that the aid leaves, mean over tasks; the best aid is kept.
+
+    Args:
+        losses: Ears that judge.
+        modules: The aid, and the `best` so far, which becomes this one if it leaves less.
+        held_out: Of `validation`.
+        before: What earlier validations gave.
+        accelerator: Processes must agree on when to stop.
+    """
+    aid, left = modules["aid"], collections.defaultdict(list)
+    for batch, asked in held_out:
+        noisy = batch["noisy"]
+        parts = aid(noisy, batch["known"])
+        for name, by_ears in asked.items():
+            if name == "compensation":
+                processed = aid.render(noisy, parts, noise_reduction=0)
+            else:
+                processed = aid.render(noisy, parts, gain=0)[batch["in_noise"]]
+            for loss, task in zip(losses, by_ears, strict=True):
+                if len(processed):
+                    after = loss(processed, task.listener, task.wanted, task.skip_bins)
+                    left[name].append(torch.stack([after.sum(), task.unaided.sum()]))
+    sums = torch.stack([torch.stack(pairs).sum(0) for pairs in left.values()])
+    error = accelerator.reduce((sums[:, 0] / sums[:, 1]).mean(), "mean").item()
+    if error < min(before, default=math.inf):
+        modules["best"].load_state_dict(modules["aid"].state_dict())
+    return error
+
+
 def totals(
     batch: dict[str, Tensor], asked: list[dict[str, list[Task]]], accelerator: Accelerator
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -500,8 +635,17 @@ def unintelligible(clean: Tensor, heard: Tensor, thresholds_db_hl: Tensor) -> Te
     return torch.cat(found)
 
 
-def mixtures(config: Config, cohort: Cohort) -> Mixtures:
-    """Excerpts of a folder's sounds, or of the cohort's training sounds, alone and with noise."""
+def mixtures(config: Config, cohort: Cohort, split: str = "train") -> Mixtures:
+    """Excerpts of a folder's sounds, or of a split of the cohort's, alone and with noise.
+
+    Raises:
+        ValueError: If validation is wanted on sounds of a folder, which has no splits.
+    """
+    if config.sounds and config.plateau:
+        raise ValueError(
+            f"{config.sounds}: a folder has no validation split to find a plateau on; leave "
+            "--plateau out, or --sounds"
+        )
     if config.sounds:
         sounds = read_folder(config.sounds, progress=True, depth_db=config.pause_depth_db)
     else:
@@ -509,10 +653,11 @@ def mixtures(config: Config, cohort: Cohort) -> Mixtures:
             sound: cohort.pressure(sound.index)
             for sound in cohort.sounds
             # Nobody will listen to ripples, and there is nothing to hear in silence.
-            if sound.split == "train" and sound.kind not in ("ripple", SPONTANEOUS)
+            if sound.split == split and sound.kind not in ("ripple", SPONTANEOUS)
         }
         speech = {sound.name: p for sound, p in heard.items() if sound.kind == "speech"}
-        require_clean(speech, config.pause_depth_db)
+        if split == "train":
+            require_clean(speech, config.pause_depth_db)
         sounds = {
             "speech": list(speech.values()),
             "others": [p for sound, p in heard.items() if sound.kind != "speech"],
@@ -520,7 +665,7 @@ def mixtures(config: Config, cohort: Cohort) -> Mixtures:
     return Mixtures(
         **sounds,
         samples=round(config.excerpt_s * SAMPLE_RATE),
-        count=config.steps * config.batch,
+        count=config.steps * config.batch if split == "train" else config.plateau.excerpts,
         seed=config.seed,
         level_db_spl=config.level_db_spl,
         snr_db=config.snr_db,
@@ -546,9 +691,11 @@ def _rows(
     return part, [(listener[rows], normal[rows]) for listener, normal in drawn]
 
 
-def _rate_decay(config: Config, step: int) -> float:
+def rate_decay(config: Config, step: int, validation: Sequence[float] = ()) -> float:
     """Factor on all learning rates at a step."""
     warm = min(1.0, (step + 1) / 20)
+    if config.plateau:
+        return warm * 0.25 ** plateaus(validation, config.plateau.patience)
     return warm * 0.5 * (1 + math.cos(math.pi * step / config.steps))
 
 

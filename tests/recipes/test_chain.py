@@ -1,5 +1,6 @@
 """The whole chain at the smallest size, and what interruptions and bad input do to it."""
 
+import contextlib
 import dataclasses
 import json
 import runpy
@@ -157,6 +158,66 @@ def test_interrupted_training_of_the_aid_ends_as_an_uninterrupted_one(
     assert all(torch.equal(expected[key], found[key]) for key in expected)
 
 
+def until_it_stops_gaining(finished, out, **changes):
+    """The demo's aid trained on, so slowly that nothing is gained."""
+    config = configured(finished, train_compensation, "aid", out)
+    aid = str(finished[0] / "aid" / "aid.safetensors")
+    plateau = train_compensation.Plateau(every=2, patience=1, drops=1, excerpts=3)
+    slow = {"steps": 9, "plateau": plateau, "learning_rate": 1e-9, "matrix_rate": None}
+    return dataclasses.replace(config, begin_from=aid, **slow | changes)
+
+
+def test_training_ends_at_a_plateau_and_keeps_the_best(finished, tmp_path, monkeypatch):
+    asked, pressure = set(), Cohort.pressure
+    monkeypatch.setattr(
+        Cohort, "pressure", lambda self, i: asked.add(self.sounds[i].split) or pressure(self, i)
+    )
+    config = until_it_stops_gaining(finished, tmp_path / "aid")
+    aid, facts = load_network(train_compensation.train(config), Masks)
+    assert (facts["steps"], facts["stopped_gaining"]) == (4, True)
+    assert asked == {"train", "validation"}
+    worse = until_it_stops_gaining(finished, tmp_path / "worse", learning_rate=1.0)
+    aid, facts = load_network(train_compensation.train(worse), Masks)
+    assert facts["best_step"] == 0
+    start, _ = load_network(config.begin_from, Masks)
+    assert all(map(torch.equal, aid.state_dict().values(), start.state_dict().values()))
+    # What has stopped is not trained on.
+    monkeypatch.setattr(train_compensation, "training_terms", None)
+    train_compensation.train(config)
+
+
+def test_training_to_a_plateau_goes_on_where_it_was_interrupted(finished, tmp_path, monkeypatch):
+    changes = {"learning_rate": 1e-2, "steps": 4}
+    aids = []
+    for name, call, save_every_s in (("whole", 99, 1e9), ("parts", 4, 0.0)):
+        config = until_it_stops_gaining(
+            finished, tmp_path / name, save_every_s=save_every_s, **changes
+        )
+        interrupt(monkeypatch, train_compensation, "training_terms", call)
+        with contextlib.suppress(Killed):
+            train_compensation.train(config)
+        monkeypatch.undo()
+        aids.append(load_tensors(train_compensation.train(config)))
+    (whole, facts), (parts, again) = aids
+    assert facts == again
+    assert all(torch.equal(whole[key], parts[key]) for key in whole)
+
+
+def test_rates_fall_at_plateaus_and_else_along_a_cosine():
+    config = train_compensation.Config("cohort", "model", "out", steps=100)
+    rates = [train_compensation.rate_decay(config, step) for step in (0, 19, 50, 99)]
+    assert rates == pytest.approx([0.05, 0.914, 0.5, 0.000247], rel=1e-2)
+    plateau = train_compensation.Plateau(every=10, patience=2, drops=1)
+    until = dataclasses.replace(config, plateau=plateau)
+    for errors, rate, last in (
+        ([0.9, 0.8, 0.7], 1.0, False),
+        ([0.9, 0.9, 0.8995, 0.7], 0.25, False),
+        ([0.9, 0.9, 0.9, 0.9, 0.9], 0.0625, True),
+    ):
+        assert train_compensation.rate_decay(until, 50, errors) == rate
+        assert train_compensation.stopped(until, {"validation": errors}) == last
+
+
 def test_interrupted_simulation_ends_as_an_uninterrupted_one(finished, tmp_path, monkeypatch):
     config = configured(finished, make_cohort, "cohort", tmp_path / "cohort")
     sounds = make_cohort.gather_sounds(config)
@@ -312,6 +373,8 @@ def test_what_an_aid_cannot_be_trained_with_is_refused_before_anything_is_writte
         ({"masks": MasksConfig(bands=5), "begin_from": aid},
          "other sizes"),
         ({"weights": train_compensation.Weights(intelligibility=1.0)}, "too short for HASPI"),
+        ({"plateau": train_compensation.Plateau(), "sounds": str(finished[0])},
+         "no validation split"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             train_compensation.train(dataclasses.replace(config, **changes))
