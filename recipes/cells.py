@@ -17,9 +17,12 @@ class Table:
 
     def markdown(self) -> str:
         """The table with its title and what it says."""
+        return f"## {self.title}\n{self.about}\n\n{self.cells()}\n"
+
+    def cells(self) -> str:
+        """The table alone, as Markdown."""
         lines = [self.header, ["---"] * len(self.header), *self.rows]
-        cells = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"## {self.title}\n{self.about}\n\n{cells}\n"
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def number(value: float | None, digits: int) -> str:

@@ -47,9 +47,15 @@ def without_rnnoise() -> str | None:
     return None
 
 
-def ours(aid: nn.Module, listener: Tensor, reduces_noise: bool) -> dict[str, Device]:
-    """An aid for a listener `(P,)`: without its noise reduction, and with it if it has any."""
+def ours(
+    aid: nn.Module, listener: Tensor, reduces_noise: bool, key: str | None = None
+) -> dict[str, Device]:
+    """An aid for a listener `(P,)`: without its noise reduction, and with it if it has any.
+
+    They are called `<key>_nr_off` and `<key>_nr_on`, after the aid's class if no key is given.
+    """
     name, delay_ms = type(aid).__name__, aid.latency_samples / SAMPLE_RATE * 1e3
+    key = key or name.lower()
 
     def process(exponent: float, sound: Tensor) -> Tensor:
         with torch.no_grad():
@@ -57,7 +63,7 @@ def ours(aid: nn.Module, listener: Tensor, reduces_noise: bool) -> dict[str, Dev
 
     exponents = {"off": 0.0, "on": 1.0} if reduces_noise else {"off": 0.0}
     return {
-        f"{name.lower()}_nr_{state}": Device(
+        f"{key}_nr_{state}": Device(
             f"{name}, noise reduction {state}", functools.partial(process, exponent), delay_ms
         )
         for state, exponent in exponents.items()

@@ -46,8 +46,8 @@ HIGH_SPEAKERS = (
 """Variants of the library (vocal tract, pitch, breath) that serve as speakers."""
 
 FURTHER_SPEAKERS = (
-    *("Alex", "Denis", "Gene", "Hugo", "Marco", "Mike", "Reed", "antonio", "boris", "ed", "ian"),
-    *("norbert", "pablo", "victor"),
+    *("Alex", "Denis", "Gene", "Hugo", "Marco", "Mike", "antonio", "boris", "ed", "ian"),
+    *("max", "norbert", "pablo", "victor"),
     *("Alicia", "Nguyen", "aunty", "grandma", "shelby", "steph2"),
 )
 """Twenty more, 14 low and 6 high, who are in no split of any cohort: for judgements on speech that

@@ -5,7 +5,8 @@ recipes/configs/benchmark_compensation/small.yaml`
 
 Run the same command again to go on: every network, fit and judgement that was finished is kept.
 Seeds may be run on several machines and their folders brought together: of a seed that is complete
-only `judged`, `ablations`, `streaming.json` and `stages.json` are read.
+only `judged`, `ablations`, `streaming.json` and `stages.json` are read. What is kept of finished
+runs, and how the tables of `docs/aids.md` are made of it: `recipes.benchmark_compensation.keep`.
 """
 
 import dataclasses
@@ -14,9 +15,11 @@ from pathlib import Path
 from icsim.store import Cohort
 from recipes import cohorts, fit_theta, train_compensation, train_ic
 from recipes.benchmark_compensation import report, tasks
+from recipes.benchmark_compensation.material import Material
 from recipes.jobs import Job, finished, side_by_side
-from recipes.ranges import Count, LevelDbSpl, NotEmptyStr, RatioDb, Seconds, Seed, checked
+from recipes.ranges import Count, NotEmptyStr, Seconds, Seed, checked
 from recipes.state import claim, parse
+from recipes.train_compensation import Plateau
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,25 +37,29 @@ class Config:
     aid_training: NotEmptyStr
     """Configuration of `recipes.train_compensation` of all aids."""
     own_steps: Count
-    """Steps for a network of one listener's own, which begins from the one for all."""
+    """The most steps for a network of one listener's own and for the ceiling, which begin from the
+    one for all and end where they stop gaining."""
     ablation_steps: Count
     """Steps for an ablation, which begins from it too."""
-    seeds: list[Seed] = dataclasses.field(default_factory=lambda: [0, 1, 2])
-    """Each is another cohort, other sounds and other networks."""
-    ablation_seeds: list[Seed] = dataclasses.field(default_factory=lambda: [0])
-    """Seeds for which the ablations are trained too."""
+    plateau: Plateau = dataclasses.field(default_factory=Plateau)
+    """When networks of one listener stop gaining, judged on the validation split."""
+    seeds: list[Seed] = dataclasses.field(default_factory=lambda: [1, 2, 3])
+    """Numbers of the seeds that are run and reported; `[2]` is seed number 2 alone. Each is another
+    cohort, other sounds and other networks."""
+    development_seed: Seed = 0
+    """The seed that choices are made on. It may be run, and is in no reported mean or interval."""
+    ablation_seeds: list[Seed] = dataclasses.field(default_factory=list)
+    """Numbers of the seeds for which the ablations are trained too."""
     fit_seconds: Seconds = 20.0
     """Sound that a listener is fitted on [s]."""
-    levels_db_spl: list[LevelDbSpl] = dataclasses.field(default_factory=lambda: [50.0, 65.0, 80.0])
-    """Levels of sounds in quiet [dB SPL]; the middle one is that of noisy speech too."""
-    snr_db: RatioDb = 5.0
-    """Signal-to-noise ratio of noisy speech [dB]."""
-    excerpts: Count = 8
-    """Test sounds in quiet."""
-    excerpt_s: Seconds = 3.0
+    material: Material = dataclasses.field(default_factory=Material)
+    """Test sounds."""
+    training_excerpts: Count = 12
+    """Training sounds that gains of simpler devices are chosen on, each class at each level."""
+    training_s: Seconds = 1.0
     """Their length [s]."""
-    speech: Count = 4
-    """Sentences in noise."""
+    limit_steps: Count = 120
+    """The most steps of the descent to the limit."""
     jobs: Count = 2
     """Processes side by side."""
 
@@ -96,7 +103,7 @@ def benchmark(config: Config) -> dict:
         cohort = cohorts.aligned(config.cohort, seed, folder, ("template",))
         _model(config, seed, folder, cohort, "model")
         _aids(config, seed, folder, cohort)
-        report.write(out)
+        report.write(out, config.development_seed)
     for seed in config.ablation_seeds:
         folder = out / f"seed-{seed}"
         if finished(folder, "judgements of ablations"):
@@ -104,8 +111,8 @@ def benchmark(config: Config) -> dict:
         cohort = Cohort.open(folder / "cohort" / "cohort.zarr")
         _model(config, seed + 100, folder, cohort, "model-2")
         _ablations(config, seed, folder, cohort)
-        report.write(out)
-    return report.write(out)
+        report.write(out, config.development_seed)
+    return report.write(out, config.development_seed)
 
 
 def _model(config: Config, seed: int, out: Path, cohort: Cohort, name: str) -> None:
@@ -146,6 +153,7 @@ def _aids(config: Config, seed: int, out: Path, cohort: Cohort) -> None:
             "only": str(out / "fits" / "model" / f"{animal}.json"),
             "begin_from": str(out / "aids" / "masks" / "aid.safetensors"),
             "steps": config.own_steps,
+            "plateau": config.plateau,
             "noise_reduction": False,
         }
         for kind, through in (("own", "model"), ("ceiling", "animal")):
@@ -215,14 +223,12 @@ def _judgement(
         model=_checkpoint(out / "model"),
         fit=str(out / "fits" / "model" / f"{animal}.json"),
         aids=aids,
-        for_all=[name for name in aids if name in EVERYONE],
-        out=str(out / folder / f"{animal}.json"),
+        out=str(out / folder),
+        material=config.material,
+        training_excerpts=config.training_excerpts,
+        training_s=config.training_s,
+        limit_steps=config.limit_steps,
         whole=whole,
-        levels_db_spl=tuple(config.levels_db_spl),
-        snr_db=config.snr_db,
-        excerpts=config.excerpts,
-        excerpt_s=config.excerpt_s,
-        speech=config.speech,
         seed=seed,
     )
     return Job(animal, tasks.judge, wanted, out / folder / f"{animal}.seconds")

@@ -1,143 +1,144 @@
 """Summary, tables, figures and a page of the benchmark of aids."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
 import torch
 from matplotlib.figure import Figure
 
 from recipes import figures
-from recipes.benchmark_compensation.summary import Run, read, summarise
-from recipes.benchmark_compensation.tables import LABELS, tables
+from recipes.benchmark_compensation.material import QUIET
+from recipes.benchmark_compensation.summary import gather, summarise
+from recipes.benchmark_compensation.tables import GROUPS, OF_GAINS, label, tables
 from recipes.cells import Table
 from recipes.pages import inline, png, template
 from recipes.state import write_json, write_whole
-from recipes.train_compensation import Gauge
 
 REACH = (-0.2, 1.02)
 """Of restoration as it is drawn; bars beyond are cut off."""
 
-SHOWN_HZ = (500, 1000, 2000, 4000, 8000)
-"""Bands whose gain is drawn over level."""
+DRAWN = {
+    "true midbrains, in quiet": "fidelity, quiet",
+    "true midbrains, in noise": "fidelity, noise",
+    "clarity of speech in noise": "clarity, noise",
+}
+"""Quantities of the first figure."""
 
-SHOWN = ("nal_r", "masks", "masks_audiogram", "own", "ceiling")
-"""Devices whose gains at the middle level are drawn over frequency."""
 
-
-def write(out: Path) -> dict:
+def write(out: Path, development_seed: int) -> dict:
     """Write `summary.json`, `tables.md`, `figures` and `report.html` from all complete seeds.
 
     Returns:
         The summary.
 
     Raises:
-        ValueError: If no seed is complete.
+        ValueError: If no reported seed is complete.
     """
-    runs = read(out)
-    summary = summarise(runs)
+    rows = gather(out, development_seed)
+    summary = summarise(rows, gather(out, development_seed, "ablations"))
     write_json(out / "summary.json", summary)
     made = tables(summary)
     write_whole(out / "tables.md", markdown(summary, made))
-    # Folders that came from elsewhere may have come without sounds.
-    heard = [run for run in runs if any(run.folder.glob("judged/*/*.flac"))]
-    shown = [*heard, runs[0]][0]
-    listeners = _listeners(shown)
-    images = {name: png(figure) for name, figure in draw(summary, shown, listeners).items()}
+    images = {name: png(figure) for name, figure in draw(summary).items()}
+    folder = out / f"seed-{summary['seeds'][0]}"
+    for seed in summary["seeds"]:
+        # Folders that came from elsewhere may have come without sounds.
+        if any((out / f"seed-{seed}").glob("judged/*/*.flac")):
+            folder = out / f"seed-{seed}"
+            break
+    first = rows[rows.seed == int(folder.name[5:])]
+    listeners = _one_of_each_group(first)
     for name in listeners:
-        for path in sorted((shown.folder / "judged" / name).glob("*.png")):
+        images[f"{name}-gains"] = png(gain_curves(first[first.listener == name], name))
+        for path in sorted((folder / "judged" / name).glob("*.png")):
             images[f"{name}-{path.stem}"] = path.read_bytes()
     (out / "figures").mkdir(exist_ok=True)
     for name, image in images.items():
         write_whole(out / "figures" / f"{name}.png", image)
-    write_whole(out / "report.html", page(out, summary, made, images, shown, listeners))
+    write_whole(out / "report.html", page(out, summary, made, images, folder, listeners))
     return summary
 
 
-def markdown(summary: dict, made: dict[str, Table]) -> str:
+def markdown(summary: dict, made: Mapping[str, Table]) -> str:
     """All tables as Markdown."""
     seeds = ", ".join(map(str, summary["seeds"]))
-    title = f"# Benchmark of aids, seeds {seeds}\n"
+    title = f"# Benchmark of aids, reported seeds {seeds}\n"
     return "\n".join([title, *(table.markdown() for table in made.values() if table.rows)])
 
 
-def draw(summary: dict, first: Run, listeners: list[str]) -> dict[str, Figure]:
-    """All figures, by name."""
-    truth, inside = summary["restoration"], summary["restoration_model"]
-    devices = [name for name in truth if name != "unprocessed"]
-    levels = torch.tensor([float(n.split()[0]) for n in truth["masks"]["by_level"]])
-    drawn = {
-        "restoration": figures.grouped_bars(
-            {
-                "true midbrains": {LABELS[d]: truth[d]["quiet"] for d in devices},
-                "true midbrains, in noise": {LABELS[d]: truth[d]["noise"] for d in devices},
-                "the model's opinion": {LABELS[d]: inside[d]["quiet"] for d in devices},
-            },
-            "restoration",
-            limits=REACH,
-        ),
-        "by_group": figures.grouped_bars(
-            {
-                group: {LABELS[d]: truth[d]["by_group"][group] for d in devices}
-                for group in truth["masks"]["by_group"]
-            },
-            "restoration in quiet, true midbrains",
-            limits=REACH,
-        ),
-        "by_level": figures.level_curves(
-            levels,
-            {LABELS[d]: torch.tensor(list(truth[d]["by_level"].values())) for d in devices},
-            "restoration",
-            "Restoration by level",
-        ),
-    }
-    centres = Gauge().bands.centres_hz
-    for name in listeners:
-        measured = first.judged[name]["restoration"]
-        quiet = [found for condition, found in measured.items() if condition != "noise"]
-        middle = quiet[len(quiet) // 2]
-        drawn[f"{name}-gains"] = figures.gain_curves(
-            centres, {LABELS[d]: torch.tensor(middle[d]["gain_db"]) for d in SHOWN}, name
-        )
-        bands = {hz: (centres - hz).abs().argmin() for hz in SHOWN_HZ}
-        by_band = {
-            f"{hz} Hz": torch.tensor([found["masks"]["gain_db"][band] for found in quiet])
-            for hz, band in bands.items()
+def draw(summary: dict) -> dict[str, Figure]:
+    """Restoration of every device with its interval, by condition and by hearing."""
+    found = {(r["device"], r["quantity"]): r for r in summary["restoration"]}
+    devices = [d for d in dict.fromkeys(device for device, _ in found) if d != "unprocessed"]
+
+    def bars(quantities: Mapping[str, str], what: str) -> Figure:
+        shown = {
+            group: {label(d): found.get((d, quantity)) for d in devices}
+            for group, quantity in quantities.items()
+            if any((d, quantity) in found for d in devices)
         }
-        drawn[f"{name}-levels"] = figures.level_curves(
-            levels, by_band, "gain [dB]", f"{name}: {LABELS['masks']}"
+        return figures.grouped_bars(
+            {g: {d: r and r["estimate"] for d, r in each.items()} for g, each in shown.items()},
+            what,
+            limits=REACH,
+            spread={
+                g: {d: r and (r["low"], r["high"]) for d, r in each.items()}
+                for g, each in shown.items()
+            },
         )
-    return drawn
+
+    return {
+        "restoration": bars(DRAWN, "restoration"),
+        "by_hearing": bars({group: group for group in GROUPS}, "fidelity in quiet"),
+    }
+
+
+def gain_curves(rows: pd.DataFrame, name: str) -> Figure:
+    """Gains of some devices over frequency for one listener, at the middle level."""
+    gains = rows[(rows.measure == "gain_db") & (rows.condition == QUIET)]
+    levels = sorted(gains.level_db_spl.unique())
+    middle = gains[gains.level_db_spl == levels[len(levels) // 2]]
+    hz = middle.sound.str.removesuffix(" Hz").astype(float)
+    curves = {
+        label(device): torch.tensor(middle[middle.device == device].value.to_numpy())
+        for device in OF_GAINS
+        if (middle.device == device).any()
+    }
+    centres = torch.tensor(hz[middle.device == middle.device.iloc[0]].to_numpy())
+    return figures.gain_curves(centres, curves, name)
 
 
 def page(
     out: Path,
     summary: dict,
-    made: dict[str, Table],
-    images: dict[str, bytes],
-    first: Run,
-    listeners: list[str],
+    made: Mapping[str, Table],
+    images: Mapping[str, bytes],
+    folder: Path,
+    listeners: Mapping[str, str],
 ) -> str:
     """One HTML page with everything in it."""
     return template("benchmark_compensation.html").render(
         summary=summary,
-        tables=made,
+        tables=[table for table in made.values() if table.rows],
         images={name: inline("image/png", image) for name, image in images.items()},
         config=json.loads((out / "config.json").read_text()),
         listeners=[
             {
                 "name": name,
-                "group": first.groups[name],
+                "group": group,
                 "sounds": {
-                    LABELS[path.stem]: inline("audio/flac", path.read_bytes())
-                    for path in sorted((first.folder / "judged" / name).glob("*.flac"))
+                    label(path.stem): inline("audio/flac", path.read_bytes())
+                    for path in sorted((folder / "judged" / name).glob("*.flac"))
                 },
             }
-            for name in listeners
+            for name, group in listeners.items()
         ],
     )
 
 
-def _listeners(first: Run) -> list[str]:
-    """One of each group."""
-    found = {group: name for name, group in reversed(first.groups.items()) if group != "normal"}
-    return list(reversed(found.values()))
+def _one_of_each_group(rows: pd.DataFrame) -> dict[str, str]:
+    """The first listener of each group with a loss, and the group."""
+    groups = rows[rows.group.isin(GROUPS)].drop_duplicates("group")
+    return dict(zip(groups.listener, groups.group, strict=True))

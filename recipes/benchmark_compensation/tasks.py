@@ -2,49 +2,86 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import soundfile
 import torch
 from torch import Tensor, nn
 
-from compensation.linear import apply, best_linear_gain
+from compensation.bands import HOP, WINDOW, Bands, ShortTime
+from compensation.linear import apply, best_gains_of_sound, best_linear_gain
 from compensation.listener import audiogram_hz, from_audiogram
 from compensation.masks import Masks
-from compensation.objective import contrast, effort, flutter, hiss, roughness
-from compensation.prescriptions import nal_r, nal_r_compressed
+from compensation.noise_reduction import SHORT_TIME_DELAY_MS, wiener
+from compensation.objective import (
+    INAUDIBLE_DB_SPL,
+    contrast,
+    effort,
+    flutter,
+    hiss,
+    roughness,
+)
+from compensation.prescriptions import nal_r_compressed, nal_r_gains_db
 from compensation.streaming import Stream
 from compensation.waveform import Waveform
 from evaluation.artefacts import artefacts
 from evaluation.intelligibility import estoi, haspi
-from evaluation.neural import discrepancy
-from evaluation.quality import hasqi, pesq, si_sdr
-from evaluation.table import Score
+from evaluation.neural import Midbrain, fidelity_and_clarity
+from evaluation.quality import hasqi, level_change, pesq, si_sdr
 from icsim.audiogram import Audiogram
 from icsim.counts import expected_counts
 from icsim.simulation.animal import Animal, animal_from
-from icsim.simulation.noises import speech_shaped_noise
-from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, calibrate, level, mix
+from icsim.sound import SAMPLE_RATE, calibrate
 from icsim.store import Cohort
 from icsim.weights import load_network
 from recipes import ears, figures
-from recipes.benchmark_compensation.tables import LABELS
+from recipes.benchmark_compensation.material import (
+    KINDS,
+    NOISE,
+    QUIET,
+    SHORT,
+    Condition,
+    Material,
+    conditions,
+)
+from recipes.benchmark_compensation.tables import label
+from recipes.devices import Device, louder, matched_db, ours, prescribed
+from recipes.excerpts import excerpts
 from recipes.fits import read_fit
-from recipes.state import write_json
+from recipes.state import write_json, write_whole
 from recipes.train_compensation import Gauge
-
-KINDS = ("speech", "noisy", "music", "instrument")
-"""Classes of test sounds that an aid may meet."""
 
 SILENT_DB_SPL = -200.0
 """Stands for silence, as JSON holds no infinity."""
 
-Device = Callable[[Tensor, float, float], Tensor]
-"""`(sound (B, T) [Pa], noise_reduction, gain) -> (B, T)`."""
+FIXED_BANDS = 24
+"""Gains of a fixed fitting."""
 
-Midbrain = Callable[[Tensor], Tensor]
+OF_TRAINING = ("steps", "best_step", "stopped_gaining")
+"""What is kept of what an aid's checkpoint says of its training."""
+
+TO_HEAR = (
+    *("unprocessed", "nal_r", "nal_r_matched", "wiener_nal_r", "masks_nr_off", "masks_nr_on"),
+    *("masks_audiogram_nr_on", "waveform_nr_on", "ceiling_nr_off"),
+)
+"""Devices whose sounds and pictures are kept."""
+
+COLUMNS = (
+    *("listener", "group", "device", "judge", "condition", "level_db_spl", "noise", "sound"),
+    *("measure", "value", "unaided"),
+)
+"""Of a table of judgements, a row for each number.
+
+`judge` is truth or model of fidelity and clarity, and empty for what sounds alone say. `value` is
+the discrepancy with the device, of fidelity and clarity, beside `unaided`, without it; of all other
+measures it is the score. Of a `gain_db` the sound is the centre of a band.
+"""
+
+TRAINING, TONES = "training", "tones"
+"""Conditions of what says how a device was made, and of what is measured with tones and silence."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,18 +94,19 @@ class Judgement:
     fit: str
     """Of this listener, by `recipes.fit_theta`."""
     aids: dict[str, str]
-    """Checkpoints by name of the device."""
-    for_all: list[str]
-    """Those of them that are for every listener, and reduce noise."""
+    """Checkpoints by name of the device; `masks` is what NAL-R is made as loud as."""
     out: str
-    """Where to, as JSON; sounds go beside it."""
+    """Folder for `<animal>.csv` and sounds."""
+    material: Material
+    """What is heard."""
+    training_excerpts: int
+    """Training sounds that gains of baselines are chosen on."""
+    training_s: float
+    """Their length [s]."""
+    limit_steps: int
+    """Steps of descent for the limit."""
     whole: bool
-    """Prescriptions, best linear gains, scores, artefacts and sounds too, or restoration alone."""
-    levels_db_spl: tuple[float, ...]
-    snr_db: float
-    excerpts: int
-    excerpt_s: float
-    speech: int
+    """Everything, or restoration by aids alone and what their guards are worth."""
     seed: int
 
 
@@ -80,75 +118,80 @@ class Streaming:
     out: str
 
 
+@dataclasses.dataclass(frozen=True)
+class Listener:
+    """One whom devices are judged for."""
+
+    name: str
+    group: str
+    """Of `group`."""
+    ear: Audiogram
+    theta: Tensor
+    """As fitted, `(P,)`."""
+    animal: Animal
+    midbrains: dict[str, tuple[Midbrain, Midbrain]]
+    """Impaired and normal: the animal and its healthy twin as `truth`, and as the `model` has
+    them."""
+
+
 def judge(job: Judgement) -> None:
-    """Everything about one listener, whom no aid was trained for but those of its own."""
-    cohort, fit = Cohort.open(job.cohort), read_fit(job.fit)
-    name, theta = fit.name, fit.theta
-    animal, ear = animal_from(cohort.truth(name)), ears.audiogram(cohort, name)
-    healthy_twin = animal.healthy()
-    quiet = excerpts(cohort, KINDS, job, 1)
-    impaired, normal = midbrains(job, theta)
-    devices = aids(job.aids, theta, ear)
-    middle = job.levels_db_spl[len(job.levels_db_spl) // 2]
+    """Everything about one listener, whom no aid was trained for but those of its own.
+
+    Normal listeners have nothing to be restored: of them it is measured in quiet what is left of
+    their responses.
+    """
+    cohort = Cohort.open(job.cohort)
+    listener = _listener(job, cohort)
+    loaded = [(name, *_load(path, listener)) for name, path in job.aids.items()]
+    devices: dict[str, Device] = {}
+    for name, aid, told, facts in loaded:
+        devices |= ours(aid, told, job.whole and bool(facts["noise_reduction"]), name)
+    parts = [
+        _facts(name, {k: facts[k] for k in OF_TRAINING if k in facts}) for name, *_, facts in loaded
+    ]
     if job.whole:
-        prescribed: dict[str, Device] = {
-            "unprocessed": lambda sound, a, b: sound,
-            "nal_r": lambda sound, a, b: nal_r(sound, ear),
-            "nal_r_compressed": lambda sound, a, b: nal_r_compressed(sound, ear),
-        }
-        if group(cohort.truth(name)) != "normal":
-            training = dataclasses.replace(job, excerpt_s=job.excerpt_s / 2)
-            heard = calibrate(excerpts(cohort, KINDS, training, 3, split="train"), middle)
-            true_pair = animal.expected_counts, healthy_twin.expected_counts
-            prescribed["linear"] = _linear(impaired, normal, heard)
-            prescribed["linear_truth"] = _linear(*true_pair, heard)
-        devices = prescribed | devices
-    speech = calibrate(excerpts(cohort, ("speech",), job, 2), middle)
-    noise = noises(speech.shape, job.seed)
-    noisy = mix(speech, noise, job.snr_db)
-    conditions = {f"quiet, {db:g} dB SPL": calibrate(quiet, db) for db in job.levels_db_spl}
-    conditions["noise"] = noisy
-    found: dict = {"animal": name, "group": group(cohort.truth(name)), "restoration": {}}
-    gauge = Gauge()
-    gains_of: dict[str, list[Tensor]] = {device: [] for device in devices}
-    pairs = {
-        "truth": (animal.expected_counts, healthy_twin.expected_counts),
-        "model": (impaired, normal),
-    }
-    for condition, sound in conditions.items():
-        levels = gauge(sound)
-        with torch.no_grad():
-            processed = {name: process(sound, 0.0, 1.0) for name, process in devices.items()}
-            gains = {name: gauge(after) - levels for name, after in processed.items()}
-        found["restoration"][condition] = restored(pairs, processed, sound)
-        for device, added in gains.items():
-            gains_of[device].append(added)
-            found["restoration"][condition][device]["gain_db"] = _by_level(added, levels)
-    # Of the conditions in quiet, which come first and are of one length.
-    quiet_levels = torch.cat([gauge(sound) for sound in list(conditions.values())[:-1]])
-    found["guards"] = {
-        device: guards(torch.cat(gains[:-1]), quiet_levels) for device, gains in gains_of.items()
-    }
-    if not job.whole:
-        found["si_sdr_db"] = {}
-        for device in job.aids:
-            with torch.no_grad():
-                denoised = devices[device](noisy, 1.0, 0.0)
-            found["si_sdr_db"][device] = _mean(si_sdr(speech, denoised, SAMPLE_RATE))
-    else:
-        found["scores"] = scores(devices, speech, noisy, ear)
-        found["noise_reduction"] = noise_reduction(devices, job.for_all, speech, noisy)
-        found["artefacts"] = {}
-        for device in job.aids:
-            process = devices[device]
-            with torch.no_grad():
-                spurs = artefacts(lambda sound, process=process: process(sound, 1.0, 1.0))
-            silence_db = max(spurs.silence_db, SILENT_DB_SPL)
-            found["artefacts"][device] = {"spur_db": spurs.spur_db, "silence_db": silence_db}
-        _keep(Path(job.out), devices, noisy[0], animal, healthy_twin)
-    path = Path(job.out)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, found)
+        training = training_sounds(cohort, job)
+        others, chosen_db = baselines(listener, devices["masks_nr_off"], training)
+        devices = others | devices
+        parts += [_facts(name, {"chosen_db": gain}) for name, gain in chosen_db.items()]
+    heard = conditions(job.material, job.seed)
+    if listener.group == "normal":
+        heard = [one for one in heard if one.name == QUIET]
+    for condition in heard if job.whole else [c for c in heard if c.name in (QUIET, NOISE)]:
+        processed = {name: device.process(condition.noisy) for name, device in devices.items()}
+        if condition.name == SHORT:
+            processed["limit"] = limit(listener, condition, processed, job.limit_steps)
+        parts += restored(listener, condition, processed)
+        parts.append(added(condition, processed))
+        if condition.name == QUIET and job.whole:
+            parts.append(band_gains(condition, processed))
+        if condition.name == QUIET and not job.whole:
+            parts += guards(condition, processed)
+    if listener.group != "normal":
+        (noise,) = (one for one in heard if one.name == NOISE)
+        alone = {f"{name}_nr_alone": _alone(aid, told) for name, aid, told, _ in loaded}
+        if job.whole:
+            parts += scores(noise, devices, listener.ear, job.material)
+            alone = {
+                name: device
+                for name, device in alone.items()
+                if name.replace("_nr_alone", "_nr_on") in devices
+            }
+            alone |= {
+                "unprocessed": devices["unprocessed"],
+                "wiener": Device("Wiener filter", wiener, SHORT_TIME_DELAY_MS),
+            }
+        parts += denoised(noise, alone)
+    if job.whole:
+        everything_on = [
+            f"{name}_nr_{'on' if f'{name}_nr_on' in devices else 'off'}" for name in job.aids
+        ]
+        parts += [spurs(name, devices[name]) for name in everything_on]
+    out = Path(job.out)
+    out.mkdir(parents=True, exist_ok=True)
+    if job.whole and listener.group != "normal":
+        _keep(out / listener.name, devices, noise.noisy[0], listener.animal)
+    write_rows(out / f"{listener.name}.csv", listener, parts)
 
 
 def group(truth: dict) -> str:
@@ -156,6 +199,189 @@ def group(truth: dict) -> str:
     if truth["hearing"] != "HI":
         return {"NH": "normal", "hidden": "hidden"}[truth["hearing"]]
     return "severe" if truth["severity"] >= 1 else "mild"
+
+
+def baselines(
+    listener: Listener, aid: Device, training: Tensor
+) -> tuple[dict[str, Device], dict[str, float]]:
+    """Devices that an aid has to beat, and the gains that were chosen for them on training sounds.
+
+    NAL-R as it is, at the aid's level, compressed, and after a Wiener filter. For listeners with a
+    loss also NAL-R and the best k, the best flat gain and the best gains in bands: each chosen in
+    the model, as a laboratory could, and on the true animal, which bounds what it can do.
+
+    Args:
+        listener: Whose.
+        aid: What NAL-R is made as loud as.
+        training: Sounds of the training split [Pa], `(B, T)`.
+    """
+    ear = listener.ear
+    chosen = {"nal_r_matched": matched_db(aid, ear, training)}
+    devices = prescribed(ear, chosen["nal_r_matched"], ("wiener",))
+
+    def device(process: Callable[[Tensor], Tensor], delay_ms: float = 0.0) -> Device:
+        return Device("", process, delay_ms)
+
+    devices["nal_r_compressed"] = device(lambda sound: nal_r_compressed(sound, ear))
+    if listener.group == "normal":
+        return devices, chosen
+    short_time = ShortTime(WINDOW, HOP)
+    prescribed_db = nal_r_gains_db(ear, Bands(FIXED_BANDS, short_time).centres_hz)
+    for judge, (impaired, normal) in listener.midbrains.items():
+        with torch.no_grad():
+            target = normal(training)
+        flat, gains_db = louder(ear, impaired, normal, training)
+        # They begin where simpler gains end, and so restore no less on the training sounds.
+        starts_db = torch.stack(
+            [
+                prescribed_db + gains_db["nal_r_best_model"],
+                torch.full_like(prescribed_db, gains_db["flat_model"]),
+            ]
+        )
+        fixed_db = best_linear_gain(impaired, target, training, FIXED_BANDS, starts_db=starts_db)
+        fixed = {
+            "fixed_model": device(lambda sound, gains_db=fixed_db: apply(sound, gains_db)),
+        }
+        for name, one in (flat | fixed).items():
+            devices[name.replace("model", judge)] = one
+        chosen |= {name.replace("model", judge): gain for name, gain in gains_db.items()}
+    return devices, chosen
+
+
+def training_sounds(cohort: Cohort, job: Judgement) -> Tensor:
+    """Excerpts of training sounds of each class at each level [Pa], `(B, T)`."""
+    draw = np.random.default_rng([job.seed, 3])
+    count, seconds = job.training_excerpts, job.training_s
+    sounds, _ = excerpts(cohort, KINDS, "train", count, seconds, draw)
+    levels = job.material.levels_db_spl
+    turns = [levels[i // len(KINDS) % len(levels)] for i in range(job.training_excerpts)]
+    return calibrate(sounds, torch.tensor(turns))
+
+
+def limit(
+    listener: Listener, condition: Condition, processed: Mapping[str, Tensor], steps: int
+) -> Tensor:
+    """What any gains at any time could make of sounds for the true animal [Pa], `(B, T)`.
+
+    The search begins with the gains of the aid that was trained through it.
+    """
+    sound, gauge = condition.noisy, Gauge()
+    impaired, normal = listener.midbrains["truth"]
+    with torch.no_grad():
+        target = normal(sound)
+        start_db = gauge(processed["ceiling_nr_off"]) - gauge(sound)
+    return apply(sound, best_gains_of_sound(impaired, target, sound, start_db, steps))
+
+
+def restored(
+    listener: Listener, condition: Condition, processed: Mapping[str, Tensor]
+) -> list[pd.DataFrame]:
+    """Discrepancies with each device and without, by judge; the truth alone judges normal ears."""
+    parts = []
+    for judge, pair in listener.midbrains.items():
+        if judge == "model" and (listener.group == "normal" or condition.name == SHORT):
+            continue
+        both = fidelity_and_clarity(*pair, condition.clean, condition.noisy, processed)
+        for measure in ("fidelity", "clarity"):
+            if measure == "clarity" and condition.clean is condition.noisy:
+                continue
+            by_device = {name: found[measure] for name, found in both.items()}
+            parts.append(_table(condition, measure, by_device, judge))
+    return parts
+
+
+def added(condition: Condition, processed: Mapping[str, Tensor]) -> pd.DataFrame:
+    """How much louder each device makes each sound [dB]."""
+    changes = {
+        name: level_change(condition.noisy, after, SAMPLE_RATE).values
+        for name, after in processed.items()
+    }
+    return _table(condition, "added_db", changes)
+
+
+def scores(
+    noise: Condition, devices: Mapping[str, Device], ear: Audiogram, material: Material
+) -> list[pd.DataFrame]:
+    """HASPI of noisy speech, and HASQI of the same speech in quiet."""
+    in_noise = _first(noise, material.scored)
+    few = _first(noise, -(-material.scored // 2))
+    quiet = dataclasses.replace(few, name=QUIET, noises=[""] * len(few.sounds), noisy=few.clean)
+    return [
+        _table(
+            condition,
+            measure,
+            {
+                name: score(
+                    condition.clean, device.process(condition.noisy), SAMPLE_RATE, ear
+                ).values
+                for name, device in devices.items()
+            },
+        )
+        for condition, measure, score in ((in_noise, "haspi", haspi), (quiet, "hasqi", hasqi))
+    ]
+
+
+def denoised(noise: Condition, devices: Mapping[str, Device]) -> list[pd.DataFrame]:
+    """What noise reduction does by itself, without compensation."""
+    after = {name: device.process(noise.noisy) for name, device in devices.items()}
+    return [
+        _table(
+            noise,
+            measure,
+            {name: score(noise.clean, sound, SAMPLE_RATE).values for name, sound in after.items()},
+        )
+        for measure, score in (("estoi", estoi), ("pesq", pesq), ("si_sdr_db", si_sdr))
+    ]
+
+
+def band_gains(condition: Condition, processed: Mapping[str, Tensor]) -> pd.DataFrame:
+    """Mean gain of each device in each band where something is to be heard [dB]."""
+    gauge = Gauge()
+    levels = gauge(condition.noisy)
+    audible = (levels > INAUDIBLE_DB_SPL).float()
+    total = audible.sum((0, 2)).clamp(min=1)
+    centres = [f"{hz:.0f} Hz" for hz in gauge.bands.centres_hz.tolist()]
+    bands = dataclasses.replace(condition, sounds=centres, noises=[""] * len(centres))
+    gains = {
+        name: ((gauge(after) - levels) * audible).sum((0, 2)) / total
+        for name, after in processed.items()
+    }
+    return _table(bands, "gain_db", gains)
+
+
+def guards(condition: Condition, processed: Mapping[str, Tensor]) -> list[pd.DataFrame]:
+    """The terms that guard, as they are after training."""
+    gauge = Gauge()
+    levels = gauge(condition.noisy)
+    gains = {name: gauge(after) - levels for name, after in processed.items()}
+    terms: dict[str, Callable[[Tensor], Tensor]] = {
+        "roughness": roughness,
+        "flutter": flutter,
+        "effort": effort,
+        "hiss": lambda gain: hiss(gain, levels),
+        "contrast": lambda gain: contrast(gain, levels),
+    }
+    return [
+        _table(condition, name, {device: term(gain) for device, gain in gains.items()})
+        for name, term in terms.items()
+    ]
+
+
+def spurs(name: str, device: Device) -> pd.DataFrame:
+    """What an aid adds to tones, chirps and silence."""
+    found = artefacts(device.process)
+    silence_db = max(found.silence_db, SILENT_DB_SPL)
+    return _facts(name, {"spur_db": found.spur_db, "silence_db": silence_db}, TONES)
+
+
+def write_rows(path: Path, listener: Listener, parts: list[pd.DataFrame]) -> None:
+    """Tables of one listener as one CSV that appears whole; numbers that are missing are left out.
+
+    Columns are `COLUMNS`.
+    """
+    rows = pd.concat(parts).dropna(subset="value")
+    rows = rows.assign(listener=listener.name, group=listener.group)[list(COLUMNS)]
+    write_whole(path, rows.to_csv(index=False, float_format="%.6g"))
 
 
 def stream(job: Streaming) -> None:
@@ -193,164 +419,113 @@ def pace(aid: nn.Module, listener: Tensor, seconds: float = 4.0) -> dict[str, fl
     return {"real_time_factor": sum(blocks) / seconds, "worst_block_ms": 1e3 * max(blocks)}
 
 
-def aids(paths: dict[str, str], theta: Tensor, ear: Audiogram) -> dict[str, Device]:
-    """Trained aids, each told of the listener what it wants to know."""
-
-    def device(path: str) -> Device:
-        aid, facts = load_network(path, Masks, Waveform)
-        by_theta = facts["listener"] == "theta"
-        told = theta if by_theta else from_audiogram(ear, audiogram_hz(facts))
-        most = float(facts["noise_reduction"])
-        return lambda sound, a, b: aid.process(sound, told.expand(len(sound), -1), most * a, b)
-
-    return {name: device(path) for name, path in paths.items()}
-
-
-def midbrains(job: Judgement, theta: Tensor) -> tuple[Midbrain, Midbrain]:
-    """What the learned model says of the listener, and of normal animals on average."""
+def _listener(job: Judgement, cohort: Cohort) -> Listener:
+    fit = read_fit(job.fit)
+    animal = animal_from(cohort.truth(fit.name))
     known, _ = ears.learned(job.model)
-    model, normal = known.loss.model, known.normal
+    model = known.loss.model
 
     def respond(listeners: Tensor) -> Midbrain:
+        """What the model says of listeners `(n, P)` on average."""
         return lambda sound: expected_counts(
             model.decode(model.latent(sound), listeners.unsqueeze(0))
         ).mean(1)
 
-    return respond(theta[None]), respond(normal)
-
-
-def excerpts(
-    cohort: Cohort, kinds: tuple[str, ...], job: Judgement, stream: int, split: str = "test"
-) -> Tensor:
-    """Excerpts of the loudest parts of sounds of each kind in turn, `(B, T)`, any amplitude."""
-    draw = np.random.default_rng([job.seed, stream])
-    samples = round(job.excerpt_s * SAMPLE_RATE) // BIN_SAMPLES * BIN_SAMPLES
-    by_kind = {
-        kind: [
-            sound
-            for sound in cohort.sounds
-            if sound.split == split and sound.kind == kind and sound.samples >= samples
-        ]
-        for kind in kinds
+    pairs = {
+        "truth": (animal.expected_counts, animal.healthy().expected_counts),
+        "model": (respond(fit.theta[None]), respond(known.normal)),
     }
-    present = [kind for kind in kinds if by_kind[kind]]
-    if not present:
-        raise ValueError(f"no {split} sound of {', '.join(kinds)} has {job.excerpt_s} s")
-    chosen = []
-    for i in range(job.speech if kinds == ("speech",) else job.excerpts):
-        sounds = by_kind[present[i % len(present)]]
-        sound = cohort.pressure(sounds[draw.integers(len(sounds))].index)
-        starts = draw.integers(len(sound) - samples + 1, size=4)
-        chosen.append(max((sound[s : s + samples] for s in starts), key=lambda x: level(x).item()))
-    return torch.stack(chosen)
+    return Listener(
+        name=fit.name,
+        group=group(cohort.truth(fit.name)),
+        ear=ears.audiogram(cohort, fit.name),
+        theta=fit.theta,
+        animal=animal,
+        midbrains={name: (_in_parts(one), _in_parts(two)) for name, (one, two) in pairs.items()},
+    )
 
 
-def noises(shape: torch.Size, seed: int) -> Tensor:
-    """Speech-shaped noise, `(B, T)`."""
-    draw = np.random.default_rng([seed, 4])
-    return torch.stack([speech_shaped_noise(shape[1], draw) for _ in range(shape[0])])
+def _in_parts(midbrain: Midbrain, batch: int = 4) -> Midbrain:
+    """The same with no more than a few sounds at once: memory grows with them."""
+    return lambda sound: torch.cat([midbrain(part) for part in sound.split(batch)])
 
 
-@torch.no_grad()
-def restored(
-    pairs: dict[str, tuple[Midbrain, Midbrain]], processed: dict[str, Tensor], sound: Tensor
-) -> dict[str, dict]:
-    """Discrepancies with each device and without, summed over sounds.
-
-    Args:
-        pairs: An impaired and a normal midbrain, by name.
-        processed: What each device makes of the sound, `(B, T)`.
-        sound: What the normal midbrain hears, `(B, T)`.
-
-    Returns:
-        By device and pair.
-    """
-    found: dict[str, dict] = {device: {} for device in processed}
-    for name, (impaired, normal) in pairs.items():
-        target = normal(sound)
-        unaided = discrepancy(impaired(sound), target).sum().item()
-        for device, after in processed.items():
-            aided = discrepancy(impaired(after), target).sum().item()
-            found[device][name] = [aided, unaided]
-    return found
+def _load(path: str, listener: Listener) -> tuple[nn.Module, Tensor, dict]:
+    """An aid, what it is told of the listener, and what its checkpoint says."""
+    aid, facts = load_network(path, Masks, Waveform)
+    if facts["listener"] == "theta":
+        return aid, listener.theta, facts
+    return aid, from_audiogram(listener.ear, audiogram_hz(facts)), facts
 
 
-def guards(gains: Tensor, levels: Tensor) -> dict[str, float]:
-    """The terms that guard, as they are after training, of gains and levels `(B, bands, L)`."""
-    return {
-        "roughness": roughness(gains).mean().item(),
-        "flutter": flutter(gains).mean().item(),
-        "effort": effort(gains).mean().item(),
-        "hiss": hiss(gains, levels).mean().item(),
-        "contrast": contrast(gains, levels).mean().item(),
-    }
+def _alone(aid: nn.Module, told: Tensor) -> Device:
+    """The noise reduction of an aid without its compensation."""
 
-
-def scores(
-    devices: dict[str, Device], speech: Tensor, noisy: Tensor, ear: Audiogram
-) -> dict[str, dict[str, float | None]]:
-    """HASPI in noise and HASQI in quiet, means over sounds."""
-    found = {}
-    for device, process in devices.items():
+    def process(sound: Tensor) -> Tensor:
         with torch.no_grad():
-            in_noise, in_quiet = process(noisy, 1.0, 1.0), process(speech, 1.0, 1.0)
-        found[device] = {
-            "haspi": _mean(haspi(speech, in_noise, SAMPLE_RATE, ear)),
-            "haspi_quiet": _mean(haspi(speech, in_quiet, SAMPLE_RATE, ear)),
-            "hasqi": _mean(hasqi(speech, in_quiet, SAMPLE_RATE, ear)),
-        }
-    return found
+            return aid.process(sound, told.expand(len(sound), -1), gain=0.0)
+
+    return Device("", process, aid.latency_samples / SAMPLE_RATE * 1e3)
 
 
-def noise_reduction(
-    devices: dict[str, Device], names: list[str], speech: Tensor, noisy: Tensor
-) -> dict[str, dict[str, dict[str, float | None]]]:
-    """What turning up the noise mask does, without compensation: scores by device and exponent."""
-    metrics = {"estoi": estoi, "pesq": pesq, "si_sdr_db": si_sdr}
-    found: dict = {}
-    for device in names:
-        found[device] = {}
-        for a in (0.0, 0.5, 1.0):
-            with torch.no_grad():
-                after = devices[device](noisy, a, 0.0)
-            found[device][f"{a:g}"] = {
-                name: _mean(metric(speech, after, SAMPLE_RATE)) for name, metric in metrics.items()
-            }
-    return found
+def _table(
+    condition: Condition,
+    measure: str,
+    by_device: Mapping[str, Tensor | tuple[Tensor, Tensor]],
+    judge: str = "",
+) -> pd.DataFrame:
+    """A row for each device and sound: a value, or one with the device and one without."""
+    tables = []
+    for device, values in by_device.items():
+        value, unaided = values if isinstance(values, tuple) else (values, None)
+        tables.append(
+            pd.DataFrame(
+                {
+                    "device": device,
+                    "judge": judge,
+                    "condition": condition.name,
+                    "level_db_spl": condition.level_db_spl,
+                    "noise": condition.noises,
+                    "sound": condition.sounds,
+                    "measure": measure,
+                    "value": value.double().numpy(),
+                    "unaided": np.nan if unaided is None else unaided.double().numpy(),
+                }
+            )
+        )
+    return pd.concat(tables)
 
 
-def _linear(impaired: Midbrain, normal: Midbrain, sound: Tensor) -> Device:
-    with torch.no_grad():
-        target = normal(sound)
-    gains_db = best_linear_gain(impaired, target, sound)
-    return lambda sound, a, b: apply(sound, gains_db)
+def _facts(device: str, values: Mapping[str, float], condition: str = TRAINING) -> pd.DataFrame:
+    """Numbers of a device that are of no sound and no judge."""
+    rows = [{"device": device, "measure": name, "value": float(x)} for name, x in values.items()]
+    return pd.DataFrame(rows, columns=["device", "measure", "value"]).assign(
+        judge="", condition=condition, level_db_spl=np.nan, noise="", sound="", unaided=np.nan
+    )
 
 
-def _by_level(gains_db: Tensor, levels_db: Tensor) -> list[float]:
-    """Mean gain of each band where something is to be heard [dB], `(bands,)`."""
-    audible = (levels_db > 20).float()
-    return ((gains_db * audible).sum((0, 2)) / audible.sum((0, 2)).clamp(min=1)).tolist()
+def _first(condition: Condition, count: int) -> Condition:
+    """Its first sounds."""
+    return dataclasses.replace(
+        condition,
+        sounds=condition.sounds[:count],
+        noises=condition.noises[:count],
+        clean=condition.clean[:count],
+        noisy=condition.noisy[:count],
+    )
 
 
-def _mean(score: Score) -> float | None:
-    values = score.values[~score.values.isnan()]
-    return values.mean().item() if len(values) else None
-
-
-def _keep(
-    path: Path, devices: dict[str, Device], noisy: Tensor, animal: Animal, twin: Animal
-) -> None:
+def _keep(folder: Path, devices: Mapping[str, Device], noisy: Tensor, animal: Animal) -> None:
     """One noisy sentence by every device: to listen to, as spectrograms and as responses."""
-    folder = path.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     with torch.no_grad():
-        heard = {name: process(noisy[None], 1.0, 1.0)[0] for name, process in devices.items()}
-        shown = {"healthy twin, no aid": twin.expected_counts(noisy[None])[0]}
+        heard = {name: devices[name].process(noisy[None])[0] for name in TO_HEAR if name in devices}
+        shown = {"healthy twin, no aid": animal.healthy().expected_counts(noisy[None])[0]}
         for name, sound in heard.items():
-            shown[LABELS[name]] = animal.expected_counts(sound[None])[0]
+            shown[label(name)] = animal.expected_counts(sound[None])[0]
     drawn = figures.responses(list(shown.values()), list(shown), cf_hz=animal.cf_hz)
     drawn.savefig(folder / "responses.png", dpi=110)
-    named = {LABELS[name]: sound for name, sound in heard.items()}
+    named = {label(name): sound for name, sound in heard.items()}
     figures.spectrograms(named).savefig(folder / "spectrograms.png", dpi=110)
     loudest = max(sound.abs().max() for sound in heard.values())
     for name, sound in heard.items():

@@ -311,7 +311,9 @@ CASES = {
     "benchmark_compensation": [
         ("--cohort {missing}", "missing"),
         ("--own_steps 0", "own_steps"),
-        ("--levels_db_spl [65,999]", "999 does not conform"),
+        ("--material.levels_db_spl [65,999]", "999 does not conform"),
+        ("--material.speakers 21", "there are 20"),
+        ("--plateau.patience 0", "patience"),
         ("--training {void}", "out"),
         ("--aid_training {misspelt}", "learning_rat"),
     ],
