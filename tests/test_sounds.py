@@ -389,7 +389,7 @@ def test_further_speakers_are_in_no_split_and_every_one_speaks():
     spoken = {
         name: speech.speak("A cheerful judge.", f"en+{name}")[0] for name in speech.FURTHER_SPEAKERS
     }
-    assert len({tuple(x[3000:3100].tolist()) for x in spoken.values()}) == 20
+    assert len({tuple(x.tolist()) for x in spoken.values()}) == 20
 
 
 @pytest.mark.parametrize("seed", range(4))

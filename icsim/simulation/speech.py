@@ -47,7 +47,7 @@ HIGH_SPEAKERS = (
 
 FURTHER_SPEAKERS = (
     *("Alex", "Denis", "Gene", "Hugo", "Marco", "Mike", "antonio", "boris", "ed", "ian"),
-    *("max", "norbert", "pablo", "victor"),
+    *("norbert", "pablo", "paul", "victor"),
     *("Alicia", "Nguyen", "aunty", "grandma", "shelby", "steph2"),
 )
 """Twenty more, 14 low and 6 high, who are in no split of any cohort: for judgements on speech that

@@ -126,6 +126,8 @@ def summarise(rows: pd.DataFrame, ablated: pd.DataFrame | None = None) -> dict:
         if name != "limit"
     ]
     others = [name for name in devices if name not in OURS]
+    measured = impaired[impaired.measure.isin({one.measure for one in SCORES.values()})].device
+    scored = [name for name in dict.fromkeys(measured) if name != "limit"]
     levels = sorted(impaired[impaired.condition == QUIET].level_db_spl.dropna().unique())
     by_noise = {
         kind: Quantity("clarity", NOISE, "truth", None, (kind,))
@@ -147,9 +149,9 @@ def summarise(rows: pd.DataFrame, ablated: pd.DataFrame | None = None) -> dict:
                 devices,
             )
         ],
-        "scores": means(impaired, SCORES, devices),
+        "scores": means(impaired, SCORES, scored),
         "differences": differences(impaired, TRUE | BY_GROUP, others),
-        "scored": differences(impaired, SCORES, others),
+        "scored": differences(impaired, SCORES, [name for name in scored if name not in OURS]),
         "noises": means(impaired, by_noise, devices),
         "noise_differences": differences(impaired, by_noise, others),
         "shares": shares(impaired, TRUE, BOUNDS),

@@ -8,7 +8,7 @@ from recipes.cells import NOTHING, Table, number
 GROUPS = ("mild", "severe", "hidden")
 """Of listeners with a loss; severe is a loss of at least the typical one."""
 
-OF_GAPS = ("masks_nr_off", "own_nr_off", "ceiling_nr_off", "fixed_model", "fixed_truth")
+OF_GAPS = ("masks_nr_off", "own_nr_off", "ceiling_nr_off")
 """Devices whose gap between model and truth is told."""
 
 OF_GAINS = ("nal_r", "fixed_truth", "masks_nr_off", "own_nr_off", "ceiling_nr_off")
@@ -404,12 +404,11 @@ def _counted(about: str, records: Sequence[Mapping]) -> str:
         return about
 
     def span(name: str) -> str:
-        counts = sorted({record[name] for record in records if record[name]})
-        if not counts:
-            return "pooled"
+        counts = sorted({record[name] for record in records})
         return f"{counts[0]}–{counts[-1]}" if len(counts) > 1 else str(counts[0])
 
-    return (
-        f"{about} In brackets 95 % intervals over seeds, listeners and sounds; n: {span('seeds')} "
-        f"seeds, {span('listeners')} listeners, {span('sounds')} sounds."
-    )
+    # A single seed is not drawn again, and sounds that were summed over cannot be.
+    drawn = [name for name in ("seeds", "listeners", "sounds") if span(name) not in ("0", "1")]
+    counted = ", ".join(f"{name} {span(name)}" for name in ("seeds", "listeners", "sounds"))
+    pooled = " (summed over)" if span("sounds") == "0" else ""
+    return f"{about} In brackets 95 % intervals over {' and '.join(drawn)}; n: {counted}{pooled}."
