@@ -11,7 +11,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
 PAPERS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-COMMAND = re.compile(r"\.venv/bin/python -m (recipes\.\w+)((?: (?:[^`\n\\]|\\\n)*)?)")
+COMMAND = re.compile(r"\.venv/bin/python -m (recipes(?:\.\w+)+)((?: (?:[^`\n\\]|\\\n)*)?)")
 
 
 def commands() -> list[tuple[str, str]]:
