@@ -45,7 +45,7 @@ def tree(tmp_path):
 
     def measured():
         places = {"--edits": root / "edits.toml", "--root": root, "--kept": tmp_path / "kept",
-                  "--out": tmp_path / "summary.json", "--limit_s": 20}  # fmt: skip
+                  "--out": tmp_path / "summary.json", "--limit_s": 5}  # fmt: skip
         return mutations.main([str(part) for pair in places.items() for part in pair])
 
     return root, measured

@@ -1,6 +1,7 @@
 """Summary, tables, figures and a page of the benchmark of aids."""
 
 import json
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -71,11 +72,16 @@ def markdown(summary: dict, made: Mapping[str, Table]) -> str:
 def draw(summary: dict) -> dict[str, Figure]:
     """Restoration of every device with its interval, by condition and by hearing."""
     found = {(r["device"], r["quantity"]): r for r in summary["restoration"]}
+
+    def short(device: str) -> str:
+        """In lines that leave room for bars."""
+        return textwrap.fill(label(device).replace("noise reduction", "NR"), 26)
+
     devices = [d for d in dict.fromkeys(device for device, _ in found) if d != "unprocessed"]
 
     def bars(quantities: Mapping[str, str], what: str) -> Figure:
         shown = {
-            group: {label(d): found.get((d, quantity)) for d in devices}
+            group: {short(d): found.get((d, quantity)) for d in devices}
             for group, quantity in quantities.items()
             if any((d, quantity) in found for d in devices)
         }
