@@ -49,7 +49,7 @@ def draw(results: Results, summary: dict) -> dict[str, Figure]:
         "responses_nh": responses(results, "NH"),
         "responses_hi": responses(results, "HI"),
         "feve_by_class": feve_by_class(summary),
-        "unseen": unseen(results, labels(summary)),
+        "unseen": unseen(results),
         "evaluations": evaluations(results.runs, labels(summary)),
         "loss_surfaces": loss_surfaces(results.runs[0], labels(summary)),
         "decodability": decodability(summary),
@@ -84,8 +84,8 @@ def feve_by_model(results: Results, names: Mapping[str, str]) -> Figure:
     return figure
 
 
-def unseen(results: Results, names: Mapping[str, str]) -> Figure:
-    """Seen and unseen animals by network and way of matching."""
+def unseen(results: Results) -> Figure:
+    """Seen and unseen animals by number of training animals and way of matching."""
     panels = {
         "matched with the best of several brains": ("beta-6", "beta-6-twenty"),
         "a permutation, as published": ("beta-6-permuted", "beta-6-twenty-permuted"),
@@ -97,11 +97,11 @@ def unseen(results: Results, names: Mapping[str, str]) -> Figure:
         rows: dict[str, Points] = {}
         for network in [name for name in pair if name in results.fitted]:
             trained = sorted(results.runs[0].scores[network]["rows"])
-            rows[f"{names[network]}: seen"] = points(results, trained, scored(network))
+            rows[f"{len(trained)}: seen"] = points(results, trained, scored(network))
             there = results.runs[0].fits[network][results.unseen[0]]
             for way in [way for way in ways if way in there]:
                 found = points(results, results.unseen, fitted(network, way))
-                rows[f"{names[network]}: {ways[way]}"] = found
+                rows[f"{len(trained)}: {ways[way]}"] = found
         if rows:
             drawn[title] = rows
     lines = [len(rows) for rows in drawn.values()]

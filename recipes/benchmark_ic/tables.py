@@ -327,7 +327,7 @@ def decodability(summary: dict) -> Table:
     ]
     about = (
         "R² of a linear (ridge) reading, each animal left out in turn: from θ of all animals, seen "
-        "and fitted, of the network trained on the larger group; and from thresholds. 1 is "
+        "and fitted, of the network trained on most animals; and from thresholds. 1 is "
         "perfect, 0 no better than the mean, below 0 worse. Few animals: a rough number."
     )
     header = ["truth", "from θ", "by seed", "from thresholds", "by seed"]
