@@ -58,6 +58,19 @@ def test_few_counts_leave_the_prior(logits, planted):
     torch.testing.assert_close(covariance[0], narrow.covariance, atol=1e-5, rtol=0)
 
 
+def test_gains_are_the_most_probable_ones(logits, planted):
+    few = slice(0, 40)
+    counts = answers(logits, planted)[..., few].long()
+    prior = Prior(torch.tensor([0.8, 0.1, 0.2, 0.3, 0.4]), 0.2 * torch.eye(CLASSES))
+    at = fit_gains(logits[..., few], counts, prior)[0].double().requires_grad_()
+    shifted = at[:, :1, None] * logits[..., few].double()
+    shifted = torch.cat([shifted[:, :, :1], shifted[:, :, 1:] + at[:, 1:, None]], 2)
+    happened = shifted.log_softmax(2).gather(2, counts[:, :, None]).sum()
+    posterior = happened - 0.5 * ((at - prior.mean).square() / 0.2).sum()
+    (slope,) = torch.autograd.grad(posterior, at)
+    assert slope.abs().max() < 0.1
+
+
 def test_bins_that_are_correlated_weigh_less(logits, planted):
     counts = answers(logits, planted)
     covariances = [fit_gains(logits, counts, BROAD, bins)[1] for bins in (1.0, 16.0)]
@@ -85,6 +98,13 @@ def test_the_prior_is_how_much_channels_differ(logits, planted):
     assert learned.mean[0].item() == pytest.approx(planted[:, 0].mean().item(), abs=0.05)
     spread = learned.covariance.diagonal().sqrt()
     torch.testing.assert_close(spread[:3], planted.std(0)[:3], rtol=0.25, atol=0)
+
+
+def test_a_prior_is_as_wide_as_gains_are_uncertain_where_they_hardly_differ():
+    same, uncertain = BROAD.mean.expand(9, -1), 0.3 * torch.eye(CLASSES).expand(9, -1, -1)
+    learned = learn_prior([same, same], [uncertain, uncertain])
+    torch.testing.assert_close(learned.mean, BROAD.mean)
+    torch.testing.assert_close(learned.covariance, uncertain[0])
 
 
 def test_a_brain_that_differs_more_than_others_widens_its_prior(logits, planted):

@@ -163,6 +163,8 @@ def test_one_set_of_listeners_serves_all_sounds(model, sound):
 def test_training_hears_each_animal_at_its_own_hour(model, sound):
     sound = torch.cat([sound, sound], dim=-1)
     hours, noise = torch.tensor([[0.0, 6.0, 20.0], [3.0, 0.0, 9.0]]), torch.randn(2, 3, 2)
+    with torch.no_grad():
+        model.listeners.log_deviation.add_(torch.rand(3, 2))
     theta = model.listeners.theta(hours) + model.listeners.deviation * noise
     expected = model.decode(model.latent(sound), theta)[..., 64:]
     torch.testing.assert_close(model(sound, hours, noise).log_probabilities(), expected)
@@ -173,6 +175,7 @@ def test_training_hears_each_animal_at_its_own_hour(model, sound):
 
 def test_animals_answer_on_the_channels_they_are_matched_with(model, sound):
     theta, matching = torch.rand(1, 2, 2), torch.tensor([[3, 3, 0], [1, -1, 2]])
+    torch.nn.init.normal_(model.decoder.bias)
     latent = model.latent(sound)
     every = model.decode(latent, theta)
     matched = model.predict(latent, theta, matching).log_probabilities()
@@ -205,6 +208,11 @@ def test_the_cost_of_a_listener_is_the_training_objective(model):
     for i, prediction in enumerate(predicted):
         expected = objective.cross_entropy(prediction, counts.unsqueeze(1), torch.ones(2, 1, 4))
         assert costs[i].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_posterior_counts_an_observation_every_20_ms(model, sound):
+    cost = listener_cost(model, sound, torch.zeros(2, 4, 50, dtype=torch.uint8), 0)
+    assert cost.observations == pytest.approx(2 * 4 * 50 * 1.31072 / 20, rel=1e-3)
 
 
 def test_channels_set_apart_cost_nothing(model, sound):

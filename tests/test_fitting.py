@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from icsim.fitting import Fit, bayesian_search, dense_search, descend, laplace, sobol
+from icsim.fitting import (
+    Fit,
+    bayesian_search,
+    dense_search,
+    descend,
+    laplace,
+    sobol,
+    warm_descent,
+)
 
 PLANTED = torch.tensor([0.3, 0.7, 0.55])
 LOWEST = 0.85
@@ -95,6 +103,16 @@ def test_dense_search_finds_the_deeper_of_two_valleys():
     fit = dense_search(two_valleys, shallow, points=512)
     assert fit.loss == pytest.approx(0.7, abs=1e-3)
     assert (fit.theta - 0.15).abs().max() < 0.02
+
+
+def test_warm_descent_begins_from_the_best_of_known_listeners_or_their_mean():
+    for known, best in ([[0.1, 0.1], [0.9, 0.5]], [0.9, 0.5]), ([[0.2, 1.0], [1.0, 0.3]], None):
+        known = torch.tensor(known)
+        start = known.mean(0) if best is None else torch.tensor(best)
+        fit = warm_descent(two_valleys, known, steps=5)
+        assert torch.equal(fit.candidates[:3], torch.cat([known.mean(0, keepdim=True), known]))
+        torch.testing.assert_close(fit.candidates[3], start)
+        assert fit.evaluations == 3 + 5
 
 
 def test_dense_search_counts_its_points_and_is_no_worse_than_a_start():

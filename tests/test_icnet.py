@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from icsim.icnet import CONTEXT_BINS, Encoder, EncoderConfig
+from icsim.icnet import CONTEXT_BINS, Encoder, EncoderConfig, ICNet, ICNetConfig
 from icsim.layers import CausalConv
 
 REFERENCE = Path(__file__).parents[1].parent / "shared" / "reference" / "icnet_layers.npz"
@@ -97,6 +97,16 @@ def test_impossible_sizes_are_refused(sizes):
 def test_odd_sizes_of_filters_are_refused(sizes):
     with pytest.raises(ValueError, match="must be even"):
         EncoderConfig(**sizes)
+
+
+def test_a_branch_drifts_in_proportion_to_the_hours_ten_of_which_are_its_unit():
+    network, latent = ICNet(ICNetConfig(animals=2, channels=3, encoder=TINY)), torch.randn(1, 5, 7)
+    with torch.no_grad():
+        network.drift[1] = 0.4
+    hours = torch.tensor([[5.0, 5.0]])
+    steady, moved = network.predict(latent, hours).features[0]
+    torch.testing.assert_close(steady, latent[0])
+    torch.testing.assert_close(moved, 1.2 * latent[0])
 
 
 # --- numbers of the published layers ------------------------------------------------------------

@@ -50,6 +50,14 @@ def test_sums_alone_are_the_same_and_counts_may_be_of_any_integers_and_size():
     assert negative_log_likelihood(logits, bias, counts.to(torch.uint8), weight, False) == total
 
 
+def test_more_than_four_spikes_teach_what_four_do():
+    logits, bias, counts, weight = drawn(20, 1.0)
+    few, many = logits.clone(), logits.clone()
+    negative_log_likelihood(few, bias, counts, weight, True)
+    negative_log_likelihood(many, bias, counts + 3 * (counts == 4), weight, True)
+    assert torch.equal(few, many)
+
+
 def test_nothing_is_learned_where_weights_are_zero():
     logits, bias, counts, weight = drawn(20, 1.0)
     weight[1] = 0

@@ -35,3 +35,23 @@ def test_a_step_of_muon_has_the_same_length_in_every_direction():
     moved = torch.linalg.svdvals(before - layer.weight.detach()) / 0.1
     assert moved[:3].min() > 0.6  # five iterations do not reach the smallest
     assert moved.max() < 1.3
+
+
+def test_without_a_rate_of_its_own_a_matrix_moves_as_by_adam():
+    torch.manual_seed(0)
+    mine, theirs = nn.Linear(4, 3), nn.Linear(4, 3)
+    theirs.load_state_dict(mine.state_dict())
+    optimiser, adam = (
+        Muon(split_parameters(mine, 0.01)),
+        torch.optim.Adam(theirs.parameters(), 0.01),
+    )
+    for group in optimiser.param_groups:
+        group["lr"] = group["rate"]
+    for _ in range(4):
+        for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        optimiser.step()
+        adam.step()
+    for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other)

@@ -108,6 +108,19 @@ def test_synaptopathy_spares_soft_sounds():
     assert hidden[3] < 0.8 * healthy[3]
 
 
+def test_two_thirds_of_a_shift_come_from_outer_hair_cells_and_all_of_it_from_both():
+    threshold, shift = np.array(NORMAL_THRESHOLDS_DB_SPL), np.full(7, 30.0)
+    ohc_db, ihc_db = map(np.array, split_shift(shift))
+
+    def output_db(level_db_spl, lost_db):
+        control = cochlea.gain_control(torch.from_numpy(level_db_spl)).numpy()
+        return level_db_spl + (cochlea.MAX_GAIN_DB - lost_db) * control
+
+    healthy = output_db(threshold, 0)
+    np.testing.assert_allclose(output_db(threshold + 20, ohc_db), healthy, atol=1e-3)
+    np.testing.assert_allclose(output_db(threshold + 30, ohc_db) - ihc_db, healthy, atol=1e-3)
+
+
 def test_convolution_is_the_plain_one():
     signal, kernel = np.random.default_rng(0).standard_normal((2, 40)).astype(np.float32)
     expected = np.convolve(signal, kernel)[:40]

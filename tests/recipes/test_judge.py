@@ -12,17 +12,20 @@ import torch
 
 from compensation.listener import AUDIOGRAM_HZ, from_audiogram
 from compensation.masks import Masks, MasksConfig
+from compensation.noise_reduction import wiener
+from compensation.prescriptions import nal_r
 from evaluation.neural import discrepancy
 from icsim import store
 from icsim.audiogram import Audiogram
 from icsim.conditional import BetaICNet, BetaICNetConfig
+from icsim.counts import expected_counts
 from icsim.icnet import EncoderConfig
 from icsim.recording import Recording
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.sound import SAMPLE_RATE, Sound, calibrate, level
 from icsim.weights import fingerprint, save_network
 from recipes import judge, judge_summary
-from recipes.devices import without_rnnoise
+from recipes.devices import Device, without_rnnoise
 from recipes.judge_report import LEVEL_QUIET, LEVELS, MEASURES
 
 CHANNELS, FREQUENCIES = 4, (1e3, 4e3, 8e3)
@@ -182,10 +185,61 @@ def test_nal_r_is_as_loud_as_the_aid_by_training_sounds(config):
     }
     assert levels["nal_r_matched"] == pytest.approx(levels["masks_nr_off"], abs=1e-3)
     assert levels["nal_r_matched"] - levels["nal_r"] == pytest.approx(match_db, abs=1e-3)
-    voices = [sound for sound in sounds() if sound.split == "train"]
-    for excerpt in task.training:
-        inside = [(s.pressure.unfold(0, len(excerpt), 1) @ excerpt).max() for s in voices]
-        assert max(inside).item() == pytest.approx(excerpt.square().sum().item(), rel=0.2)
+    assert all(came_from(excerpt, "train") for excerpt in task.training)
+
+
+def came_from(excerpt: torch.Tensor, split: str) -> bool:
+    """Whether a sound of the split has it in it, but for some of its level."""
+    voices = [sound.pressure for sound in sounds() if sound.split == split]
+    inside = max((voice.unfold(0, len(excerpt), 1) @ excerpt).max().item() for voice in voices)
+    return inside == pytest.approx(excerpt.square().sum().item(), rel=0.2)
+
+
+def test_test_sounds_are_judged_by_the_animal_and_its_healthy_twin_and_by_the_model(config):
+    task = judge.ready(config)
+    assert all(came_from(excerpt, "test") for excerpt in (*task.quiet, *task.clean))
+    listener = task.listeners[0]
+    rows = judge.restorations(task, listener, {"half": Device("half", lambda x: x / 2, 0.0)})
+    animal, model = listener.animal, task.model
+
+    def of_normal_animals(sound):
+        each = [expected_counts(model.respond(sound, theta[None])) for theta in task.normal]
+        return torch.stack(each).mean(0)
+
+    def of_listener(sound):
+        return expected_counts(model.respond(sound, listener.theta[None]))
+
+    ears = {
+        "truth": (animal.expected_counts, animal.healthy().expected_counts),
+        "model": (of_listener, of_normal_animals),
+    }
+    sounds_of = {
+        "fidelity_quiet": (task.quiet, task.quiet),
+        "fidelity_noise": (task.noisy, task.noisy),
+        "clarity_noise": (task.noisy, task.clean),
+    }
+    for judge_name, (impaired, normal) in ears.items():
+        for measure, (before, meant) in sounds_of.items():
+            with torch.no_grad():
+                wanted, aided, unaided = normal(meant), impaired(before / 2), impaired(before)
+            own = [r for r in rows if (r["judge"], r["measure"]) == (judge_name, measure)]
+            for name, response in (("aided", aided), ("unaided", unaided)):
+                expected = (response - wanted).double().square().sum((1, 2)).tolist()
+                assert [row[name] for row in own] == pytest.approx(expected, rel=1e-4)
+
+
+def test_devices_do_what_they_are_called(config):
+    pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
+    task = judge.ready(config)
+    listener = task.listeners[0]
+    devices, _ = judge.equipped(config, task, listener)
+    who = listener.condition.expand(len(task.noisy), -1)
+    with torch.no_grad():
+        for name, exponent in (("masks_nr_off", 0.0), ("masks_nr_on", 1.0)):
+            expected = task.aid.process(task.noisy, who, exponent, 1.0)
+            torch.testing.assert_close(devices[name].process(task.noisy), expected)
+    expected = nal_r(wiener(task.noisy), listener.ear)
+    torch.testing.assert_close(devices["wiener_nal_r"].process(task.noisy), expected)
 
 
 def test_real_recordings_are_judged_by_the_model_alone_and_that_is_said_first(
