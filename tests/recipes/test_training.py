@@ -5,9 +5,11 @@ import json
 import math
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from compensation.auditory import AuditoryModel
 from compensation.listener import AUDIOGRAM_HZ, from_audiogram
@@ -22,9 +24,12 @@ from icsim.loss import ResponseLoss
 from icsim.objective import listener_divergence, threshold_penalty
 from icsim.recording import APART, AnimalRecording
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
+from icsim.sound import level
 from icsim.store import Cohort
 from icsim.weights import fingerprint, load_network, load_tensors
 from recipes import align, ears, fit_theta, networks, score_ic, train_compensation, train_ic
+from recipes.benchmark_compensation import tasks as aid_tasks
+from recipes.benchmark_compensation.material import Material
 from recipes.benchmark_ic.tasks import best_matching
 from recipes.fits import Fit
 from recipes.state import seeded
@@ -425,6 +430,7 @@ def test_channels_are_brought_to_slots_that_follow_the_same(cohort, method):
         assert alignment.slots == len(slots)
         matching = alignment.matching.tolist()
         assert [None if slot == APART else slots[slot] for slot in matching] == list(followed)
+        assert [slot == APART for slot in matching] == [k is None for k in followed]
     config = align.Config(cohort, method=method, name=method)
     errors = align.octave_errors(opened, config)
     assert max(errors["after alignment"].values()) < 1e-3
@@ -799,6 +805,61 @@ def test_what_guards_an_aid_has_weight(training, cohort, tmp_path, monkeypatch):
         config = aid_config(training, cohort, tmp_path / str(weight), weights=weights)
         made.append(load_tensors(train_compensation.train(config))[0])
     assert not torch.equal(made[0]["leave.bias"], made[1]["leave.bias"])
+
+
+def test_the_end_of_an_aids_training_is_found_on_validation_sounds(training, cohort, reads):
+    plateau = train_compensation.Plateau(excerpts=6)
+    config = aid_config(training, cohort, plateau=plateau)
+    opened = Cohort.open(cohort)
+    judges, told, _, _ = train_compensation.listeners(config, opened)
+    held_out = train_compensation.validation(config, opened, judges, told, torch.device("cpu"))
+    assert set(reads.sounds) == {"validation"}
+    assert [len(batch["noisy"]) for batch, _ in held_out] == [4, 2]
+
+
+def test_the_best_aid_of_all_validations_is_kept(training, cohort, tmp_path, monkeypatch):
+    monkeypatch.setattr(train_compensation, "_log", lambda *_: None)
+    errors, weights, work = iter([0.9, 0.5, 0.8, 0.7]), [], train_compensation.validate
+
+    def planted(losses, modules, held_out, before, accelerator):
+        """As if the aid left these shares."""
+        weights.append({name: x.clone() for name, x in modules["aid"].state_dict().items()})
+        work(losses, modules, held_out, before, accelerator)
+        error = next(errors)
+        if error < min(before, default=math.inf):
+            modules["best"].load_state_dict(modules["aid"].state_dict())
+        return error
+
+    plateau = train_compensation.Plateau(every=1, patience=2, drops=0, excerpts=2)
+    config = aid_config(training, cohort, tmp_path, steps=9, plateau=plateau)
+    with monkeypatch.context() as patch:
+        patch.setattr(train_compensation, "validate", planted)
+        aid, facts = load_network(train_compensation.train(config), Masks)
+    assert len(weights) == 4, "two validations without a gain are the end"
+    assert (facts["steps"], facts["best_step"]) == (3, 1)
+    assert all(torch.equal(x, weights[1][name]) for name, x in aid.state_dict().items())
+
+
+def test_a_validation_keeps_an_aid_that_leaves_less(judged):
+    _, aid, losses, batch, drawn = judged
+    held_out = [(batch, train_compensation.tasks(losses, batch, drawn))]
+    modules, accelerator = {"aid": aid, "best": Masks(aid.config)}, Accelerator(cpu=True)
+    left = train_compensation.validate(losses, modules, held_out, [0.0], accelerator)
+    assert left > 0
+    assert not torch.equal(modules["best"].leave.weight, aid.leave.weight)
+    again = train_compensation.validate(
+        losses, modules, held_out, [9 + left, 1 + left], accelerator
+    )
+    assert again == left
+    assert torch.equal(modules["best"].leave.weight, aid.leave.weight)
+
+
+def test_gains_of_baselines_are_chosen_on_training_sounds(cohort, reads):
+    material = Material(levels_db_spl=(50.0, 65.0))
+    job = SimpleNamespace(seed=0, training_excerpts=8, training_s=0.3, material=material)
+    sounds = aid_tasks.training_sounds(Cohort.open(cohort), job)
+    assert set(reads.sounds) == {"train"}
+    assert level(sounds).tolist() == pytest.approx([50.0] * 4 + [65.0] * 4, abs=0.01)
 
 
 def test_the_rate_of_an_aid_warms_up_and_falls_to_zero(training, cohort):
