@@ -847,9 +847,8 @@ def test_a_validation_keeps_an_aid_that_leaves_less(judged):
     left = train_compensation.validate(losses, modules, held_out, [0.0], accelerator)
     assert left > 0
     assert not torch.equal(modules["best"].leave.weight, aid.leave.weight)
-    again = train_compensation.validate(
-        losses, modules, held_out, [9 + left, 1 + left], accelerator
-    )
+    before = [9 + left, 1 + left]
+    again = train_compensation.validate(losses, modules, held_out, before, accelerator)
     assert again == left
     assert torch.equal(modules["best"].leave.weight, aid.leave.weight)
 
