@@ -16,6 +16,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -39,6 +40,9 @@ IMPORTED_FIRST = (
 
 LIMIT_S = 600.0
 """Tests that take longer are stopped [s]; unedited, those of a file take a minute or two."""
+
+MEMORY_BYTES = 8 * 2**30
+"""What a process of tests may allocate: an edited loop may ask for more without end."""
 
 ALL_PASSED, SOME_FAILED, INTERRUPTED = 0, 1, 2
 """Exit codes of pytest; a file that cannot be imported interrupts it."""
@@ -188,6 +192,7 @@ def _run(tree: Path, tests: Sequence[str], log: Path, limit_s: float | None = No
 def _ask(tree: Path, tests: Sequence[str], log: Path) -> None:
     """In a process of its own, which has imported other people's packages and none of the tree."""
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
     with log.open("w") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
