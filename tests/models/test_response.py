@@ -5,7 +5,6 @@ import torch
 from torch.nn import functional
 
 from icsim.clock import Clock
-from icsim.counts import expected_counts
 from icsim.fitting import descend, laplace, sobol
 from icsim.models.conditions import ThetaConfig
 from icsim.models.encoders import SincNetConfig
@@ -107,14 +106,26 @@ def test_chunks_are_the_whole(model, chunk_bins):
     sound = 30 * torch.randn(2, 32 * 200 + 11, dtype=torch.float64)
     theta = torch.rand(2, 2, dtype=torch.float64)
     whole = model.respond(sound, theta)
-    pieces = model.respond_in_chunks(sound, theta, chunk_bins)
+    chunks = model.decode_in_chunks(sound, theta[:, None], chunk_bins)
+    pieces = torch.cat(list(chunks), -1)[:, 0]
     assert pieces.shape == whole.shape
     torch.testing.assert_close(pieces, whole, rtol=0, atol=1e-12)
 
 
 def test_a_sound_shorter_than_a_bin_is_refused_in_chunks_too(model):
     with pytest.raises(ValueError, match="T ≥ 32"):
-        model.respond_in_chunks(torch.zeros(1, 31), torch.rand(1, 2))
+        list(model.decode_in_chunks(torch.zeros(1, 31), torch.rand(1, 1, 2)))
+
+
+def test_thresholds_are_in_units_of_100_db_what_theta_is(model, sound):
+    abr = ResponseModel(abrnet(4, 2, encoder=ENCODER))
+    abr.encoder.load_state_dict(model.encoder.state_dict())
+    abr.condition.fusion.load_state_dict(model.condition.fusion.state_dict())
+    abr.readout.load_state_dict(model.readout.state_dict())
+    latent, thresholds = model.latent(sound), torch.tensor([[[20.0, 85.0], [40.0, 0.0]]])
+    expected = model.predict(latent, Subjects(theta=thresholds / 100)).logits()
+    same = abr.predict(latent, Subjects(thresholds_db_spl=thresholds)).logits()
+    torch.testing.assert_close(same, expected)
 
 
 def concatenated(fusion: Fusion, latent: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
@@ -251,11 +262,6 @@ def test_networks_begin_at_the_histograms_they_are_given(model, sound):
     assert response.log().isfinite().all()
     with pytest.raises(ValueError, match=r"histogram must be \(4, 5 or more\)"):
         model.readout.start_at(histogram[:3])
-
-
-def test_expected_counts_are_the_mean_of_the_classes():
-    probability = torch.tensor([[0.5, 0.2], [0.5, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.8]])
-    torch.testing.assert_close(expected_counts(probability.log()), torch.tensor([0.5, 3.2]))
 
 
 def test_listeners_of_other_sizes_are_refused(model, sound):
