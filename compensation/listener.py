@@ -1,6 +1,6 @@
 """What an aid is told of its listener: numbers in [0, 1], from a fitted θ or from an audiogram."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -37,15 +37,6 @@ def from_audiogram(audiogram: Audiogram, frequencies_hz: Sequence[float] = AUDIO
     0.5
     """
     return (audiogram.at(frequencies_hz).to(torch.get_default_dtype()) / SPAN_DB).clamp(0, 1)
-
-
-def audiogram_hz(facts: Mapping) -> tuple[float, ...]:
-    """Where an aid reads audiograms [Hz], from the facts of its checkpoint.
-
-    >>> audiogram_hz({"listener": "audiogram"}) == EIGHT_HZ
-    True
-    """
-    return tuple(facts.get("audiogram_hz") or EIGHT_HZ)
 
 
 def theta_like(audiogram: Audiogram, others: Sequence[Audiogram], theta: Tensor) -> Tensor:

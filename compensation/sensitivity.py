@@ -7,8 +7,8 @@ errors matter; a model of the listener can.
 import torch
 from torch import Tensor, nn
 
-from icsim.conditional import BetaICNet
-from icsim.counts import expected_counts
+from icsim.metrics import expected_counts
+from icsim.models.response import ResponseModel
 
 STEP = 0.15
 """Of θ, to either side; an error of a fit by ear is about as large (chosen here)."""
@@ -17,7 +17,7 @@ STEP = 0.15
 @torch.no_grad()
 def sensitivity(
     aid: nn.Module,
-    model: BetaICNet,
+    model: ResponseModel,
     sounds: Tensor,
     theta: Tensor,
     noise_reduction: float = 0.0,

@@ -38,10 +38,6 @@ def broad(classes: int) -> Prior:
     return Prior(torch.tensor([1.0] + [0.0] * (classes - 1)), torch.eye(classes))
 
 
-BROAD = broad(5)
-"""Of five classes."""
-
-
 def with_gains(prediction: CategoricalPrediction, gains: Tensor) -> CategoricalPrediction:
     """A prediction with gains and offsets of its channels, `(C, K)`.
 

@@ -40,3 +40,22 @@ class Clock:
     def hours(self, samples: float) -> float:
         """How long so many samples last [h]."""
         return samples / self.sample_rate_hz / 3600
+
+
+def require_clock(clock: Clock, wanted: Clock, where: str) -> None:
+    """Refuse what runs on another clock than the model that is to be asked about it.
+
+    Args:
+        clock: Of some recording.
+        wanted: Of the model.
+        where: What the message names: the recording.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    if clock != wanted:
+        raise ValueError(
+            f"{where}: sampled at {clock.sample_rate_hz:g} Hz in bins of {clock.bin_samples} "
+            f"samples, the model at {wanted.sample_rate_hz:g} Hz in bins of {wanted.bin_samples}; "
+            "take a model that was trained on such recordings"
+        )

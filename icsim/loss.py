@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .counts import expected_counts
+from .metrics import expected_counts
 
 Distance = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """`(log-probabilities, target log-probabilities, channel weights) -> (B,)`."""
@@ -24,16 +24,6 @@ def squared_error(response: Tensor, target: Tensor, weight: Tensor | None = None
     """
     difference = expected_counts(response) - expected_counts(target)
     return _over_channels(difference.square(), weight)
-
-
-def cross_entropy(response: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """Cross-entropy of the target distribution of counts under the response's [nats], `(B,)`."""
-    return _over_channels(-(target.exp() * response).sum(-2), weight)
-
-
-def divergence(response: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
-    """KL divergence from the target distribution of counts to the response's [nats], `(B,)`."""
-    return _over_channels((target.exp() * (target - response)).sum(-2), weight)
 
 
 class ResponseLoss(nn.Module):

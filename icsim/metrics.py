@@ -1,11 +1,18 @@
-"""How well a predicted distribution of counts agrees with repeated trials of the same sound."""
+"""How well a predicted distribution of counts agrees with repeated trials of the same sound.
+
+Counts are taken as they are: where a model knows no more than `K − 1` spikes, clamp them to it.
+"""
 
 import dataclasses
 
 import torch
 from torch import Tensor
 
-from .counts import LARGEST_COUNT
+
+def expected_counts(log_probability: Tensor) -> Tensor:
+    """Mean count, the last of K classes taken as K − 1: `(*, K, N)` to `(*, N)`."""
+    counts = torch.arange(log_probability.shape[-2], device=log_probability.device)
+    return (log_probability.exp() * counts.unsqueeze(-1)).sum(-2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +36,7 @@ def repeatability(trials: Tensor) -> Repeatability:
     """
     if trials.ndim != 3 or len(trials) < 2:
         raise ValueError(f"at least two trials (R, C, N) are needed, got {tuple(trials.shape)}")
-    trials = _clipped(trials)
+    trials = trials.float()
     pairs = len(trials) * (len(trials) - 1)
     centred = trials - trials.mean(-1, keepdim=True)
     power = centred.square().mean(-1)
@@ -56,7 +63,7 @@ def feve(expected: Tensor, trials: Tensor) -> Tensor:
     """
     shared = repeatability(trials)
     _require_same(expected, trials)
-    unexplained = (expected - _clipped(trials)).square().mean((0, -1)) - shared.noise
+    unexplained = (expected - trials).square().mean((0, -1)) - shared.noise
     use = shared.signal > 0
     if not bool(use.any()):
         raise ValueError("no channel responds repeatably to this sound: FEVE is undefined")
@@ -78,7 +85,7 @@ def normalised_correlation(expected: Tensor, trials: Tensor) -> Tensor:
     """
     signal = repeatability(trials).signal
     _require_same(expected, trials)
-    mean = _clipped(trials).mean(0)
+    mean = trials.float().mean(0)
     predicted = expected - expected.mean(-1, keepdim=True)
     covariance = (predicted * mean).mean(-1)
     power = predicted.square().mean(-1) * signal.clamp(min=0)
@@ -90,24 +97,20 @@ def histogram_divergence(probability: Tensor, trials: Tensor) -> Tensor:
 
     Args:
         probability: Predicted distribution, `(C, K, N)`.
-        trials: Counts of R ≥ 2 trials, `(R, C, N)`.
+        trials: Counts of R ≥ 2 trials, `(R, C, N)`; those above K − 1 are in its class.
 
     Returns:
         Nats, a scalar; below 2e-4 on 30 s for a perfect model.
     """
     classes = probability.shape[-2]
-    counts = _clipped(trials)
+    counts = trials.clamp(max=classes - 1)
     true = torch.stack([(counts == k).float().mean((0, -1)) for k in range(classes)], -1)
     predicted = probability.mean(-1).clamp(min=1e-12)
     nats = torch.where(true > 0, true * (true.clamp(min=1e-12) / predicted).log(), 0).sum(-1)
-    weight = repeatability(trials).signal.clamp(min=0)
+    weight = repeatability(counts).signal.clamp(min=0)
     return (nats * weight).sum() / weight.sum().clamp(min=1e-12)
 
 
 def _require_same(expected: Tensor, trials: Tensor) -> None:
     if expected.shape != trials.shape[1:]:
         raise ValueError(f"prediction {tuple(expected.shape)} and counts {tuple(trials.shape)}")
-
-
-def _clipped(counts: Tensor) -> Tensor:
-    return counts.float().clamp(max=LARGEST_COUNT)

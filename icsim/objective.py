@@ -24,12 +24,7 @@ def cross_entropy(
     """
     if observations is None:
         observations = weight.sum() * counts.shape[-1]
-    return nats(prediction, counts, weight).sum() / observations.clamp(min=1)
-
-
-def nats(prediction: Prediction, counts: Tensor, weight: Tensor) -> Tensor:
-    """The same of each animal, summed over sounds, channels and bins, `(A,)`."""
-    return prediction.nats(counts, weight)
+    return prediction.nats(counts, weight).sum() / observations.clamp(min=1)
 
 
 def listener_divergence(deviation: Tensor) -> Tensor:

@@ -43,7 +43,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from compensation.listener import theta_like
-from compensation.masks import Masks
+from compensation.load import load_aid
 from compensation.preference import (
     LEAST_ANSWERS,
     NEGLIGIBLE,
@@ -54,19 +54,18 @@ from compensation.preference import (
     propose,
 )
 from compensation.sensitivity import sensitivity
-from compensation.waveform import Waveform
 from evaluation import comparison
 from evaluation.comparison import resample
 from evaluation.neural import discrepancy
-from icsim.conditional import BetaICNet
 from icsim.fitting import sobol
+from icsim.models.load import load_theta_model
+from icsim.models.response import ResponseModel
 from icsim.simulation.abr import ABR_FREQUENCIES_HZ, abr_thresholds
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.simulation.cochlea import filter_sound
 from icsim.sound import calibrate
 from icsim.store import Cohort
 from icsim.theta import between_animals, sample_listeners
-from icsim.weights import load_network
 from recipes import ears
 from recipes.cells import Table, number
 from recipes.excerpts import excerpts
@@ -344,7 +343,7 @@ class Task:
 
     cohort: Cohort
     aid: nn.Module
-    model: BetaICNet
+    model: ResponseModel
     names: list[str]
     """Animals that the model knows."""
     known: Tensor
@@ -363,10 +362,10 @@ class Task:
 def _task(config: Config) -> Task:
     folder = Path(config.measured)
     cohort = Cohort.open(folder / "cohort" / "cohort.zarr")
-    model, learned = load_network(folder / "model" / "model.safetensors", BetaICNet)
-    aid, facts = load_network(folder / "aids" / "masks" / "aid.safetensors", Masks, Waveform)
-    if facts["listener"] != "theta":
-        raise ValueError(f"{folder}: its aid is told {facts['listener']}; one told theta is needed")
+    model, learned = load_theta_model(folder / "model" / "model.safetensors")
+    aid, facts = load_aid(folder / "aids" / "masks" / "aid.safetensors")
+    if facts.listener != "theta":
+        raise ValueError(f"{folder}: its aid is told {facts.listener}; one told theta is needed")
     known, deviation = model.listeners.at().detach(), model.listeners.deviation.detach()
     generator = seeded(config.seed)
     half = config.points // 2
@@ -379,7 +378,7 @@ def _task(config: Config) -> Task:
         cohort=cohort,
         aid=aid,
         model=model,
-        names=learned["animals"],
+        names=list(learned.animals),
         known=known,
         sound=calibrate(sound, 65.0),
         points=torch.cat([known, near, far]),

@@ -17,9 +17,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from compensation.listener import audiogram_hz, from_audiogram
-from compensation.masks import Masks
-from compensation.waveform import Waveform
+from compensation.listener import from_audiogram
+from compensation.load import AidFacts, load_aid
 from evaluation.comparison import difference
 from evaluation.intelligibility import estoi
 from evaluation.quality import pesq
@@ -27,7 +26,6 @@ from evaluation.table import rows, summarise, write_csv
 from icsim.audiogram import Audiogram
 from icsim.catalogue import catalogue
 from icsim.sound import SAMPLE_RATE, calibrate, level, mix, read_mono
-from icsim.weights import load_network
 from recipes.devices import NOISE_REDUCTIONS, Device, without_rnnoise
 from recipes.judge_report import markdown
 from recipes.ranges import LevelDbSpl, NotEmptyStr, RatioDb, Seconds, Seed, checked
@@ -68,7 +66,7 @@ def benchmark(config: Config) -> str:
     Raises:
         ValueError: If the aid reduces no noise, or a voice or the noise is missing or too short.
     """
-    devices = _devices(*load_network(config.aid, Masks, Waveform))
+    devices = _devices(*load_aid(config.aid))
     clean, noise, voices = excerpts(config)
     table = []
     for snr_db in tqdm(config.snr_db, desc="reducing noise", unit="SNR"):
@@ -167,18 +165,13 @@ def compare(
     return markdown(lines)
 
 
-def _devices(aid: nn.Module, facts: dict) -> dict[str, Device]:
+def _devices(aid: nn.Module, facts: AidFacts) -> dict[str, Device]:
     """Nothing, the aid's noise reduction alone, and what it is compared with."""
-    if missing := {"healthy", "listener", "noise_reduction"} - set(facts):
-        raise ValueError(
-            f"the aid does not say its {', '.join(sorted(missing))}; an aid as "
-            "recipes.train_compensation writes it is needed"
-        )
-    if not facts["noise_reduction"]:
+    if not facts.noise_reduction:
         raise ValueError("the aid was trained for compensation alone: it reduces no noise")
-    normal = torch.tensor(facts["healthy"]).mean(0)
-    if facts["listener"] == "audiogram":
-        normal = from_audiogram(Audiogram((1000,), (0,)), audiogram_hz(facts))
+    normal = torch.tensor(facts.healthy).mean(0)
+    if facts.listener == "audiogram":
+        normal = from_audiogram(Audiogram((1000,), (0,)), facts.audiogram_hz)
 
     def ours(sound: Tensor) -> Tensor:
         with torch.no_grad():

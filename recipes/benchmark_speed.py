@@ -39,9 +39,12 @@ from tqdm import tqdm
 from compensation.masks import Masks, MasksConfig
 from compensation.waveform import Waveform, WaveformConfig
 from icsim import convolution, store
-from icsim.conditional import BetaICNet, BetaICNetConfig, listener_cost
+from icsim.clock import Clock
 from icsim.frames import Frames
-from icsim.icnet import CONTEXT_BINS, Encoder, EncoderConfig
+from icsim.models.encoders import EncoderConfig, SincNetConfig, make_encoder
+from icsim.models.listener_cost import listener_cost
+from icsim.models.response import ResponseModel, beta_icnet
+from icsim.models.subjects import Subjects
 from icsim.objective import cross_entropy
 from icsim.recording import Recording
 from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, Sound
@@ -83,7 +86,7 @@ class Config:
         default_factory=lambda: [part for part in PARTS if part != "compile"]
     )
     """What is measured; `compile`, too, where there is a C++ compiler."""
-    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    encoder: EncoderConfig = dataclasses.field(default_factory=SincNetConfig)
     """Sizes of the encoder."""
     channels: Count = 512
     """Response channels."""
@@ -202,19 +205,21 @@ def step(
 ) -> Callable[[], None]:
     """One training step on sounds of noise, forward and backward."""
     torch.manual_seed(0)
-    sizes = {"animals": animals, "channels": config.channels, "encoder": config.encoder}
-    model = BetaICNet(BetaICNetConfig(**sizes)).to(device)
+    sizes = beta_icnet(animals, config.channels, encoder=config.encoder)
+    model = ResponseModel(sizes).to(device)
     if compiled:
         model.encoder.compile()
-    sound = torch.randn(config.batch, (CONTEXT_BINS + FRAME_BINS) * BIN_SAMPLES, device=device)
-    hours = torch.zeros(config.batch, animals, device=device)
+    sound = torch.randn(
+        config.batch, (model.context_bins + FRAME_BINS) * BIN_SAMPLES, device=device
+    )
+    everyone = Subjects(hours=torch.zeros(config.batch, animals, device=device))
     shape = (config.batch, animals, config.channels)
     counts = torch.randint(0, 5, (*shape, FRAME_BINS), dtype=torch.uint8, device=device)
     weight = torch.ones(shape, device=device)
 
     def work() -> None:
         with autocast(config.precision, device):
-            predicted = model(sound, hours)
+            predicted = model(sound, everyone)
         cross_entropy(predicted, counts, weight).backward()
         model.zero_grad()
 
@@ -224,7 +229,7 @@ def step(
 def inference(config: Config, device: torch.device, rate: float) -> dict:
     """The encoder by length of sound: as it is, and with torch's convolutions."""
     torch.manual_seed(0)
-    encoder = Encoder(config.encoder).to(device).eval()
+    encoder = make_encoder(config.encoder, Clock()).to(device).eval()
     found: dict = {"seconds": {}, "direct_seconds": {}, "speedup": {}}
     for length_s in config.seconds:
         samples = round(length_s * SAMPLE_RATE) // BIN_SAMPLES * BIN_SAMPLES
@@ -253,14 +258,15 @@ def inference(config: Config, device: torch.device, rate: float) -> dict:
 def fitting(config: Config, device: torch.device) -> dict:
     """Seconds a candidate of θ: from cached latents, by a plain pass, with torch's convolutions."""
     torch.manual_seed(0)
-    sizes = {"animals": 2, "channels": config.channels, "encoder": config.encoder}
-    model = BetaICNet(BetaICNetConfig(**sizes)).to(device).eval()
+    sizes = beta_icnet(2, config.channels, encoder=config.encoder)
+    model = ResponseModel(sizes).to(device).eval()
     frames = max(1, round(config.fit_seconds * SAMPLE_RATE / BIN_SAMPLES / FRAME_BINS))
-    sound = 0.02 * torch.randn(frames, (CONTEXT_BINS + FRAME_BINS) * BIN_SAMPLES, device=device)
+    samples = (model.context_bins + FRAME_BINS) * BIN_SAMPLES
+    sound = 0.02 * torch.randn(frames, samples, device=device)
     shape = (frames, config.channels, FRAME_BINS)
     counts = torch.randint(0, 5, shape, dtype=torch.uint8, device=device)
-    candidates = torch.rand(8, model.config.parameters, device=device)
-    cost = listener_cost(model, sound, counts, CONTEXT_BINS)
+    candidates = torch.rand(8, sizes.condition.parameters, device=device)
+    cost = listener_cost(model, sound, counts)
 
     @torch.no_grad()
     def cached() -> None:
@@ -268,7 +274,7 @@ def fitting(config: Config, device: torch.device) -> dict:
 
     @torch.no_grad()
     def plain() -> None:
-        listener_cost(model, sound, counts, CONTEXT_BINS)(candidates[:1])
+        listener_cost(model, sound, counts)(candidates[:1])
 
     def direct() -> None:
         with tap_by_tap():

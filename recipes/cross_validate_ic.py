@@ -15,20 +15,22 @@ from tqdm import tqdm
 
 from icsim.alignment import smooth
 from icsim.checks import SPLITS
-from icsim.counts import expected_counts
+from icsim.clock import Clock
 from icsim.frames import recording_pairs
-from icsim.icnet import CONTEXT_BINS, EncoderConfig, ICNet, ICNetConfig
-from icsim.metrics import repeatability
+from icsim.metrics import expected_counts, repeatability
+from icsim.models.encoders import EncoderConfig, SincNetConfig
+from icsim.models.response import ResponseModel, icnet
+from icsim.models.start import histograms
+from icsim.models.subjects import Subjects
 from icsim.objective import cross_entropy
 from icsim.optimiser import Muon, split_parameters
-from icsim.sound import BIN_SAMPLES, RESPONSE_RATE
 from icsim.store import Cohort
-from recipes import figures, networks
+from recipes import figures
 from recipes.ranges import Count, NotEmptyStr, Positive, Seed, checked
 from recipes.state import claim, run, write_json
 
-WINDOWS_BINS = (1, 8, 38)
-"""Bins that are averaged before predictions are compared with trials: 1.3, 10 and 50 ms."""
+WINDOWS_S = (0.0, 0.0105, 0.05)
+"""Time that is averaged before predictions are compared with trials [s], at least a bin."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Config:
     """Folder of `summary.json` and the figure."""
     blocks: Count = 5
     """Parts that the time is cut into."""
-    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    encoder: EncoderConfig = dataclasses.field(default_factory=SincNetConfig)
     """Sizes of the encoder."""
     window_bins: Count = 128
     """Bins of a training window."""
@@ -72,18 +74,27 @@ def cross_validate(config: Config) -> dict:
         expected = torch.zeros(counts.shape[1:])
         for block in tqdm(range(config.blocks), desc=f"{cohort.sounds[sound].name}, block"):
             train, stop, test = _blocks(counts.shape[-1], block, config)
-            network = _fit(config, cohort.pressure(sound), counts, train, stop)
-            expected[:, test] = _predict(network, cohort.pressure(sound))[:, test]
+            model = _fit(config, cohort.clock, cohort.pressure(sound), counts, train, stop)
+            expected[:, test] = _predict(model, cohort.pressure(sound))[:, test]
         predicted.append(expected)
-        recorded.append(counts.float())
+        recorded.append(counts.clamp(max=model.readout.classes - 1).float())
     summary = {"animal": config.animal, "trials": len(heard[0][1]), "blocks": config.blocks}
     summary["scales"] = [
-        _explained(predicted, recorded, bins) | {"ms": round(1000 * bins / RESPONSE_RATE, 1)}
-        for bins in WINDOWS_BINS
+        _explained(predicted, recorded, bins) | {"ms": round(bins * cohort.clock.bin_ms, 1)}
+        for bins in _windows_bins(cohort.clock)
     ]
     write_json(out / "summary.json", summary)
-    _figure(predicted[0], recorded[0]).savefig(out / "prediction.png", dpi=110)
+    _figure(predicted[0], recorded[0], cohort.clock).savefig(out / "prediction.png", dpi=110)
     return summary
+
+
+def _windows_bins(clock: Clock) -> list[int]:
+    """`WINDOWS_S` in bins.
+
+    >>> _windows_bins(Clock())
+    [1, 8, 38]
+    """
+    return [max(1, round(seconds * clock.bin_rate_hz)) for seconds in WINDOWS_S]
 
 
 def _heard(cohort: Cohort, config: Config) -> list[tuple[int, list[int]]]:
@@ -113,39 +124,41 @@ def _blocks(bins: int, block: int, config: Config) -> tuple[Tensor, Tensor, Tens
     return tuple(mask.nonzero().flatten() for mask in (train, of_bin == stop, of_bin == block))
 
 
-def _fit(config: Config, sound: Tensor, counts: Tensor, train: Tensor, stop: Tensor) -> ICNet:
-    """The network that predicts the block to stop by best, among those of all steps."""
+def _fit(
+    config: Config, clock: Clock, sound: Tensor, counts: Tensor, train: Tensor, stop: Tensor
+) -> ResponseModel:
+    """The model that predicts the block to stop by best, among those of all steps."""
     torch.manual_seed(config.seed)
     channels = counts.shape[1]
-    network = ICNet(ICNetConfig(1, channels, config.encoder))
-    network.decoder.start_at(networks.histograms(counts[..., train]))
+    model = ResponseModel(icnet(1, channels, config.encoder, clock))
+    model.readout.start_at(histograms(counts[..., train]))
     starts = _whole_windows(train, config.window_bins)
-    audio, answers = _windows(sound, counts, starts, config.window_bins)
-    held_out = _windows(sound, counts, stop[:1], len(stop))
-    groups = split_parameters(network, config.learning_rate, config.kernel_rate)
+    audio, answers = _windows(model, sound, counts, starts, config.window_bins)
+    held_out = _windows(model, sound, counts, stop[:1], len(stop))
+    groups = split_parameters(model, config.learning_rate, config.kernel_rate)
     optimiser = Muon(groups)
-    best, kept = torch.inf, None
+    best, weights = torch.inf, model.state_dict()
     for step in range(config.steps):
         for group in optimiser.param_groups:
             group["lr"] = group["rate"] * (1 - step / config.steps)
-        loss = _loss(network, audio, answers)
+        loss = _loss(model, audio, answers)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         with torch.no_grad():
-            found = _loss(network, *held_out).item()
-        if found < best:
-            best = found
-            kept = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    network.load_state_dict(kept)
-    return network.eval()
+            now = _loss(model, *held_out).item()
+        if now < best:
+            best = now
+            weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(weights)
+    return model.eval()
 
 
-def _loss(network: ICNet, audio: Tensor, answers: Tensor) -> Tensor:
+def _loss(model: ResponseModel, audio: Tensor, answers: Tensor) -> Tensor:
     """Of all trials, which share their prediction."""
     trials = answers.shape[1]
     same = torch.zeros(trials, dtype=torch.long)
-    predicted = network(audio, torch.zeros(len(audio), trials), same)
+    predicted = model(audio, Subjects(same, hours=torch.zeros(len(audio), trials)))
     return cross_entropy(predicted, answers, torch.ones(answers.shape[:3]))
 
 
@@ -155,19 +168,27 @@ def _whole_windows(bins: Tensor, length: int) -> Tensor:
     return torch.cat([run[: len(run) - length + 1 : length] for run in runs])
 
 
-def _windows(sound: Tensor, counts: Tensor, starts: Tensor, length: int) -> tuple[Tensor, Tensor]:
+def _windows(
+    model: ResponseModel, sound: Tensor, counts: Tensor, starts: Tensor, length: int
+) -> tuple[Tensor, Tensor]:
     """Sound with context `(B, T)` and counts `(B, trials, C, N)` from these bins on."""
-    padded = torch.nn.functional.pad(sound, (CONTEXT_BINS * BIN_SAMPLES, 0))
-    samples = (CONTEXT_BINS + length) * BIN_SAMPLES
-    audio = [padded[s * BIN_SAMPLES :][:samples] for s in starts.tolist()]
+    width, padded = model.clock.bin_samples, _with_context(model, sound)
+    samples = (model.context_bins + length) * width
+    audio = [padded[s * width :][:samples] for s in starts.tolist()]
     return torch.stack(audio), torch.stack([counts[..., s : s + length] for s in starts.tolist()])
 
 
+def _with_context(model: ResponseModel, sound: Tensor) -> Tensor:
+    context = model.context_bins * model.clock.bin_samples
+    return torch.nn.functional.pad(sound, (context, 0))
+
+
 @torch.no_grad()
-def _predict(network: ICNet, sound: Tensor) -> Tensor:
+def _predict(model: ResponseModel, sound: Tensor) -> Tensor:
     """Expected counts for the whole sound, `(C, N)`."""
-    padded = torch.nn.functional.pad(sound, (CONTEXT_BINS * BIN_SAMPLES, 0))
-    return expected_counts(network(padded[None], torch.zeros(1, 1)).log_probabilities())[0, 0]
+    animal = Subjects(torch.zeros(1, dtype=torch.long), hours=torch.zeros(1, 1))
+    predicted = model(_with_context(model, sound)[None], animal)
+    return expected_counts(predicted.log_probabilities())[0, 0]
 
 
 def _explained(predicted: list[Tensor], recorded: list[Tensor], bins: int) -> dict:
@@ -189,14 +210,14 @@ def _explained(predicted: list[Tensor], recorded: list[Tensor], bins: int) -> di
     }
 
 
-def _figure(predicted: Tensor, recorded: Tensor):
+def _figure(predicted: Tensor, recorded: Tensor, clock: Clock):
     """Mean of the trials and prediction, smoothed over 10 ms, channel by channel."""
-    bins = WINDOWS_BINS[1]
+    bins, rate_hz = _windows_bins(clock)[1], clock.bin_rate_hz
     courses = {
-        "mean of the trials": smooth(recorded.mean(0), bins) * RESPONSE_RATE,
-        "predicted from the other blocks": smooth(predicted, bins) * RESPONSE_RATE,
+        "mean of the trials": smooth(recorded.mean(0), bins) * rate_hz,
+        "predicted from the other blocks": smooth(predicted, bins) * rate_hz,
     }
-    return figures.courses(courses, bins / RESPONSE_RATE, "spikes a second")
+    return figures.courses(courses, bins / rate_hz, "spikes a second")
 
 
 if __name__ == "__main__":

@@ -17,22 +17,26 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from compensation.linear import nal_r_matched
+from compensation.load import load_aid
 from compensation.masks import Masks
 from compensation.prescriptions import nal_r, nal_r_gains_db
+from compensation.waveform import Waveform
 from evaluation.neural import restoration
 from icsim.audiogram import Audiogram
 from icsim.channel_gains import with_gains
-from icsim.conditional import BetaICNet
-from icsim.counts import expected_counts
 from icsim.frames import recording_pairs
-from icsim.metrics import feve
+from icsim.metrics import expected_counts, feve
+from icsim.models.load import load_theta_model
+from icsim.models.response import ResponseModel
+from icsim.models.subjects import Subjects
 from icsim.recording import Presentation
 from icsim.simulation.animal import Animal, animal_from
 from icsim.sound import BIN_SAMPLES, RESPONSE_RATE, SAMPLE_RATE, calibrate, level, resample
 from icsim.store import Cohort
-from icsim.weights import load_network, load_tensors
+from icsim.weights import fingerprint, load_tensors
 from recipes import align, figures, judge, stages, verdicts
 from recipes.demo_results import key_figures, reach
+from recipes.fits import Fit, read_fit
 from recipes.judge_summary import ALL
 from recipes.pages import inline, png, template
 from recipes.ranges import NotEmptyStr, checked
@@ -95,14 +99,16 @@ class Demo:
     stages: dict
     """What is noted of each stage that was done, by name, in order."""
     cohort: Cohort
-    model: BetaICNet
-    known: list[str]
+    model: ResponseModel
+    known: tuple[str, ...]
     """Animals that the model was trained on."""
     matching: dict[str, Tensor]
     """Slots of every animal's channels in the model, those below 0 left out, `(C,)`."""
-    aid: Masks
-    fits: dict[str, dict]
+    aid: Masks | Waveform
+    fits: dict[str, Fit]
     """Fits of unseen animals, by name."""
+    searches: dict[str, dict]
+    """How each was found, as `recipes.fit_theta` notes it."""
     ears: dict[str, Audiogram]
     """Their audiograms."""
     sentences: Tensor
@@ -138,7 +144,7 @@ class Demo:
     def theta(self, name: str, hours: float = 0.0) -> Tensor:
         """θ of a known animal at a time, or of a fitted one, `(1, P)`."""
         if name in self.fits:
-            return torch.tensor(self.fits[name]["theta"])[None]
+            return self.fits[name].theta[None]
         return self.model.listeners.at(hours)[self.known.index(name)].detach()[None]
 
     def predict(self, name: str, theta: Tensor, sounds: Tensor) -> Tensor:
@@ -146,10 +152,10 @@ class Demo:
         kept = self.kept(name)
         with torch.no_grad():
             latent = self.model.latent(sounds)
-            predicted = self.model.predict(latent, theta[None], self.matching[name][kept][None])
-            gains = self.fits.get(name, {}).get("channel_gains")
-            if gains is not None:
-                predicted = with_gains(predicted, torch.tensor(gains)[kept])
+            listener = Subjects(theta=theta[None], matching=self.matching[name][kept][None])
+            predicted = self.model.predict(latent, listener)
+            if name in self.fits and self.fits[name].gains is not None:
+                predicted = with_gains(predicted, self.fits[name].gains[kept])
             return expected_counts(predicted.log_probabilities()[:, 0])
 
     def match_db(self, name: str) -> float:
@@ -175,7 +181,8 @@ def write(out: Path) -> Path:
     """Write `report.html` from the folders of a finished demo; returns its path.
 
     Raises:
-        ValueError: If the cohort, the model or the aid is missing or damaged.
+        ValueError: If the cohort, the model or the aid is missing or damaged, or a fit is of
+            another model.
     """
     demo = read(out)
     parts = (overview, listeners, midbrain, newcomers, aid, listening, scores)
@@ -198,9 +205,10 @@ def read(out: Path) -> Demo:
     cohort_path, model_path = out / "cohort" / "cohort.zarr", out / "ic" / "model.safetensors"
     aid_path = out / "aid" / "aid.safetensors"
     cohort = Cohort.open(cohort_path)
-    model, facts = load_network(model_path, BetaICNet)
-    device, _ = load_network(aid_path, Masks)
-    found = {path.stem: json.loads(path.read_text()) for path in (out / "fits").glob("*.json")}
+    model, facts = load_theta_model(model_path)
+    device, _ = load_aid(aid_path)
+    files, mark = sorted((out / "fits").glob("*.json")), fingerprint(model_path)
+    fits = {path.stem: read_fit(path, mark) for path in files}
     config = judge.Config(
         cohort=str(cohort_path),
         model=str(model_path),
@@ -216,14 +224,15 @@ def read(out: Path) -> Demo:
         stages=stages.finished(out),
         cohort=cohort,
         model=model,
-        known=facts["animals"],
+        known=facts.animals,
         matching={
-            **dict(zip(facts["animals"], torch.tensor(facts["matching"]), strict=True)),
-            **{name: torch.tensor(fit["matching"]) for name, fit in found.items()},
+            **dict(zip(facts.animals, facts.matching, strict=True)),
+            **{name: fit.matching for name, fit in fits.items()},
         },
         aid=device,
-        fits=dict(sorted(found.items())),
-        ears={name: judge.audiogram(cohort, name) for name in sorted(found)},
+        fits=fits,
+        searches={path.stem: json.loads(path.read_text()) for path in files},
+        ears={name: judge.audiogram(cohort, name) for name in fits},
         sentences=clean,
         in_noise=noisy,
         voices=[sound.source for sound in speech_of],
@@ -280,7 +289,7 @@ def listeners(demo: Demo) -> dict:
     frequencies = animals[order[0]].abr_frequencies_hz
     placed = [n for n in order if n in demo.known or n in demo.fits]
     known = dict(zip(demo.known, demo.model.listeners.deviation.detach(), strict=True))
-    fitted = {n: torch.tensor(fit["deviation"]) for n, fit in demo.fits.items()}
+    fitted = {n: torch.tensor(fit["deviation"]) for n, fit in demo.searches.items()}
     space = figures.theta_space(
         torch.cat([demo.theta(name) for name in placed]),
         torch.stack([(known | fitted)[name] for name in placed]),
@@ -358,7 +367,7 @@ def newcomers(demo: Demo) -> dict:
                 if (file := demo.out / "fits" / f"{name}-{what}.png").is_file()
             ],
         }
-        for name, fit in demo.fits.items()
+        for name, fit in demo.searches.items()
     ]
     thetas = [tuple(fit["theta"]) for fit in fits]
     errors = align.octave_errors(demo.cohort, align.Config(demo.cohort.path))

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from compensation.auditory import AuditoryModel, squared_difference
 from compensation.listener import from_audiogram
 from icsim.audiogram import Audiogram
-from icsim.conditional import BetaICNet
 from icsim.loss import ResponseLoss
+from icsim.models.facts import ModelFacts
+from icsim.models.load import load_theta_model
 from icsim.simulation.animal import Animal, animal_from
+from icsim.sound import SAMPLE_RATE
 from icsim.store import Cohort
 from icsim.theta import sample_listeners
-from icsim.weights import load_network
 from recipes.fits import Fit
 
 LEAST_PROBABILITY = 1e-12
@@ -60,7 +61,7 @@ class Twins(nn.Module):
 
 
 def learned(path: str, fit: Fit | None = None) -> tuple[Ears, list[str]]:
-    """A BetaICNet with its animals, or with one fitted listener; and the listeners' names.
+    """A model of θ with its animals, or with one fitted listener; and the listeners' names.
 
     Args:
         path: The checkpoint.
@@ -68,23 +69,23 @@ def learned(path: str, fit: Fit | None = None) -> tuple[Ears, list[str]]:
 
     Raises:
         ValueError: If no animal hears normally, or the checkpoint does not say which one does: an
-            aid needs to know what to restore.
+            aid needs to know what to restore; or if it is of another sample rate than aids are.
     """
-    model, facts = load_network(path, BetaICNet)
-    if missing := {"animals", "normal"} - set(facts):
+    model, facts = load_theta_model(path)
+    if model.clock.sample_rate_hz != SAMPLE_RATE:
         raise ValueError(
-            f"{path}: does not say its {', '.join(sorted(missing))}; a model as recipes.train_ic "
-            "writes it is needed"
+            f"{path}: hears sound at {model.clock.sample_rate_hz:g} Hz, and aids are made for "
+            f"{SAMPLE_RATE} Hz; train a model on recordings at that rate"
         )
     theta, deviation = model.listeners.at().detach(), model.listeners.deviation.detach()
-    healthy = [name in facts["normal"] for name in facts["animals"]]
+    healthy = [name in facts.normal for name in facts.animals]
     if not any(healthy):
         raise ValueError(f"{path}: knows no animal with normal hearing to restore others to")
     normal = theta[torch.tensor(healthy)]
     if fit:
         theta = fit.theta[None]
         deviation = torch.zeros_like(theta)
-    names = [fit.name] if fit else facts["animals"]
+    names = [fit.name] if fit else list(facts.animals)
     return Ears(ResponseLoss(model), theta, deviation, normal), names
 
 
@@ -142,12 +143,10 @@ def shift_from_normal(
     return Audiogram.from_thresholds(thresholds_db_spl, frequencies_hz, mean)
 
 
-def known_audiograms(facts: dict) -> list[Audiogram] | None:
-    """Of the animals of a checkpoint, from what it says of them; None if it does not say it."""
-    normal = [name in facts.get("normal", ()) for name in facts.get("animals", ())]
-    measured, frequencies = facts.get("thresholds_db_spl"), facts.get("abr_frequencies_hz")
-    if not measured or not frequencies or not any(normal):
+def audiograms(facts: ModelFacts) -> list[Audiogram] | None:
+    """Of the animals of a model, from what it says of them; None if it does not say it."""
+    measured, frequencies_hz = facts.thresholds_db_spl, facts.abr_frequencies_hz
+    if measured is None or frequencies_hz is None or not facts.normal:
         return None
-    thresholds = torch.tensor(measured)
-    mean = thresholds[torch.tensor(normal)].mean(0)
-    return [Audiogram.from_thresholds(row, frequencies, mean) for row in thresholds]
+    mean = measured[torch.tensor([name in facts.normal for name in facts.animals])].mean(0)
+    return [Audiogram.from_thresholds(row, frequencies_hz, mean) for row in measured]

@@ -46,6 +46,7 @@ def responses(
     columns: int = 2,
     cf_hz: Tensor | None = None,
     top: float | None = None,
+    bin_rate_hz: float = RESPONSE_RATE,
 ) -> Figure:
     """Expected or recorded counts as images, channels over time, on one scale.
 
@@ -55,10 +56,11 @@ def responses(
         columns: How many side by side.
         cf_hz: Characteristic frequencies [Hz], `(C,)`, if the channels are to be sorted by them.
         top: Count with the lightest colour; from the images if None.
+        bin_rate_hz: Bins a second.
     """
     top = brightest(images) if top is None else top
     scale = {"vmin": 0, "vmax": top, "cmap": "magma"}
-    return _images(images, titles, columns, cf_hz, scale, "spikes a bin")
+    return _images(images, titles, columns, cf_hz, scale, bin_rate_hz)
 
 
 def response_differences(
@@ -67,11 +69,12 @@ def response_differences(
     columns: int = 1,
     cf_hz: Tensor | None = None,
     top: float | None = None,
+    bin_rate_hz: float = RESPONSE_RATE,
 ) -> Figure:
     """Differences of counts, diverging from white: red too many, blue too few. As `responses`."""
     top = brightest([image.abs() for image in images]) if top is None else top
     scale = {"vmin": -top, "vmax": top, "cmap": "RdBu_r"}
-    return _images(images, titles, columns, cf_hz, scale, "spikes a bin")
+    return _images(images, titles, columns, cf_hz, scale, bin_rate_hz)
 
 
 def brightest(images: Sequence[Tensor]) -> float:
@@ -567,7 +570,7 @@ def _images(
     columns: int,
     cf_hz: Tensor | None,
     scale: dict,
-    label: str,
+    bin_rate_hz: float,
 ) -> Figure:
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(HALF * columns, 1.5 * rows + 1.1), layout="constrained")
@@ -576,7 +579,7 @@ def _images(
     for axis in axes.flat[len(images) :]:
         axis.set_visible(False)
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
-        extent = (0, image.shape[-1] / RESPONSE_RATE, 0, len(image))
+        extent = (0, image.shape[-1] / bin_rate_hz, 0, len(image))
         drawn = axis.imshow(
             image[order].numpy(),
             aspect="auto",
@@ -592,7 +595,7 @@ def _images(
         _frequency_ticks(axis, cf_hz[order])
     label_rows = "channel" if cf_hz is None else "channel, by its best frequency [kHz]"
     figure.supylabel(label_rows, fontsize=10)
-    figure.colorbar(drawn, ax=axes, label=label, **BAR_BELOW)
+    figure.colorbar(drawn, ax=axes, label="spikes a bin", **BAR_BELOW)
     return figure
 
 

@@ -6,6 +6,7 @@
 import dataclasses
 import functools
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,8 +14,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from icsim.channel_gains import BROAD, Prior, adapted
-from icsim.conditional import BetaICNet, ListenerCost, listener_cost
+from icsim.channel_gains import Prior, adapted, broad
+from icsim.clock import require_clock
 from icsim.fitting import (
     Cost,
     Fit,
@@ -26,12 +27,16 @@ from icsim.fitting import (
     warm_descent,
 )
 from icsim.frames import Frames
-from icsim.icnet import CONTEXT_BINS
+from icsim.models.listener_cost import ListenerCost, listener_cost
+from icsim.models.load import load_theta_model
+from icsim.models.matching import rematch
+from icsim.models.readouts import Categorical
+from icsim.models.response import ResponseModel
+from icsim.models.subjects import Subjects
 from icsim.recording import ALIGNMENT, APART
-from icsim.sound import SAMPLE_RATE
 from icsim.store import Cohort
-from icsim.weights import fingerprint, load_network
-from recipes import figures, networks
+from icsim.weights import fingerprint
+from recipes import figures
 from recipes.ranges import (
     AtLeastOne,
     Count,
@@ -52,7 +57,7 @@ class Config:
     cohort: NotEmptyStr
     """Where its responses are."""
     model: NotEmptyStr
-    """A trained BetaICNet."""
+    """A trained model with condition `theta`."""
     out: NotEmptyStr
     """Folder for `<animal>.json` and figures."""
     animal: NotEmptyStr | None = None
@@ -111,7 +116,7 @@ class FittedListener:
         """Gain and offsets of all channels, `(C, K)`; those set apart have the model's."""
         if self.gains is None:
             return None
-        every = BROAD.mean.repeat(len(self.matching), 1)
+        every = broad(self.gains.shape[1]).mean.repeat(len(self.matching), 1)
         every[self.matching != APART] = self.gains
         return every
 
@@ -141,16 +146,23 @@ def fit_theta(config: Config) -> dict:
     Returns:
         The JSON.
     """
-    model, facts = load_network(config.model, BetaICNet)
+    model, facts = load_theta_model(config.model)
     cohort = Cohort.open(config.cohort)
+    require_clock(cohort.clock, model.clock, config.cohort)
+    if config.channel_gains and not isinstance(model.readout, Categorical):
+        raise ValueError(
+            f"{config.model}: gains of channels belong to categorical counts, and its readout is "
+            f"{model.config.readout.kind!r}; add --channel_gains false"
+        )
     matching = stored_matching(cohort, config.animal, config.alignment, model)
-    batch = first_frames(cohort, config)
+    batch = first_frames(cohort, config, model.context_bins)
     known = model.listeners.at().detach()
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     begin()
     started = time.monotonic()
-    fitted = fit_listener(model, batch, matching, config, networks.known_prior(facts))
+    prior = facts.channel_prior or broad(model.config.readout.classes)
+    fitted = fit_listener(model, batch, matching, config, prior)
     seconds = time.monotonic() - started
     search, cost = fitted.search, fitted.cost
     posterior = laplace(fitted.profile, fitted.theta, cost.observations)
@@ -163,7 +175,7 @@ def fit_theta(config: Config) -> dict:
         "covariance": posterior.tolist(),
         "matching": fitted.matching.tolist(),
         "channel_gains": None if gains is None else gains.tolist(),
-        "nats": baselines(fitted, known, facts["animals"]),
+        "nats": baselines(fitted, known, facts.animals),
         "loss": search.loss,
         "evaluations": search.evaluations,
         "seconds": seconds,
@@ -192,7 +204,7 @@ def fit_theta(config: Config) -> dict:
 
 
 def fit_listener(
-    model: BetaICNet, batch: dict[str, Tensor], matching: Tensor, config: Config, prior: Prior
+    model: ResponseModel, batch: dict[str, Tensor], matching: Tensor, config: Config, prior: Prior
 ) -> FittedListener:
     """Find θ, match channels again in turns with it, and fit their gains beside it."""
     cost = _cost(model, batch, matching)
@@ -204,16 +216,17 @@ def fit_listener(
 
 
 def matched_again(
-    model: BetaICNet, batch: dict[str, Tensor], fitted: FittedListener
+    model: ResponseModel, batch: dict[str, Tensor], fitted: FittedListener
 ) -> FittedListener:
     """Match channels with the slots that predict them best for a fit, and fit on from there."""
     answers = batch["counts"][:, 0]
-    matching = networks.rematch(model, batch["sound"], answers, fitted.theta, fitted.matching)
+    subject = Subjects(theta=fitted.theta[None, None])
+    matching = rematch(model, batch["sound"], answers, subject, fitted.matching)
     return with_matching(model, batch, fitted, matching)
 
 
 def with_matching(
-    model: BetaICNet, batch: dict[str, Tensor], fitted: FittedListener, matching: Tensor
+    model: ResponseModel, batch: dict[str, Tensor], fitted: FittedListener, matching: Tensor
 ) -> FittedListener:
     """Fit on from a fit with other slots of the channels, `(C,)`."""
     cost = _cost(model, batch, matching)
@@ -234,7 +247,9 @@ def with_channel_gains(fitted: FittedListener, turns: int = 3) -> FittedListener
 
 
 @torch.no_grad()
-def baselines(fitted: FittedListener, known: Tensor, names: list[str]) -> dict[str, float | str]:
+def baselines(
+    fitted: FittedListener, known: Tensor, names: Sequence[str]
+) -> dict[str, float | str]:
     """What the fit costs, beside listeners that need none; gains of channels are fitted for each.
 
     Args:
@@ -257,11 +272,11 @@ def baselines(fitted: FittedListener, known: Tensor, names: list[str]) -> dict[s
     }
 
 
-def _cost(model: BetaICNet, batch: dict[str, Tensor], matching: Tensor) -> ListenerCost:
-    return listener_cost(model, batch["sound"], batch["counts"][:, 0], CONTEXT_BINS, matching)
+def _cost(model: ResponseModel, batch: dict[str, Tensor], matching: Tensor) -> ListenerCost:
+    return listener_cost(model, batch["sound"], batch["counts"][:, 0], matching)
 
 
-def stored_matching(cohort: Cohort, animal: str, alignment: str, model: BetaICNet) -> Tensor:
+def stored_matching(cohort: Cohort, animal: str, alignment: str, model: ResponseModel) -> Tensor:
     """Slots of an animal's channels in a model, `(C,)`.
 
     Raises:
@@ -278,14 +293,19 @@ def stored_matching(cohort: Cohort, animal: str, alignment: str, model: BetaICNe
     return found.matching
 
 
-def first_frames(cohort: Cohort, config: Config) -> dict[str, Tensor]:
+def first_frames(cohort: Cohort, config: Config, context_bins: int = 64) -> dict[str, Tensor]:
     """Some training frames that the animal heard early, evenly from all sounds.
+
+    Args:
+        cohort: Where they are.
+        config: How much of them.
+        context_bins: Of the model. Source of the default: arXiv 2506.03088.
 
     Raises:
         ValueError: If it heard nothing in that time.
     """
-    frames = Frames(cohort, [config.animal], "train", max_hours=config.first_hours)
-    frame_s = frames.samples / SAMPLE_RATE
+    frames = Frames(cohort, [config.animal], "train", context_bins, max_hours=config.first_hours)
+    frame_s = frames.samples / cohort.clock.sample_rate_hz
     each, most = int(config.seconds_a_sound / frame_s), int(config.seconds / frame_s)
     taken: dict[int, int] = {}
     chosen = []

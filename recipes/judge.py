@@ -22,22 +22,21 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from compensation.listener import audiogram_hz, from_audiogram
-from compensation.masks import Masks
-from compensation.waveform import Waveform
+from compensation.listener import from_audiogram
+from compensation.load import AidFacts, load_aid
 from evaluation.intelligibility import estoi, haspi, stoi
 from evaluation.neural import Midbrain, fidelity_and_clarity
 from evaluation.quality import hasqi, level_change, pesq, si_sdr
 from evaluation.table import LABELS, Score, rows
 from icsim.audiogram import Audiogram
-from icsim.conditional import BetaICNet
-from icsim.counts import expected_counts
+from icsim.metrics import expected_counts
+from icsim.models.response import ResponseModel
 from icsim.recording import SoundEntry
 from icsim.simulation.animal import Animal, animal_from
 from icsim.simulation.noises import speech_shaped_noise
 from icsim.sound import SAMPLE_RATE, SPONTANEOUS, calibrate, mix
 from icsim.store import Cohort
-from icsim.weights import fingerprint, load_network
+from icsim.weights import fingerprint
 from recipes import ears
 from recipes.devices import Device, louder, matched_db, ours, prescribed, without_rnnoise
 from recipes.ears import audiogram
@@ -71,7 +70,7 @@ class Config:
     """A cohort with the listeners and with test sounds. Of real recordings, without truth, the
     model's opinion is all there is."""
     model: NotEmptyStr
-    """The BetaICNet that the aid was trained through."""
+    """The model that the aid was trained through."""
     aid: NotEmptyStr
     """A trained Masks or Waveform."""
     fits: NotEmptyStr
@@ -139,7 +138,7 @@ class Listener:
 class Task:
     """Everything that a judgement needs, checked."""
 
-    model: BetaICNet
+    model: ResponseModel
     normal: Tensor
     """θ of the model's animals with normal hearing, `(n, P)`."""
     aid: nn.Module
@@ -239,17 +238,11 @@ def ready(config: Config) -> Task:
     if Path(config.out).exists() and not Path(config.out).is_dir():
         raise ValueError(f"{config.out}: is a file; choose another --out")
     cohort, animals = Cohort.open(config.cohort), ears.learned(config.model)[0]
-    aid, facts = load_network(config.aid, Masks, Waveform)
-    unsaid = [name for name in ("listener", "noise_reduction", "model") if name not in facts]
-    if unsaid:
-        raise ValueError(
-            f"{config.aid}: does not say its {', '.join(unsaid)}; an aid as "
-            "recipes.train_compensation writes it is needed"
-        )
+    aid, facts = load_aid(config.aid)
     model = fingerprint(config.model)
-    if facts["listener"] == "theta" and facts["model"] != model:
+    if facts.listener == "theta" and facts.model != model:
         raise ValueError(
-            f"{config.aid}: was trained through another model ({facts['model']}) than the one here "
+            f"{config.aid}: was trained through another model ({facts.model}) than the one here "
             f"({model}), so that θ says it nothing; give --model of that training"
         )
     listeners = [_listener(cohort, fit, facts) for fit in _fits(config, model)]
@@ -259,7 +252,7 @@ def ready(config: Config) -> Task:
             raise ValueError(
                 f"{one.name}: θ has {len(one.theta)} numbers; the model takes "
                 f"{animals.normal.shape[1]} and {config.aid} {aid.config.listener} of "
-                f"{facts['listener']}; fit the listener to this model"
+                f"{facts.listener}; fit the listener to this model"
             )
     if "rnnoise" in config.noise_reductions and (reason := without_rnnoise()):
         left_out["RNNoise"] = reason
@@ -272,7 +265,7 @@ def ready(config: Config) -> Task:
         model=animals.loss.model,
         normal=animals.normal,
         aid=aid,
-        reduces_noise=bool(facts["noise_reduction"]),
+        reduces_noise=facts.noise_reduction,
         listeners=listeners,
         quiet=quiet,
         quiet_of=quiet_of,
@@ -415,7 +408,7 @@ def _fits(config: Config, model: str) -> list[Fit]:
     return list(fits.values())
 
 
-def _listener(cohort: Cohort, fit: Fit, facts: dict) -> Listener:
+def _listener(cohort: Cohort, fit: Fit, facts: AidFacts) -> Listener:
     """A fitted animal of the cohort.
 
     Raises:
@@ -425,15 +418,15 @@ def _listener(cohort: Cohort, fit: Fit, facts: dict) -> Listener:
     try:
         ear = audiogram(cohort, fit.name)
     except ValueError as error:
-        if facts["listener"] == "audiogram":
+        if facts.listener == "audiogram":
             raise
         reason = str(error)
     simulated = cohort.simulated(fit.name)
-    by_theta = facts["listener"] == "theta"
+    by_theta = facts.listener == "theta"
     return Listener(
         name=fit.name,
         theta=fit.theta,
-        condition=fit.theta if by_theta else from_audiogram(ear, audiogram_hz(facts)),
+        condition=fit.theta if by_theta else from_audiogram(ear, facts.audiogram_hz),
         status=status,
         ear=ear,
         without_ear=reason,

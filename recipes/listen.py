@@ -25,16 +25,16 @@ from tqdm import tqdm
 
 from compensation import preference
 from compensation.listener import theta_like
-from compensation.masks import Masks
+from compensation.load import load_aid
 from compensation.prescriptions import nal_r
 from compensation.sensitivity import sensitivity
-from compensation.waveform import Waveform
 from icsim.audiogram import audiogram
-from icsim.conditional import BetaICNet
+from icsim.models.load import load_theta_model
+from icsim.models.response import ResponseModel
 from icsim.sound import SAMPLE_RATE, calibrate, find_audio, read_mono
 from icsim.store import Cohort
-from icsim.weights import fingerprint, load_network
-from recipes.ears import known_audiograms
+from icsim.weights import fingerprint
+from recipes.ears import audiograms
 from recipes.fits import read_fit
 from recipes.ranges import (
     Count,
@@ -71,7 +71,7 @@ class Config:
     """Which aid to fit, for whom, with which sounds, and how."""
 
     model: NotEmptyStr = str(DEMO / "ic" / "model.safetensors")
-    """The BetaICNet whose θ is fitted."""
+    """The model whose θ is fitted."""
     aid: NotEmptyStr = str(DEMO / "aid" / "aid.safetensors")
     """An aid trained through it."""
     sounds: NotEmptyStr = str(DEMO / "cohort" / "cohort.zarr")
@@ -235,19 +235,19 @@ def prepared(config: Config) -> tuple:
     from compensation.listening.session import Settings
 
     calibration = read_calibration(config.calibration) if config.calibration else None
-    model, model_facts = load_network(config.model, BetaICNet)
-    aid, facts = load_network(config.aid, Masks, Waveform)
-    mark, trained = fingerprint(config.model), facts.get("model")
-    if facts.get("listener", "theta") != "theta":
+    model, model_facts = load_theta_model(config.model)
+    aid, facts = load_aid(config.aid)
+    mark = fingerprint(config.model)
+    if facts.listener != "theta":
         raise ValueError(f"{config.aid}: takes audiograms; an aid that takes θ is needed")
-    if trained and trained != mark:
-        raise ValueError(f"{config.aid}: was trained through model {trained}, not {mark}")
+    if facts.model != mark:
+        raise ValueError(f"{config.aid}: was trained through model {facts.model}, not {mark}")
     known = model.listeners.at().detach()
     if aid.config.listener != known.shape[1]:
         raise ValueError(f"{config.aid}: takes {aid.config.listener} numbers, not {known.shape[1]}")
-    noise_reduction = config.noise_reduction if facts.get("noise_reduction", True) else 0.0
+    noise_reduction = config.noise_reduction if facts.noise_reduction else 0.0
     ear = audiogram(config.audiogram) if config.audiogram else None
-    alike = known_audiograms(model_facts) if ear else None
+    alike = audiograms(model_facts) if ear else None
     start, guessed = known.mean(0), True
     if config.start:
         start = read_fit(config.start, mark).theta
@@ -353,7 +353,7 @@ def experimenter_token(config: Config) -> str | None:
 
 
 def heard_shape(
-    aid: nn.Module, model: BetaICNet, sounds: list[Tensor], known: Tensor, *masks: float
+    aid: nn.Module, model: ResponseModel, sounds: list[Tensor], known: Tensor, *masks: float
 ) -> list[list[float]]:
     """In which directions of θ errors are heard, on average over listeners, `(P, P)`."""
     samples = round(SHAPE_S * SAMPLE_RATE)

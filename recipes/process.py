@@ -30,14 +30,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from compensation.listener import audiogram_hz, from_audiogram
-from compensation.masks import Masks
+from compensation.listener import from_audiogram
+from compensation.load import load_aid
 from compensation.streaming import LOUDEST_DB_SPL, Stream
-from compensation.waveform import Waveform
 from icsim.audiogram import Audiogram
 from icsim.files import whole_file
 from icsim.sound import REFERENCE_PA, SAMPLE_RATE, find_audio
-from icsim.weights import load_network
 from recipes.fits import read_fit
 from recipes.jobs import killed_named, processes
 from recipes.ranges import Count, Exponent, FullScaleDbSpl, MaximumDbSpl, NotEmptyStr, checked
@@ -169,18 +167,20 @@ def equipped(config: Config) -> tuple[nn.Module, Tensor]:
     """
     if (config.theta is None) == (config.audiogram is None):
         raise ValueError("an aid needs one listener: give --theta or --audiogram, and not both")
-    aid, facts = load_network(config.aid, Masks, Waveform)
-    given, takes = "theta" if config.theta else "audiogram", facts.get("listener", "theta")
-    if given != takes:
-        raise ValueError(f"{config.aid}: was trained with --{takes}, so --{given} says it nothing")
-    if config.noise_reduction and not facts.get("noise_reduction", True):
+    aid, facts = load_aid(config.aid)
+    given = "theta" if config.theta else "audiogram"
+    if given != facts.listener:
+        raise ValueError(
+            f"{config.aid}: was trained with --{facts.listener}, so --{given} says it nothing"
+        )
+    if config.noise_reduction and not facts.noise_reduction:
         raise ValueError(
             f"{config.aid}: was trained for compensation alone: add --noise_reduction 0"
         )
     if config.theta:
-        listener = read_fit(config.theta, facts.get("model")).theta
+        listener = read_fit(config.theta, facts.model).theta
     else:
-        listener = from_audiogram(Audiogram.read(config.audiogram), audiogram_hz(facts))
+        listener = from_audiogram(Audiogram.read(config.audiogram), facts.audiogram_hz)
     if len(listener) != aid.config.listener:
         raise ValueError(
             f"{config.theta or config.audiogram}: {len(listener)} numbers, but {config.aid} takes "

@@ -1,7 +1,7 @@
-"""How well a network predicts test sounds: `python -m recipes.score_ic --cohort C --model M`.
+"""How well a model predicts test sounds: `python -m recipes.score_ic --cohort C --model M`.
 
 Unseen animals are scored with the θ that `recipes.fit_theta` found, given by `--fits FOLDER`, or,
-by ABRNet, with their thresholds.
+by a model with condition `thresholds`, with these.
 """
 
 import csv
@@ -11,21 +11,19 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 from tqdm import tqdm
 
-from icsim.channel_gains import with_gains
-from icsim.conditional import ABRNet, BetaICNet
-from icsim.counts import expected_counts
+from icsim.clock import require_clock
 from icsim.frames import recording_pairs
-from icsim.icnet import CONTEXT_BINS
-from icsim.metrics import feve, histogram_divergence, normalised_correlation
+from icsim.models.conditions import Theta, Thresholds
+from icsim.models.facts import ModelFacts
+from icsim.models.load import load_model
+from icsim.models.response import ResponseModel
+from icsim.models.scoring import Listener, encode, score_animal
 from icsim.recording import ALIGNMENT
-from icsim.sound import BIN_SAMPLES
 from icsim.store import Cohort
 from icsim.weights import fingerprint
-from recipes import figures, networks
+from recipes import figures
 from recipes.fits import read_fit, require_fits
 from recipes.ranges import NotEmptyStr, checked
 from recipes.state import autocast, begin, run, write_json, write_whole
@@ -38,31 +36,17 @@ class Config:
     cohort: NotEmptyStr
     """Cohort with test sounds that each animal heard twice."""
     model: NotEmptyStr
-    """A trained BetaICNet, ABRNet or ICNet."""
+    """A trained model, of any condition."""
     fits: NotEmptyStr | None = None
     """Folder of `<animal>.json` for animals that the model was not trained on."""
     alignment: NotEmptyStr = ALIGNMENT
-    """Of unseen animals, for ABRNet."""
+    """Of unseen animals, for a model with condition `thresholds`."""
     precision: Literal["auto", "no", "bf16"] = "no"
-    """Of the network, as in training."""
+    """Of the model, as in training."""
     out: NotEmptyStr | None = None
     """Folder for `scores.json`, `scores.csv` and pictures; nothing is written if not given."""
 
     __post_init__ = checked
-
-
-@dataclasses.dataclass(frozen=True)
-class Listener:
-    """Who is asked: a known animal by its place, or a new one by what is known of it."""
-
-    matching: Tensor
-    """Slot of each channel in the network, those below 0 left out, `(C,)`."""
-    place: int | None = None
-    """Place among the animals that the network was trained on."""
-    condition: Tensor | None = None
-    """θ `(P,)` or thresholds `(F,)` [dB SPL] of a new one."""
-    gains: Tensor | None = None
-    """Gains and offsets of its channels, `(C, K)`, if they were fitted."""
 
 
 def score_ic(config: Config) -> dict[str, dict]:
@@ -71,14 +55,14 @@ def score_ic(config: Config) -> dict[str, dict]:
     Raises:
         ValueError: If there is none, or a fit is of another model.
     """
-    network, facts = networks.load(config.model)
-    known = networks.known_brains(facts)
+    model, facts = load_model(config.model)
     cohort, rows = Cohort.open(config.cohort), {}
+    require_clock(cohort.clock, model.clock, config.cohort)
     if config.fits:
-        require_fits(config.fits, sorted(set(cohort.animals()) - set(known.names)))
-    listeners, model = {}, fingerprint(config.model)
+        require_fits(config.fits, sorted(set(cohort.animals()) - set(facts.animals)))
+    listeners, mark = {}, fingerprint(config.model)
     for name in cohort.animals():
-        listener = find_listener(network, known, cohort, name, config.alignment, config.fits, model)
+        listener = find_listener(model, facts, cohort, name, config.alignment, config.fits, mark)
         if listener is not None and recording_pairs(cohort, name, "test"):
             listeners[name] = listener
     if not listeners:
@@ -90,9 +74,9 @@ def score_ic(config: Config) -> dict[str, dict]:
         Path(config.out).mkdir(parents=True, exist_ok=True)
     begin()
     with autocast(config.precision, torch.device("cpu")):
-        latents = encode(network, cohort)
+        latents = encode(model, cohort)
         for name, listener in tqdm(listeners.items(), desc="scoring", unit="animal"):
-            rows[name] = score_animal(network, known, cohort, name, listener, latents)
+            rows[name] = score_animal(model, facts, cohort, name, listener, latents)
     scores = {
         name: {"status": cohort.animal(name).status, "role": cohort.animal(name).role}
         | summary(own)
@@ -120,115 +104,33 @@ def write_scores(out: Path, scores: dict[str, dict], rows: dict[str, list[dict]]
     figures.explained_by_animal(each, labels, statuses).savefig(out / "feve.png", dpi=110)
 
 
-Latents = dict[int, Tensor]
-"""By sound, what a network makes of it before it knows who hears it."""
-
-
-@torch.no_grad()
-def encode(network: nn.Module, cohort: Cohort) -> Latents:
-    """Latents `(1, latent, N)` of all test sounds, with the context of their beginning."""
-    context = (CONTEXT_BINS * BIN_SAMPLES, 0)
-    return {
-        sound.index: network.latent(functional.pad(cohort.pressure(sound.index), context)[None])
-        for sound in cohort.sounds
-        if sound.split == "test"
-    }
-
-
-def score_animal(
-    network: nn.Module,
-    known: networks.Brains,
-    cohort: Cohort,
-    name: str,
-    listener: Listener,
-    latents: Latents,
-) -> list[dict]:
-    """Kind, FEVE (None where nothing can be explained) and KL of each test sound heard twice."""
-    return [
-        _score_sound(network, known, cohort, name, listener, latents[sound], sound, trials)
-        for sound, trials in recording_pairs(cohort, name, "test")
-    ]
-
-
-@torch.no_grad()
-def expect(
-    network: nn.Module, known: networks.Brains, listener: Listener, latent: Tensor, hours: Tensor
-) -> Tensor:
-    """Probabilities of counts at several times: `(1, latent, N)`, `(n,)` [h] to `(n, C, K, N)`."""
-    if listener.place is not None:
-        place = torch.tensor([listener.place]).expand(len(hours))
-        predicted = networks.predict_from_latent(network, known, latent, hours[None], place)
-    else:
-        condition = listener.condition.expand(1, 1, -1)
-        matching = listener.matching[None]
-        predicted = network.predict(latent, condition, matching, CONTEXT_BINS)
-        if listener.gains is not None:
-            predicted = with_gains(predicted, listener.gains)
-    probability = predicted.log_probabilities()[0, :, : len(listener.matching)].exp()
-    return probability.expand(len(hours), -1, -1, -1)
-
-
-def _score_sound(
-    network: nn.Module,
-    known: networks.Brains,
-    cohort: Cohort,
-    name: str,
-    listener: Listener,
-    latent: Tensor,
-    sound: int,
-    trials: list[int],
-) -> dict:
-    """FEVE and KL of one sound, predicted for the times at which it was heard."""
-    animal, kept = cohort.animal(name), listener.matching >= 0
-    counts = torch.stack([animal.counts(trial).T[kept] for trial in trials])
-    hours = torch.tensor([animal.presentations[trial].time_h for trial in trials])
-    # One time after the other: twenty repeats of half a minute would not fit into memory.
-    times = hours.split(1) if listener.place is not None else [hours[:1]]
-    every = (expect(network, known, listener, latent, time)[0][kept] for time in times)
-    probability = sum(every) / len(times)
-    expected = expected_counts(probability.log())
-    try:
-        explained = feve(expected, counts).item()
-    except ValueError:
-        explained = None
-    correlation = normalised_correlation(expected, counts).nanmedian()
-    return {
-        "sound": cohort.sounds[sound].name,
-        "kind": cohort.sounds[sound].kind,
-        "trials": len(trials),
-        "feve": explained,
-        "ccnorm": correlation.item() if correlation.isfinite() else None,
-        "kl": histogram_divergence(probability, counts).item(),
-    }
-
-
 def find_listener(
-    network: nn.Module,
-    known: networks.Brains,
+    model: ResponseModel,
+    facts: ModelFacts,
     cohort: Cohort,
     name: str,
     alignment: str = ALIGNMENT,
     fits: str | None = None,
-    model: str | None = None,
+    mark: str | None = None,
 ) -> Listener | None:
-    """How to ask for an animal: it is known, was fitted, or has thresholds for ABRNet.
+    """How to ask for an animal: the model has it, it was fitted, or has thresholds to ask by.
 
     Raises:
-        ValueError: If its fit is of another model than that of the fingerprint `model`.
+        ValueError: If its fit is of another model than that of the fingerprint `mark`.
     """
-    if name in known.names:
-        place = known.names.index(name)
-        return Listener(known.matching[place, : cohort.animal(name).channels], place)
+    if name in facts.animals:
+        place = facts.animals.index(name)
+        return Listener(facts.matching[place, : cohort.animal(name).channels], place)
     fit = Path(fits or "") / f"{name}.json"
-    if isinstance(network, BetaICNet) and fits and fit.is_file():
-        fitted = read_fit(fit, model)
+    if isinstance(model.condition, Theta) and fits and fit.is_file():
+        fitted = read_fit(fit, mark)
         if fitted.matching is None:
             raise ValueError(f"{fit}: does not say how channels were matched; fit {name} again")
-        return Listener(fitted.matching, None, fitted.theta, fitted.gains)
+        return Listener(fitted.matching, theta=fitted.theta, gains=fitted.gains)
     aligned = cohort.animal(name).alignment(alignment)
     thresholds = cohort.animal(name).thresholds_db_spl
-    if isinstance(network, ABRNet) and aligned is not None and thresholds is not None:
-        return Listener(aligned.matching, condition=thresholds.float())
+    if isinstance(model.condition, Thresholds) and aligned is not None and thresholds is not None:
+        return Listener(aligned.matching, thresholds_db_spl=thresholds.float())
     return None
 
 

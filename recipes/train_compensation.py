@@ -25,6 +25,7 @@ from compensation.auditory import AuditoryModel
 from compensation.bands import HOP, WINDOW, Bands, ShortTime
 from compensation.data import PAUSE_DEPTH_DB, Mixtures, read_folder, require_clean
 from compensation.listener import AUDIOGRAM_HZ, from_audiogram
+from compensation.load import AidFacts, save_aid
 from compensation.masks import Masks, MasksConfig
 from compensation.objective import (
     Task,
@@ -42,14 +43,13 @@ from compensation.objective import (
 from compensation.waveform import Waveform, WaveformConfig
 from evaluation.kates import SHORTEST_S, haspi
 from icsim.audiogram import Audiogram
-from icsim.counts import expected_counts
-from icsim.icnet import CONTEXT_BINS
 from icsim.loss import ResponseLoss
+from icsim.metrics import expected_counts
 from icsim.optimiser import Muon, split_parameters
 from icsim.sound import SAMPLE_RATE, SPONTANEOUS
 from icsim.store import Cohort
 from icsim.theta import between_animals
-from icsim.weights import fingerprint, load_network, save_network
+from icsim.weights import fingerprint, load_network
 from recipes import ears, figures
 from recipes.ears import Ears
 from recipes.fits import read_fit
@@ -117,6 +117,10 @@ class Plateau:
     __post_init__ = checked
 
 
+CONTEXT_BINS = 64
+"""Bins at the start of an excerpt that are context and not compared, as of a training frame of the
+model. Source: arXiv 2506.03088."""
+
 GAIN = 0.001
 """Share of the discrepancy by which a validation must be better than the best before it to count as
 a gain (chosen here)."""
@@ -129,13 +133,13 @@ class Config:
     cohort: NotEmptyStr
     """Whose training sounds the aid hears, and which says who hears normally."""
     model: NotEmptyStr
-    """The trained BetaICNet."""
+    """The trained model, with condition `theta`."""
     out: NotEmptyStr
     """Folder of the run."""
     more_models: list[NotEmptyStr] = dataclasses.field(default_factory=list)
     """Others of the same animals: what all of them say is harder to exploit than what one says."""
     through: Literal["model", "auditory", "animal"] = "model"
-    """What judges the sound: BetaICNet, the auditory model of human ears by audiogram, or the
+    """What judges the sound: that model, the auditory model of human ears by audiogram, or the
     simulated animal of `only` itself, which no laboratory can do."""
     told: Literal["theta", "audiogram"] = "theta"
     """What the aid is told of its listener."""
@@ -296,16 +300,15 @@ def train(config: Config) -> Path:
             break
     bar.close()
     if writer:
-        save_network(
-            out / "aid.safetensors",
-            modules.get("best", modules["aid"]),
+        facts = AidFacts(
             **trained(config, progress),
-            healthy=healthy.tolist(),
+            healthy=tuple(map(tuple, healthy.tolist())),
             listener=config.told,
-            audiogram_hz=list(AUDIOGRAM_HZ) if config.told == "audiogram" else None,
+            audiogram_hz=AUDIOGRAM_HZ,
             noise_reduction=config.noise_reduction,
             model=fingerprint(config.model),
         )
+        save_aid(out / "aid.safetensors", modules.get("best", modules["aid"]), facts)
         writer.close()
     accelerator.wait_for_everyone()
     return out / "aid.safetensors"

@@ -1,6 +1,7 @@
-"""Train BetaICNet, ABRNet or ICNet: `python -m recipes.train_ic --config CONFIG.yaml`.
+"""Train a response model: `python -m recipes.train_ic --config CONFIG.yaml`.
 
-Configurations are in `recipes/configs/train_ic`.
+Configurations are in `recipes/configs/train_ic`: BetaICNet, ABRNet and ICNet are choices of
+`condition`.
 
 Run the same command again to go on; start it with `accelerate launch -m` for several processes.
 """
@@ -11,7 +12,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -20,17 +21,22 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from icsim.conditional import BetaICNet
-from icsim.counts import expected_counts
 from icsim.frames import Frames
-from icsim.icnet import EncoderConfig
-from icsim.objective import cross_entropy, listener_divergence, threshold_penalty
+from icsim.metrics import expected_counts
+from icsim.models.conditions import ConditionConfig, Theta
+from icsim.models.encoders import EncoderConfig
+from icsim.models.facts import ModelFacts, cohort_facts
+from icsim.models.listener_cost import channel_prior
+from icsim.models.load import load_model, save_model
+from icsim.models.matching import rematch_animals
+from icsim.models.readouts import Categorical, ReadoutConfig
+from icsim.models.response import ResponseModel
+from icsim.models.start import begin_from, config_for, count_histogram
+from icsim.objective import cross_entropy
 from icsim.optimiser import Muon, split_parameters
 from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
-from icsim.theta import movement, separation
-from icsim.weights import save_network
-from recipes import figures, networks
+from recipes import figures
 from recipes.ranges import Count, CountOrZero, NotEmptyStr, NotNegative, Positive, Seed, checked
 from recipes.state import (
     autocast,
@@ -55,14 +61,19 @@ class Config:
     """Cohort to learn from."""
     out: NotEmptyStr
     """Folder of the run."""
-    network: networks.Kind = "beta"
-    """BetaICNet, ABRNet, or ICNet with a branch an animal."""
     animals: list[NotEmptyStr] | None = None
     """Animals to learn from; by default all that are `seen`."""
     alignment: NotEmptyStr = ALIGNMENT
-    """Which alignment of the cohort; ICNet needs none."""
-    parameters: Count = 6
-    """Dimensions of θ."""
+    """Which alignment of the cohort; branches need none."""
+    encoder: EncoderConfig | None = None
+    """Sound to what all listeners share; the published `sincnet` if not given."""
+    condition: ConditionConfig | None = None
+    """What makes listeners differ: `theta` is BetaICNet, and what is taken if none is given,
+    `thresholds` ABRNet, `branches` ICNet. How many animals and thresholds there are follows from
+    the cohort, its seed is this run's."""
+    readout: ReadoutConfig | None = None
+    """How counts are distributed: `categorical`, as published and if none is given, or
+    `poisson`."""
     begin_from: NotEmptyStr | None = None
     """Checkpoint to begin from: as published, of an ICNet of normal animals."""
     rematch_epochs: list[CountOrZero] = dataclasses.field(default_factory=list)
@@ -73,12 +84,6 @@ class Config:
     same sounds say much the same, so that a few make steps cheaper and hardly worse."""
     noise: bool = True
     """Draw θ with its uncertainty; without, its mean is used."""
-    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
-    """Sizes of the encoder."""
-    fusion_size: Count = 16
-    """Taps of the fusion's convolutions."""
-    shared_drift: bool = True
-    """One time transfer for all animals, or one for each."""
     batch: Count = 32
     """Frames a step, over all processes."""
     micro_batch: Count | None = None
@@ -89,7 +94,7 @@ class Config:
     learning_rate: Positive = 4e-4
     """Of Adam."""
     listener_rate: NotNegative = 10.0
-    """Factor on it for the listeners' means."""
+    """Factor on it for the means of θ."""
     kernel_rate: Positive | None = None
     """Of Muon for all kernels; Adam, as published, if not given."""
     weight_decay: NotNegative = 0.0
@@ -119,180 +124,235 @@ class Config:
     __post_init__ = checked
 
 
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What every epoch of a run needs."""
+
+    config: Config
+    accelerator: Accelerator
+    model: nn.Module
+    """To be trained, possibly wrapped for several processes."""
+    plain: ResponseModel
+    """The same, not wrapped."""
+    optimiser: torch.optim.Optimizer
+    frames: Frames
+    """Of training."""
+    validation: Frames
+    writer: SummaryWriter | None
+    """Of the main process alone, as are files."""
+
+    @property
+    def out(self) -> Path:
+        """Its folder."""
+        return Path(self.config.out)
+
+    @property
+    def steps_an_epoch(self) -> int:
+        """Steps of an epoch."""
+        return math.ceil(len(self.frames) / self.config.batch)
+
+    def save(self, progress: dict) -> None:
+        """What it needs to go on from here."""
+        state = self.out / "state.safetensors"
+        save_state(state, {"model": self.plain}, self.optimiser, progress)
+
+
 def train(config: Config) -> Path:
-    """Train, or go on training; returns the path of the best network so far."""
+    """Train, or go on training; returns the path of the best model so far."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    out = Path(config.out)
     cohort = Cohort.open(config.cohort)
     names = config.animals or cohort.animals("seen")
-    normal = [name for name in names if cohort.animal(name).status == "NH"]
-    frames = {split: Frames(cohort, names, split) for split in ("train", "validation")}
-    known = networks.brains(cohort, names, config.alignment, config.network)
+    facts = cohort_facts(cohort, names, config.alignment)
     torch.manual_seed(config.seed)
-    drift, size = config.shared_drift, config.fusion_size
-    model = networks.make(
-        config.network, known, config.encoder, config.parameters, drift, config.seed, size
-    )
-    networks.start(model, known, frames["train"], config.begin_from)
+    parts = config.encoder, config.condition, config.readout
+    model = ResponseModel(config_for(cohort, facts, *parts, config.seed))
+    frames = Frames(cohort, names, "train", model.context_bins)
+    validation = Frames(cohort, names, "validation", model.context_bins)
+    model.readout.start_at(count_histogram(model, facts, frames))
+    if config.begin_from:
+        begin_from(model, facts, *load_model(config.begin_from))
     if accelerator.is_main_process:
-        claim(out, config)
-    optimiser = Muon(_parameter_groups(model, config))
+        claim(Path(config.out), config)
+    optimiser = Muon(parameter_groups(model, config))
     model, optimiser = accelerator.prepare(model, optimiser)
     plain = accelerator.unwrap_model(model)
-    progress = load_state(out / "state.safetensors", {"model": plain}, optimiser) or {
+    writer = SummaryWriter(config.out) if accelerator.is_main_process else None
+    training = Run(config, accelerator, model, plain, optimiser, frames, validation, writer)
+    # A run that goes on has moved already, but began where its state says.
+    facts = dataclasses.replace(facts, start=plain.condition.learned())
+    state = Path(config.out) / "state.safetensors"
+    progress = load_state(state, {"model": plain}, optimiser) or {
         "step": 0,
         "sums": {},
         "history": [],
-        "start": networks.listener_values(plain),
+        "start": facts.to_json().get("start"),
     }
-    # A run that goes on has moved already, but began where its state says.
-    start = progress["start"] and {k: torch.tensor(v) for k, v in progress["start"].items()}
-    if "matching" in progress:
-        known = dataclasses.replace(known, matching=torch.tensor(progress["matching"]))
-    per_epoch = math.ceil(len(frames["train"]) / config.batch)
-    writer = SummaryWriter(out) if accelerator.is_main_process else None
-    bar = tqdm(
-        total=config.epochs * per_epoch,
-        initial=progress["step"],
-        desc="training IC model",
-        unit="step",
-        disable=not accelerator.is_main_process,
-    )
-    saved = time.monotonic()
-    while not _finished(progress, config, per_epoch):
-        epoch, first = divmod(progress["step"], per_epoch)
-        frames["train"].epoch = epoch
-        if first == 0 and epoch in config.rematch_epochs and config.network != "icnet":
-            known = networks.rematch_known(plain, known, frames["train"])
-            progress["matching"] = known.matching.tolist()
-        for step, batch in _batches(frames["train"], config, epoch, first, accelerator):
-            decay = rate_decay(config, progress["history"], epoch * per_epoch + step, per_epoch)
-            for group in optimiser.param_groups:
-                group["lr"] = decay * group["rate"]
-            optimiser.zero_grad()
-            weight = known.weight[batch["animals"]].to(batch["sound"]) * batch["heard"][..., None]
-            mine = weight.sum() * batch["counts"].shape[-1]
-            batch |= {"weight": weight, "observations": accelerator.reduce(mine, "mean")}
-            losses: dict[str, Tensor] = {}
-            for rows in in_parts(len(weight), config.micro_batch, accelerator, model):
-                terms = training_losses(model, plain, batch, rows, known, config, epoch, step)
-                total = sum(terms.values())
-                if not bool(total.isfinite()):
-                    raise diverged("the loss", f"step {progress['step']}")
-                accelerator.backward(total)
-                losses = {name: losses.get(name, 0) + term.detach() for name, term in terms.items()}
-            if config.clip is not None:
-                accelerator.clip_grad_norm_(model.parameters(), config.clip)
-            optimiser.step()
-            if config.network == "beta":
-                plain.listeners.project()
-            progress["step"] += 1
-            for name, loss in everywhere(losses, accelerator).items():
-                progress["sums"][name] = progress["sums"].get(name, 0.0) + loss
-            bar.update()
-            last = step + 1 == per_epoch
-            if writer and not last and time.monotonic() - saved > config.save_every_s:
-                save_state(out / "state.safetensors", {"model": plain}, optimiser, progress)
-                saved = time.monotonic()
-        record = {name: value / per_epoch for name, value in progress["sums"].items()}
-        record["learning_rate"] = decay * config.learning_rate
-        record["validation"] = validate(model, frames["validation"], known, config, accelerator)
-        if config.network == "beta" and len(names) > 1:
-            listeners = plain.listeners
-            record["separation"] = separation(listeners.at(), listeners.deviation).item()
-            record["movement"] = movement(listeners, start)
-        best = min((r["validation"] for r in progress["history"]), default=math.inf)
-        progress["history"].append(record)
-        progress["sums"] = {}
-        bar.set_postfix(nats=f"{record['validation']:.4f}")
-        if writer:
-            if record["validation"] < best:
-                facts = networks.brain_facts(known) | {"start": progress["start"]}
-                save_network(out / "model.safetensors", plain, normal=normal, **facts)
-            save_state(out / "state.safetensors", {"model": plain}, optimiser, progress)
-            saved = time.monotonic()
-            _log(writer, plain, start, record, known, frames["validation"], epoch)
-        accelerator.wait_for_everyone()
-    bar.close()
+    _run_epochs(training, _gone_on(facts, progress), progress)
     if writer:
         writer.close()
-        note_channel_prior(out / "model.safetensors", frames["validation"])
-    return out / "model.safetensors"
+        note_channel_prior(training.out / "model.safetensors", validation)
+    return training.out / "model.safetensors"
+
+
+def _gone_on(facts: ModelFacts, progress: dict) -> ModelFacts:
+    """What is known of the animals, as a run that goes on has it."""
+    start = progress["start"] and {k: torch.tensor(v) for k, v in progress["start"].items()}
+    facts = dataclasses.replace(facts, start=start)
+    if "matching" in progress:
+        facts = dataclasses.replace(facts, matching=torch.tensor(progress["matching"]))
+    return facts
+
+
+def _run_epochs(training: Run, facts: ModelFacts, progress: dict) -> None:
+    """All epochs that are left."""
+    config, condition = training.config, training.plain.condition
+    with tqdm(
+        total=config.epochs * training.steps_an_epoch,
+        initial=progress["step"],
+        desc="training response model",
+        unit="step",
+        disable=not training.accelerator.is_main_process,
+    ) as bar:
+        while not _finished(progress, config, training.steps_an_epoch):
+            epoch, first = divmod(progress["step"], training.steps_an_epoch)
+            training.frames.epoch = epoch
+            if first == 0 and epoch in config.rematch_epochs and condition.shares_channels:
+                facts = rematch_animals(training.plain, facts, training.frames)
+                progress["matching"] = facts.matching.tolist()
+            _run_steps(training, facts, progress, bar)
+            record = _record(training, facts, progress)
+            bar.set_postfix(nats=f"{record['validation']:.4f}")
+            best = min((r["validation"] for r in progress["history"]), default=math.inf)
+            progress["history"].append(record)
+            progress["sums"] = {}
+            if training.writer:
+                if record["validation"] < best:
+                    save_model(training.out / "model.safetensors", training.plain, facts)
+                training.save(progress)
+                _log(training.writer, training.plain, facts, record, training.validation, epoch)
+            training.accelerator.wait_for_everyone()
+
+
+def _run_steps(training: Run, facts: ModelFacts, progress: dict, bar: tqdm) -> None:
+    """What is left of an epoch's steps; their losses add up in the progress's `sums`."""
+    config, accelerator, saved = training.config, training.accelerator, time.monotonic()
+    per_epoch = training.steps_an_epoch
+    epoch, first = divmod(progress["step"], per_epoch)
+    for step, batch in _batches(training.frames, config, epoch, first, accelerator):
+        decay = rate_decay(config, progress["history"], progress["step"], per_epoch)
+        for group in training.optimiser.param_groups:
+            group["lr"] = decay * group["rate"]
+        losses = _step(training, facts, batch, epoch, step)
+        progress["step"] += 1
+        for name, loss in everywhere(losses, accelerator).items():
+            progress["sums"][name] = progress["sums"].get(name, 0.0) + loss
+        bar.update()
+        last = step + 1 == per_epoch
+        if training.writer and not last and time.monotonic() - saved > config.save_every_s:
+            training.save(progress)
+            saved = time.monotonic()
+
+
+def _step(
+    training: Run, facts: ModelFacts, batch: dict[str, Any], epoch: int, step: int
+) -> dict[str, Tensor]:
+    """Learn from a batch; returns the terms of its loss."""
+    config, accelerator, model = training.config, training.accelerator, training.model
+    training.optimiser.zero_grad()
+    weight = facts.weight[batch["animals"]].to(batch["sound"]) * batch["heard"][..., None]
+    mine = weight.sum() * batch["counts"].shape[-1]
+    batch = batch | {"weight": weight, "observations": accelerator.reduce(mine, "mean")}
+    losses: dict[str, Tensor] = {}
+    for rows in in_parts(len(weight), config.micro_batch, accelerator, model):
+        terms = training_losses(training, facts, batch, rows, epoch, step)
+        total = torch.stack(list(terms.values())).sum()
+        if not bool(total.isfinite()):
+            raise diverged("the loss", f"step {epoch * training.steps_an_epoch + step}")
+        accelerator.backward(total)
+        losses = {name: losses.get(name, 0) + term.detach() for name, term in terms.items()}
+    if config.clip is not None:
+        accelerator.clip_grad_norm_(model.parameters(), config.clip)
+    training.optimiser.step()
+    training.plain.condition.project()
+    return losses
+
+
+def _record(training: Run, facts: ModelFacts, progress: dict) -> dict[str, Any]:
+    """What is noted of an epoch that has ended."""
+    config, per_epoch = training.config, training.steps_an_epoch
+    last = rate_decay(config, progress["history"], progress["step"] - 1, per_epoch)
+    return {
+        **{name: value / per_epoch for name, value in progress["sums"].items()},
+        "learning_rate": last * config.learning_rate,
+        "validation": validate(training, facts),
+        **training.plain.condition.measures(facts.start),
+    }
 
 
 def note_channel_prior(path: Path, frames: Frames) -> None:
-    """Keep with a finished BetaICNet how channels differ from what it says of them.
+    """Keep with a finished model of θ how channels differ from what it says of them.
 
     New listeners are fitted with it. It comes from validation sounds, which trained nothing.
     """
-    network, facts = networks.load(path)
-    if isinstance(network, BetaICNet) and "channel_prior" not in facts:
-        prior = networks.channel_prior(network, networks.known_brains(facts), frames)
-        stored = {"mean": prior.mean.tolist(), "covariance": prior.covariance.tolist()}
-        save_network(path, network, **facts, channel_prior=stored)
+    model, facts = load_model(path)
+    gains_are_known = isinstance(model.readout, Categorical) and facts.channel_prior is None
+    if isinstance(model.condition, Theta) and gains_are_known:
+        prior = channel_prior(model, facts, frames)
+        save_model(path, model, dataclasses.replace(facts, channel_prior=prior))
 
 
 def training_losses(
-    model,
-    plain: nn.Module,
-    batch: dict,
-    rows: slice,
-    known: networks.Brains,
-    config: Config,
-    *when: int,
+    training: Run, facts: ModelFacts, batch: dict[str, Any], rows: slice, epoch: int, step: int
 ) -> dict[str, Tensor]:
     """What some rows of a batch add to the weighted terms of the objective.
 
     Args:
-        model: To be trained, possibly wrapped for several processes.
-        plain: The same, not wrapped.
+        training: The run.
+        facts: Of the animals.
         batch: Of this process, with the `weight` of each answer and the mean over processes of how
             many `observations` they have.
         rows: Which of its frames.
-        known: The animals.
-        config: Of the run.
-        when: Seeds the noise of θ.
+        epoch: With the step, it seeds the noise of listeners.
+        step: Of the epoch.
     """
+    config, condition = training.config, training.plain.condition
     chosen, noise = batch["animals"], None
     sound, hours, counts, weight = (
         batch[name][rows] for name in ("sound", "hours", "counts", "weight")
     )
-    if config.network == "beta" and config.noise:
-        shape = (batch["frames"], len(chosen), config.parameters)
-        noise = torch.randn(shape, generator=seeded(config.seed, *when))[batch["rows"][rows]]
-        noise = noise.to(sound)
+    if config.noise and condition.noise_size:
+        shape = (batch["frames"], len(chosen), condition.noise_size)
+        drawn = torch.randn(shape, generator=seeded(config.seed, epoch, step))
+        noise = drawn[batch["rows"][rows]].to(sound)
     with autocast(config.precision, sound.device):
-        predicted = networks.predict(model, known, sound, hours, chosen, noise)
+        predicted = training.model(sound, facts.subjects(chosen, hours, noise, sound.device))
     losses = {"cross_entropy": cross_entropy(predicted, counts, weight, batch["observations"])}
-    if config.network != "beta":
-        return losses
-    listeners, thresholds = plain.listeners, known.thresholds_db_spl
     share = len(sound) / len(batch["sound"])
-    divergence = listener_divergence(listeners.deviation)
-    losses["divergence"] = share * config.kl_weight * divergence
-    if thresholds is not None and len(thresholds) > 1 and when[0] < config.threshold_epochs:
-        start = listeners.at()
-        penalty = threshold_penalty(start, thresholds.to(start.device))
-        losses["thresholds"] = share * config.threshold_weight * penalty
-    return losses
+    weights = {"divergence": config.kl_weight, "thresholds": config.threshold_weight}
+    penalties = condition.penalties(facts.thresholds_db_spl)
+    if epoch >= config.threshold_epochs:
+        penalties.pop("thresholds", None)
+    return losses | {name: share * weights[name] * term for name, term in penalties.items()}
 
 
 @torch.no_grad()
-def validate(
-    model, frames: Frames, known: networks.Brains, config: Config, accelerator: Accelerator
-) -> float:
-    """Cross-entropy of all frames at the listeners' means [nats a bin and channel].
+def validate(training: Run, facts: ModelFacts) -> float:
+    """Cross-entropy of all validation frames at the listeners' means [nats a bin and channel].
 
     Of sounds that were heard several times every presentation counts.
     """
+    model, frames, accelerator = training.model, training.validation, training.accelerator
     model.eval()
     total = torch.zeros(2, device=accelerator.device)
+    everyone = range(len(facts.animals))
     for turn in range(frames.repeats):
         frames.epoch = turn
-        for _, batch in _batches(frames, config, None, 0, accelerator):
-            with autocast(config.precision, accelerator.device):
-                predicted = networks.predict(model, known, batch["sound"], batch["hours"])
-            weight = known.weight.to(batch["sound"]) * batch["heard"].unsqueeze(-1)
+        for _, batch in _batches(frames, training.config, None, 0, accelerator):
+            sound = batch["sound"]
+            subjects = facts.subjects(everyone, batch["hours"], device=sound.device)
+            with autocast(training.config.precision, accelerator.device):
+                predicted = model(sound, subjects)
+            weight = facts.weight.to(sound) * batch["heard"].unsqueeze(-1)
             loss = cross_entropy(predicted, batch["counts"], weight)
             total += torch.stack([loss * weight.sum(), weight.sum()])
     frames.epoch = None
@@ -349,23 +409,23 @@ def _read(frames: Frames, job: tuple[list[int], list[int]]) -> dict[str, Tensor]
     return frames.read(*job)
 
 
-def _parameter_groups(model: nn.Module, config: Config) -> list[dict]:
+def parameter_groups(model: ResponseModel, config: Config) -> list[dict]:
     """Kernels, vectors and listeners' means, each with its rate; kernels alone decay.
 
     Tables of listeners are no matrices, which map one space to another, but a vector an animal:
     they are for Adam.
     """
-    listeners = list(model.listeners.parameters()) if config.network == "beta" else []
+    apart = model.condition.parameters_apart()
+    listeners = [parameter for group in apart.values() for parameter in group]
     kernels, vectors = split_parameters(
         model, config.learning_rate, config.kernel_rate, apart=listeners
     )
     kernels["weight_decay"] = config.weight_decay
-    if not listeners:
-        return [kernels, vectors]
-    means = model.listeners.mean
-    vectors["params"] += [parameter for parameter in listeners if parameter is not means]
+    means = apart.pop("means", [])
+    vectors["params"] += [parameter for group in apart.values() for parameter in group]
     rate = config.learning_rate * config.listener_rate
-    return [kernels, vectors, {"params": [means], "orthogonal": False, "rate": rate}]
+    every = [kernels, vectors, {"params": means, "orthogonal": False, "rate": rate}]
+    return [group for group in every if group["params"]]
 
 
 def _finished(progress: dict, config: Config, per_epoch: int) -> bool:
@@ -387,36 +447,37 @@ def _epochs_without_gain(history: list[dict], every: int) -> tuple[int, int]:
 @torch.no_grad()
 def _log(
     writer: SummaryWriter,
-    model: nn.Module,
-    start: dict[str, Tensor] | None,
-    record: dict,
-    known: networks.Brains,
+    model: ResponseModel,
+    facts: ModelFacts,
+    record: dict[str, Any],
     frames: Frames,
     epoch: int,
 ) -> None:
     """Scalars, the θ-space, how far listeners have moved, and one frame's responses."""
     for name, value in record.items():
-        for part, number in value.items() if name == "movement" else [(name, value)]:
+        for part, number in value.items() if isinstance(value, dict) else [(name, value)]:
             writer.add_scalar(f"model/{part}", number, epoch)
-    if isinstance(model, BetaICNet):
+    if isinstance(model.condition, Theta):
         theta, deviation = model.listeners.at().cpu(), model.listeners.deviation.cpu()
         statuses = [animal.status for animal in frames.animals]
-        spaces = figures.theta_space(theta, deviation, known.names, statuses)
+        spaces = figures.theta_space(theta, deviation, facts.animals, statuses)
         writer.add_figure("theta", spaces, epoch)
-        now = {name: value.cpu() for name, value in model.listeners.state_dict().items()}
-        writer.add_figure("movement", figures.listener_movement(start, now, statuses), epoch)
-    some = torch.arange(min(4, len(known.names)))
-    batch = frames.read([0], some.tolist())
+        now = {name: value.cpu() for name, value in model.condition.learned().items()}
+        moved = figures.listener_movement(facts.start, now, statuses)
+        writer.add_figure("movement", moved, epoch)
+    some = list(range(min(4, len(facts.animals))))
+    batch = frames.read([0], some)
     device = next(model.parameters()).device
     sound, hours = batch["sound"].to(device), batch["hours"].to(device)
-    predicted = networks.predict(model, known, sound, hours, some).log_probabilities()
+    predicted = model(sound, facts.subjects(some, hours, device=device)).log_probabilities()
     expected = expected_counts(predicted[0].cpu())
     images, titles = [], []
-    for animal, recorded, meant in zip(some.tolist(), batch["counts"][0], expected, strict=True):
-        kept = known.matching[animal] >= 0
+    for animal, recorded, meant in zip(some, batch["counts"][0], expected, strict=True):
+        kept = facts.matching[animal] >= 0
         images += [recorded[kept].float(), meant[kept]]
-        titles += [f"{known.names[animal]} {what}" for what in ("recorded", "predicted")]
-    writer.add_figure("responses", figures.responses(images, titles), epoch)
+        titles += [f"{facts.animals[animal]} {what}" for what in ("recorded", "predicted")]
+    shown = figures.responses(images, titles, bin_rate_hz=model.clock.bin_rate_hz)
+    writer.add_figure("responses", shown, epoch)
     writer.flush()
 
 

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from icsim.channel_gains import BROAD, Prior, adapted, fit_gains, learn_prior, with_gains
-from icsim.counts import CLASSES, Prediction
+from icsim.channel_gains import Prior, adapted, broad, fit_gains, learn_prior, with_gains
+from icsim.models.readouts import CategoricalPrediction
 
-CHANNELS, BINS = 30, 4000
+CHANNELS, BINS, CLASSES = 30, 4000, 5
+BROAD = broad(CLASSES)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_predictions_have_the_gains():
     rows = torch.randn(1, 4 * CLASSES, 3, generator=generator)
     bias = torch.randn(1, 4 * CLASSES, generator=generator)
     gains = torch.rand(4, CLASSES, generator=generator)
-    plain = Prediction(features, rows, bias)
+    plain = CategoricalPrediction(features, rows, bias)
     expected = gains[:, :1, None] * plain.logits()
     expected[..., 1:, :] += gains[:, 1:, None]
     found = with_gains(plain, gains).log_probabilities()

@@ -18,9 +18,9 @@ from compensation.objective import (
     hiss,
     roughness,
 )
-from icsim.conditional import BetaICNet, BetaICNetConfig
-from icsim.icnet import EncoderConfig
 from icsim.loss import ResponseLoss
+from icsim.models.encoders import SincNetConfig
+from icsim.models.response import ResponseModel, beta_icnet
 from icsim.sound import level
 
 NORMAL = torch.tensor([[0.2, 0.2]])
@@ -126,12 +126,12 @@ def test_excerpts_are_no_pauses():
 @pytest.fixture
 def loss() -> ResponseLoss:
     torch.manual_seed(0)
-    encoder = EncoderConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=1.0)
-    model = BetaICNet(BetaICNetConfig(animals=2, channels=3, parameters=2, encoder=encoder))
+    encoder = SincNetConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=1.0)
+    model = ResponseModel(beta_icnet(2, channels=3, parameters=2, encoder=encoder))
     with torch.no_grad():
-        model.fusion.layers[-1].conv.weight *= 60
-        model.fusion.layers[0].conv.weight[:, 4:] *= 8
-        model.decoder.weight *= 100
+        model.condition.fusion.layers[-1].conv.weight *= 60
+        model.condition.fusion.layers[0].conv.weight[:, 4:] *= 8
+        model.readout.weight *= 100
     return ResponseLoss(model)
 
 

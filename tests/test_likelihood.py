@@ -7,8 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from icsim.counts import CLASSES
-from icsim.likelihood import _by_torch, negative_log_likelihood
+from icsim.likelihood import CLASSES, _by_torch, negative_log_likelihood
 
 SOUNDS, CHANNELS = 3, 7
 

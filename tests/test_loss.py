@@ -3,22 +3,30 @@
 import pytest
 import torch
 
-from icsim.conditional import BetaICNet, BetaICNetConfig
-from icsim.icnet import EncoderConfig
-from icsim.loss import ResponseLoss, cross_entropy, divergence, squared_error
+from icsim.loss import ResponseLoss, squared_error
+from icsim.models.encoders import SincNetConfig
+from icsim.models.response import ResponseModel, beta_icnet
 
-ENCODER = EncoderConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=1.0)
-DISTANCES = [squared_error, cross_entropy, divergence]
+ENCODER = SincNetConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=1.0)
+
+
+def divergence(response, target, weight=None):
+    """One that somebody else might want [nats]."""
+    by_channel = (target.exp() * (target - response)).sum(-2).mean(-1)
+    return by_channel.mean(-1) if weight is None else (by_channel * weight).mean(-1)
+
+
+DISTANCES = [squared_error, divergence]
 
 
 @pytest.fixture
-def model() -> BetaICNet:
+def model() -> ResponseModel:
     torch.manual_seed(0)
-    model = BetaICNet(BetaICNetConfig(animals=2, channels=3, parameters=2, encoder=ENCODER))
+    model = ResponseModel(beta_icnet(2, channels=3, parameters=2, encoder=ENCODER))
     with torch.no_grad():
-        model.fusion.layers[-1].conv.weight *= 60
-        model.fusion.layers[0].conv.weight[:, 4:] *= 8
-        model.decoder.weight *= 15
+        model.condition.fusion.layers[-1].conv.weight *= 60
+        model.condition.fusion.layers[0].conv.weight[:, 4:] *= 8
+        model.readout.weight *= 15
     return model
 
 
@@ -56,26 +64,12 @@ def test_training_mode_does_not_thaw_the_model(model):
     assert not loss.train().training
 
 
-@pytest.mark.parametrize("distance", [squared_error, divergence])
+@pytest.mark.parametrize("distance", DISTANCES)
 def test_a_response_is_at_no_distance_from_itself(model, sound, theta, distance):
     loss = ResponseLoss(model, distance)
     itself = loss.respond(sound, theta)
     assert (loss(sound, theta, itself) == 0).all()
     assert (loss(sound, theta, loss.respond(sound, NORMAL)) > 1e-6).all()
-
-
-def test_cross_entropy_is_divergence_and_the_targets_entropy(model, sound, theta):
-    target = ResponseLoss(model).respond(sound, NORMAL)
-    entropy = -(target.exp() * target).sum(-2).mean((-2, -1))
-    nats = [ResponseLoss(model, d)(sound, theta, target) for d in (cross_entropy, divergence)]
-    torch.testing.assert_close(nats[0], nats[1] + entropy)
-
-
-def test_the_divergence_is_torchs_own(model, sound, theta):
-    loss = ResponseLoss(model, divergence)
-    response, target = loss.respond(sound, theta), loss.respond(sound, NORMAL)
-    expected = torch.nn.functional.kl_div(response, target, log_target=True, reduction="none")
-    torch.testing.assert_close(loss(sound, theta, target), expected.sum(-2).mean((-2, -1)))
 
 
 def test_the_squared_error_compares_expected_counts():

@@ -7,15 +7,22 @@ import pytest
 import scipy.stats
 import torch
 
-from icsim.metrics import feve, histogram_divergence, normalised_correlation, repeatability
+from icsim.metrics import (
+    expected_counts,
+    feve,
+    histogram_divergence,
+    normalised_correlation,
+    repeatability,
+)
 
 CHANNELS, BINS = 8, 22_888  # 30 s
 DISPERSION = 2.0
 """Counts of mean λ have the variance λ + λ² / 2, as those of neurons that burst."""
 
 
-def over_dispersed(rate: np.ndarray, rng: np.random.Generator) -> torch.Tensor:
-    return torch.from_numpy(rng.negative_binomial(DISPERSION, DISPERSION / (DISPERSION + rate)))
+def over_dispersed(rate: np.ndarray, rng: np.random.Generator, most: int = 4) -> torch.Tensor:
+    drawn = rng.negative_binomial(DISPERSION, DISPERSION / (DISPERSION + rate))
+    return torch.from_numpy(drawn).clamp(max=most)
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +56,12 @@ def test_the_true_mean_explains_everything_explainable(truth, trials):
 
 
 def test_a_constant_rate_explains_nothing(trials):
-    constant = torch.cat(list(trials), -1).float().clamp(max=4).mean(-1, keepdim=True)
+    constant = torch.cat(list(trials), -1).float().mean(-1, keepdim=True)
     assert feve(constant.expand(-1, BINS), trials).item() == pytest.approx(0, abs=1e-3)
 
 
 def test_a_sample_of_the_truth_scores_far_below_its_mean(trials):
-    sample = over_dispersed(rates(), np.random.default_rng(2)).clamp(max=4).float()
+    sample = over_dispersed(rates(), np.random.default_rng(2)).float()
     # A sample's own noise counts against it: 1 − noise / signal.
     shared = repeatability(trials)
     expected = 1 - (shared.noise.sum() / shared.signal.sum()).item()
@@ -85,12 +92,20 @@ def test_channels_without_a_signal_do_not_count(truth, trials):
     assert torch.equal(feve(nonsense, with_it), feve(mean, trials))
 
 
-def test_counts_above_four_are_four(truth, trials):
+def test_counts_beyond_the_last_class_are_in_it_where_there_are_classes(truth):
+    rng = np.random.default_rng(1)
+    trials = torch.stack([over_dispersed(rates(), rng, most=99) for _ in range(2)])
+    assert trials.max() > 4
     clipped = trials.clamp(max=4)
-    assert trials[0].max() > 4
-    assert torch.equal(feve(mean_count(truth), trials), feve(mean_count(truth), clipped))
     scores = [histogram_divergence(truth, counts) for counts in (trials, clipped)]
     assert torch.equal(*scores)
+    assert (repeatability(trials).signal > repeatability(clipped).signal).all()
+    assert feve(trials.float().mean(0), trials) > feve(clipped.float().mean(0), trials)
+
+
+def test_expected_counts_are_the_mean_of_the_classes():
+    probability = torch.tensor([[0.5, 0.2], [0.5, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.8]])
+    torch.testing.assert_close(expected_counts(probability.log()), torch.tensor([0.5, 3.2]))
 
 
 def test_repeatability_by_hand():
@@ -125,7 +140,7 @@ def test_the_normalised_correlation_ignores_gain_and_offset_as_feve_does_not(tru
 
 def test_the_normalised_correlation_is_that_of_schoppe(truth, trials):
     many = torch.stack([over_dispersed(rates(), np.random.default_rng(n)) for n in range(4)])
-    counts, predicted = many.clamp(max=4).double().numpy(), mean_count(truth).double().numpy() ** 2
+    counts, predicted = many.double().numpy(), mean_count(truth).double().numpy() ** 2
     for channel in range(CHANNELS):
         own, mean = counts[:, channel], counts[:, channel].mean(0)
         power = (4 * mean.var() - own.var(1).mean()) / 3

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from compensation.masks import Masks, MasksConfig
-from icsim.conditional import BetaICNet, BetaICNetConfig
-from icsim.icnet import EncoderConfig
+from icsim.models.conditions import ThetaConfig
+from icsim.models.encoders import SincNetConfig
+from icsim.models.response import ResponseModel, ResponseModelConfig, beta_icnet
 from icsim.weights import (
     config_from_dict,
     load_network,
@@ -17,12 +18,13 @@ from icsim.weights import (
     save_tensors,
 )
 
-CONFIG = BetaICNetConfig(2, channels=3, parameters=2, encoder=EncoderConfig(4, 6, 8, 5, 0.5))
+ENCODER = SincNetConfig(filters=4, kernels=6, size=8, bottleneck=5, input_scale=0.5)
+CONFIG = beta_icnet(2, channels=3, parameters=2, encoder=ENCODER)
 
 
 @pytest.fixture
 def saved(tmp_path):
-    model = BetaICNet(CONFIG)
+    model = ResponseModel(CONFIG)
     path = tmp_path / "runs" / "model.safetensors"
     save_network(path, model, animals=["a", "b"], epochs=7)
     return path, model
@@ -30,9 +32,9 @@ def saved(tmp_path):
 
 def test_a_network_comes_back_bit_for_bit(saved):
     path, model = saved
-    loaded, facts = load_network(path, BetaICNet)
+    loaded, facts = load_network(path, ResponseModel)
     assert loaded.config == CONFIG
-    assert isinstance(loaded.config.encoder, EncoderConfig)
+    assert isinstance(loaded.config.encoder, SincNetConfig)
     assert facts == {"animals": ["a", "b"], "epochs": 7}
     assert loaded.state_dict().keys() == model.state_dict().keys()
     for name, weight in model.state_dict().items():
@@ -44,7 +46,7 @@ def test_a_network_comes_back_bit_for_bit(saved):
 def test_a_loaded_network_is_in_evaluation_mode(saved):
     path, model = saved
     assert model.training
-    assert not any(module.training for module in load_network(path, BetaICNet)[0].modules())
+    assert not any(module.training for module in load_network(path, ResponseModel)[0].modules())
 
 
 def test_a_network_of_another_package_comes_back_too(tmp_path):
@@ -67,7 +69,7 @@ def test_tensors_keep_their_bits_and_their_type(tmp_path, dtype):
 
 
 def test_another_architecture_is_named(saved):
-    with pytest.raises(ValueError, match=r"model.safetensors: holds a BetaICNet, not a Masks"):
+    with pytest.raises(ValueError, match=r"model.safetensors: holds a ResponseModel, not a Masks"):
         load_network(saved[0], Masks)
 
 
@@ -77,7 +79,7 @@ def test_a_truncated_file_is_refused(saved, kept):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(kept * len(whole))])
     with pytest.raises(ValueError, match=r"model.safetensors: damaged, or no checkpoint"):
-        load_network(path, BetaICNet)
+        load_network(path, ResponseModel)
 
 
 def test_files_of_other_programs_are_refused(tmp_path):
@@ -93,7 +95,7 @@ def test_files_of_other_programs_are_refused(tmp_path):
 
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no such checkpoint; train it first"):
-        load_network(tmp_path / "nothing.safetensors", BetaICNet)
+        load_network(tmp_path / "nothing.safetensors", ResponseModel)
 
 
 def test_weights_that_do_not_fit_their_configuration_are_refused(saved):
@@ -102,13 +104,13 @@ def test_weights_that_do_not_fit_their_configuration_are_refused(saved):
     metadata["config"]["channels"] = 9
     save_tensors(path, tensors, metadata)
     with pytest.raises(ValueError, match="weights do not fit the configuration"):
-        load_network(path, BetaICNet)
+        load_network(path, ResponseModel)
 
 
 def test_nothing_partial_is_left_and_the_old_file_is_replaced(saved):
     path, _ = saved
     before = path.read_bytes()
-    save_network(path, BetaICNet(CONFIG))
+    save_network(path, ResponseModel(CONFIG))
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     assert path.read_bytes() != before
 
@@ -137,18 +139,20 @@ def test_writing_that_breaks_off_leaves_the_old_file_alone(saved, monkeypatch):
 
 
 def test_nested_configurations_are_rebuilt():
-    assert config_from_dict(BetaICNetConfig, dataclasses.asdict(CONFIG)) == CONFIG
-    default = config_from_dict(BetaICNetConfig, {"animals": 4})
-    assert default == BetaICNetConfig(4)
+    assert config_from_dict(ResponseModelConfig, dataclasses.asdict(CONFIG)) == CONFIG
+    default = config_from_dict(ThetaConfig, {"animals": 4})
+    assert default == ThetaConfig(animals=4)
 
 
 def test_unknown_keys_are_refused():
-    with pytest.raises(ValueError, match="BetaICNetConfig has no chanels, θ"):
-        config_from_dict(BetaICNetConfig, {"animals": 4, "chanels": 3, "θ": 1})
-    with pytest.raises(ValueError, match="EncoderConfig has no taps"):
-        config_from_dict(BetaICNetConfig, {"animals": 4, "encoder": {"taps": 3}})
+    with pytest.raises(ValueError, match="ResponseModelConfig has no chanels, θ"):
+        config_from_dict(ResponseModelConfig, {"channels": 4, "chanels": 3, "θ": 1})
+    with pytest.raises(ValueError, match="SincNetConfig has no taps"):
+        config_from_dict(ResponseModelConfig, {"encoder": {"kind": "sincnet", "taps": 3}})
+    with pytest.raises(ValueError, match="no kind 'ear'; there are none, branches, theta"):
+        config_from_dict(ResponseModelConfig, {"condition": {"kind": "ear"}})
 
 
 def test_a_configuration_that_is_not_allowed_is_refused():
     with pytest.raises(ValueError, match="must be positive"):
-        config_from_dict(BetaICNetConfig, {"animals": 0})
+        config_from_dict(ThetaConfig, {"animals": 0})

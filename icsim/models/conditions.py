@@ -5,13 +5,14 @@ for it: penalties, and parameters that learn at rates of their own.
 """
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from icsim.objective import listener_divergence, threshold_penalty
-from icsim.theta import HOURS, Listeners
+from icsim.theta import HOURS, Listeners, movement, separation
 
 from .fusion import Fusion
 from .subjects import Subjects
@@ -85,6 +86,10 @@ class Condition(nn.Module):
 
     receptive_bins = 0
     """Bins before a bin that its features can depend on, beyond those of the latent."""
+    shares_channels = True
+    """Whether all listeners are read from the same channels, to which theirs are matched."""
+    noise_size = 0
+    """Normal numbers that training draws for each listener and sound, P."""
 
     def features(self, latent: Tensor, subjects: Subjects, crop: int = 0) -> Tensor:
         """Features of each listener for each sound.
@@ -118,9 +123,23 @@ class Condition(nn.Module):
     def project(self) -> None:
         """Bring parameters back into their ranges, after an optimiser's step."""
 
+    def learned(self) -> dict[str, Tensor] | None:
+        """What it has learned of listeners, a copy; None where nothing is learned of them."""
+        return None
+
+    def measures(self, start: Mapping[str, Tensor] | None) -> dict[str, Any]:
+        """Numbers that say how far learning has come with listeners, by name.
+
+        Args:
+            start: What `learned` returned before the first step.
+        """
+        return {}
+
 
 class Branches(Condition):
     """Each animal's latent with gains that change with time, and its own part of the readout."""
+
+    shares_channels = False
 
     def __init__(self, config: BranchesConfig, latent: int, channels: int):
         super().__init__()
@@ -156,6 +175,11 @@ class Theta(Condition):
     def receptive_bins(self) -> int:
         """Of the fusion."""
         return self.fusion.receptive_bins
+
+    @property
+    def noise_size(self) -> int:
+        """Dimensions of θ."""
+        return self.config.parameters
 
     def theta(self, subjects: Subjects) -> Tensor:
         """θ of each listener, `(B or 1, A, P)`: as given, or as learned of the animals.
@@ -202,6 +226,18 @@ class Theta(Condition):
         """Keep the listeners within their bounds."""
         self.listeners.project()
 
+    def learned(self) -> dict[str, Tensor]:
+        """Means, deviations and time transfer of the listeners."""
+        return {n: value.detach().clone() for n, value in self.listeners.state_dict().items()}
+
+    def measures(self, start: Mapping[str, Tensor] | None) -> dict[str, Any]:
+        """How far apart listeners are, and how far they have moved; nothing of a single one."""
+        listeners = self.listeners
+        if len(listeners.mean) < 2 or start is None:
+            return {}
+        apart = separation(listeners.at(), listeners.deviation).item()
+        return {"separation": apart, "movement": movement(listeners, start)}
+
 
 class Thresholds(Condition):
     """Listeners by brainstem thresholds: measured, not learned, and without noise."""
@@ -229,6 +265,26 @@ class Thresholds(Condition):
                 f"thresholds at {self.config.frequencies} frequencies are needed, got {shape}"
             )
         return self.fusion(latent, thresholds / THRESHOLD_UNIT_DB, crop)
+
+
+def sized(
+    config: ConditionConfig, animals: int, frequencies: int | None, seed: int
+) -> ConditionConfig:
+    """The same condition for a cohort.
+
+    Args:
+        config: Which, with the sizes that do not follow from the cohort.
+        animals: That the model is trained on, A.
+        frequencies: At which all of them have thresholds, F; None if they do not.
+        seed: Of what is drawn for listeners.
+    """
+    if isinstance(config, BranchesConfig):
+        return dataclasses.replace(config, animals=animals)
+    if isinstance(config, ThetaConfig):
+        return dataclasses.replace(config, animals=animals, seed=seed)
+    if isinstance(config, ThresholdsConfig) and frequencies is not None:
+        return dataclasses.replace(config, frequencies=frequencies)
+    return config
 
 
 def make_condition(config: ConditionConfig, latent: int, channels: int) -> Condition:

@@ -1,9 +1,9 @@
-"""What a checkpoint says beside its weights: of a model's animals, and of an aid's listener."""
+"""What the checkpoint of a response model says beside its weights: of its animals."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +14,9 @@ from icsim.recording import ALIGNMENT, APART
 from icsim.store import Cohort
 
 from .subjects import Subjects
+
+NEEDED = ("animals", "normal", "matching", "slots")
+"""What every checkpoint says."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +37,8 @@ class ModelFacts:
     """Where these were measured [Hz], F."""
     channel_prior: Prior | None = None
     """How channels differ from what the model says of them."""
+    start: dict[str, Tensor] | None = None
+    """What the model had of its listeners before the first step of training."""
 
     @property
     def weight(self) -> Tensor:
@@ -69,26 +74,6 @@ class ModelFacts:
         """For a checkpoint."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return {name: _plain(value) for name, value in values.items() if value is not None}
-
-
-@dataclasses.dataclass(frozen=True)
-class AidFacts:
-    """Whom a hearing-aid network was trained for, and through which model."""
-
-    listener: Literal["theta", "audiogram"]
-    """What it is told of a listener."""
-    model: str
-    """Fingerprint of the response model that it was trained through."""
-    noise_reduction: bool
-    """Whether it was trained to reduce noise."""
-    healthy: tuple[tuple[float, ...], ...] = ()
-    """θ of the model's animals with normal hearing."""
-    audiogram_hz: tuple[float, ...] | None = None
-    """Frequencies of the audiogram that it is told [Hz]."""
-
-    def to_json(self) -> dict[str, Any]:
-        """For a checkpoint."""
-        return dataclasses.asdict(self)
 
 
 def cohort_facts(cohort: Cohort, names: Sequence[str], alignment: str = ALIGNMENT) -> ModelFacts:
@@ -132,10 +117,14 @@ def require_thresholds(cohort: Cohort, names: Sequence[str]) -> None:
     animals = [cohort.animal(name) for name in names]
     unmeasured = [animal.name for animal in animals if animal.thresholds_db_spl is None]
     if unmeasured:
-        raise ValueError(f"ABRNet needs thresholds, which {', '.join(unmeasured)} lacks")
+        raise ValueError(
+            f"condition thresholds needs thresholds, which {', '.join(unmeasured)} lacks"
+        )
     frequencies = {animal.abr_frequencies_hz for animal in animals}
     if len(frequencies) > 1:
-        raise ValueError(f"ABRNet needs thresholds at the same frequencies, got {frequencies} Hz")
+        raise ValueError(
+            f"condition thresholds needs them at the same frequencies, got {frequencies} Hz"
+        )
 
 
 def model_facts(stored: Mapping[str, Any], path: str | Path) -> ModelFacts:
@@ -144,9 +133,13 @@ def model_facts(stored: Mapping[str, Any], path: str | Path) -> ModelFacts:
     Raises:
         ValueError: If something is missing; the message names it and the file.
     """
-    _require(stored, ("animals", "normal", "matching", "slots"), path, "model", "train_ic")
+    if missing := [name for name in NEEDED if name not in stored]:
+        raise ValueError(
+            f"{path}: does not say its {', '.join(missing)}; models as recipes.train_ic writes "
+            "them do"
+        )
     prior, thresholds = stored.get("channel_prior"), stored.get("thresholds_db_spl")
-    frequencies = stored.get("abr_frequencies_hz")
+    frequencies, start = stored.get("abr_frequencies_hz"), stored.get("start")
     return ModelFacts(
         tuple(stored["animals"]),
         tuple(stored["normal"]),
@@ -155,34 +148,8 @@ def model_facts(stored: Mapping[str, Any], path: str | Path) -> ModelFacts:
         None if thresholds is None else torch.tensor(thresholds),
         None if frequencies is None else tuple(frequencies),
         prior and Prior(torch.tensor(prior["mean"]), torch.tensor(prior["covariance"])),
+        start and {name: torch.tensor(values) for name, values in start.items()},
     )
-
-
-def aid_facts(stored: Mapping[str, Any], path: str | Path) -> AidFacts:
-    """Facts of a hearing-aid network from a checkpoint's JSON.
-
-    Raises:
-        ValueError: If something is missing; the message names it and the file.
-    """
-    _require(stored, ("listener", "model", "noise_reduction"), path, "aid", "train_compensation")
-    frequencies = stored.get("audiogram_hz")
-    return AidFacts(
-        stored["listener"],
-        stored["model"],
-        stored["noise_reduction"],
-        tuple(map(tuple, stored.get("healthy", ()))),
-        None if frequencies is None else tuple(frequencies),
-    )
-
-
-def _require(
-    stored: Mapping[str, Any], names: tuple[str, ...], path: str | Path, what: str, recipe: str
-) -> None:
-    if missing := [name for name in names if name not in stored]:
-        raise ValueError(
-            f"{path}: does not say its {', '.join(missing)}; {what}s as recipes.{recipe} writes "
-            "them do"
-        )
 
 
 def _plain(value: Any) -> Any:
@@ -190,4 +157,6 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, Prior):
         return {"mean": value.mean.tolist(), "covariance": value.covariance.tolist()}
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
     return list(value) if isinstance(value, tuple) else value

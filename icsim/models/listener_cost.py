@@ -5,8 +5,10 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from icsim.channel_gains import Prior, fit_gains, with_gains
+from icsim.channel_gains import Prior, broad, fit_gains, learn_prior, with_gains
+from icsim.frames import Frames
 
+from .facts import ModelFacts
 from .readouts import Prediction
 from .response import ResponseModel
 from .subjects import Subjects
@@ -106,3 +108,26 @@ def listener_cost(
         counts, matching = counts[:, matching >= 0], matching[matching >= 0][None]
     context_bins = model.context_bins if context_bins is None else context_bins
     return ListenerCost(model, latent, counts, matching, context_bins)
+
+
+def channel_prior(model: ResponseModel, facts: ModelFacts, frames: Frames, most: int = 60) -> Prior:
+    """How channels of the animals that a model was trained on differ from what it says of them.
+
+    Args:
+        model: The trained model, conditioned on θ.
+        facts: Of its animals.
+        frames: Of sounds that it was not trained on.
+        most: Frames of each animal that are used.
+    """
+    every, covariances = [], []
+    batch = frames.read(range(0, len(frames), -(-len(frames) // most)))
+    for animal, matching in enumerate(facts.matching):
+        here = batch["heard"][:, animal]
+        sound, counts = batch["sound"][here], batch["counts"][here, animal]
+        hours = batch["hours"][here, animal].mean()[None]
+        theta = model.listeners.theta(hours, torch.tensor([animal]))[0].detach()
+        cost = listener_cost(model, sound, counts, matching)
+        gains, uncertain = cost.fit_gains(theta, broad(model.config.readout.classes))
+        every.append(gains)
+        covariances.append(uncertain)
+    return learn_prior(every, covariances)

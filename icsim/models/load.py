@@ -5,6 +5,7 @@ from typing import Any
 
 from icsim.weights import config_from_dict, load_tensors, save_network
 
+from .conditions import Theta
 from .encoders import SincNetConfig
 from .facts import ModelFacts, model_facts
 from .response import ResponseModel, ResponseModelConfig, abrnet, beta_icnet, icnet
@@ -40,6 +41,21 @@ def load_model(path: str | Path) -> tuple[ResponseModel, ModelFacts]:
     except RuntimeError as error:
         raise ValueError(f"{path}: weights do not fit the configuration in it: {error}") from error
     return model.eval(), model_facts(metadata["facts"], path)
+
+
+def load_theta_model(path: str | Path) -> tuple[ResponseModel, ModelFacts]:
+    """The same of a model that takes any listener as a θ.
+
+    Raises:
+        ValueError: If it does not, or nothing can be loaded.
+    """
+    model, facts = load_model(path)
+    if not isinstance(model.condition, Theta):
+        raise ValueError(
+            f"{path}: its condition is {model.config.condition.kind!r}; a model with condition "
+            "'theta' is needed"
+        )
+    return model, facts
 
 
 def _of_before(

@@ -15,6 +15,27 @@ from .subjects import Subjects
 
 
 @torch.no_grad()
+def channel_costs(model: ResponseModel, sound: Tensor, counts: Tensor, subject: Subjects) -> Tensor:
+    """How badly each model channel predicts each channel of one listener.
+
+    Args:
+        model: With a channel for each that brains have in common.
+        sound: Frames with context [Pa], `(B, T)`.
+        counts: What the listener answered, `(B, C, N)`.
+        subject: The listener alone, without a matching.
+
+    Returns:
+        Mean negative log-likelihood [nats a bin], `(C, model channels)`.
+    """
+    total = torch.zeros(counts.shape[1], model.readout.slots, device=sound.device)
+    largest = model.config.readout.classes - 1
+    for part, answers in zip(sound.split(4), counts.split(4), strict=True):
+        predicted = model.predict(model.latent(part), subject, model.context_bins)
+        every = predicted.log_probabilities()[:, 0]
+        total += len(part) * surprise(every, answers.clamp(max=largest))
+    return total / len(sound)
+
+
 def rematch(
     model: ResponseModel,
     sound: Tensor,
@@ -36,15 +57,9 @@ def rematch(
     Returns:
         `(C,)`.
     """
-    total = torch.zeros(counts.shape[1], model.readout.slots, device=sound.device)
-    largest = model.config.readout.classes - 1
-    for part, answers in zip(sound.split(4), counts.split(4), strict=True):
-        predicted = model.predict(model.latent(part), subject, model.context_bins)
-        every = predicted.log_probabilities()[:, 0]
-        total += len(part) * surprise(every, answers.clamp(max=largest))
-    kept = matching != APART
+    cost, kept = channel_costs(model, sound, counts, subject), matching != APART
     brought = matching.clone()
-    brought[kept] = transport(total[kept] / len(sound), capacity).to(matching)
+    brought[kept] = transport(cost[kept], capacity).to(matching)
     return brought
 
 

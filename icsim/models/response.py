@@ -6,8 +6,8 @@ readout turns those into distributions of counts. ICNet, BetaICNet and ABRNet ar
 """
 
 import dataclasses
+from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 
 from icsim.clock import Clock
@@ -105,15 +105,24 @@ class ResponseModel(nn.Module):
         """Log-probabilities of counts: `(B, T)` [Pa], θ `(B or 1, P)` to `(B, C, K, N)`."""
         return self.decode(self.latent(sound), theta.unsqueeze(1)).squeeze(1)
 
-    def respond_in_chunks(self, sound: Tensor, theta: Tensor, chunk_bins: int = 4096) -> Tensor:
-        """`respond` for sounds of any length in bounded memory, equal to the whole at once."""
+    def decode_in_chunks(
+        self, sound: Tensor, theta: Tensor, chunk_bins: int = 4096
+    ) -> Iterator[Tensor]:
+        """Log-probabilities of counts, some bins at a time: sounds of any length fit into memory.
+
+        Args:
+            sound: Pressure [Pa], `(B, T)`.
+            theta: Of the listeners, `(B or 1, A, P)`.
+            chunk_bins: Bins at a time.
+
+        Yields:
+            `(B, A, C, K, n)`; one after the other they equal `decode` of the whole.
+        """
         width = self.clock.bin_samples
-        bins, pieces = sound.shape[-1] // width, []
-        for start in range(0, max(bins, 1), chunk_bins):
+        for start in range(0, max(sound.shape[-1] // width, 1), chunk_bins):
             begin, stop = max(start - self.receptive_bins, 0), start + chunk_bins
-            piece = self.respond(sound[:, begin * width : stop * width], theta)
-            pieces.append(piece[..., start - begin :])
-        return torch.cat(pieces, dim=-1)
+            latent = self.latent(sound[:, begin * width : stop * width])
+            yield self.decode(latent, theta)[..., start - begin :]
 
     @property
     def listeners(self) -> nn.Module:

@@ -8,9 +8,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from icsim.channel_gains import with_gains
-from icsim.counts import expected_counts
 from icsim.frames import recording_pairs
-from icsim.metrics import feve, histogram_divergence, normalised_correlation
+from icsim.metrics import expected_counts, feve, histogram_divergence, normalised_correlation
 from icsim.store import Cohort
 
 from .facts import ModelFacts

@@ -1,14 +1,60 @@
-"""Where the training of a response model begins: histograms of counts, or another model."""
+"""Where the training of a response model begins: sizes, histograms of counts, another model."""
 
 import torch
 from torch import Tensor
 
 from icsim.frames import Frames
 from icsim.recording import APART
+from icsim.store import Cohort
 
-from .conditions import Branches
-from .facts import ModelFacts
-from .response import ResponseModel
+from .conditions import (
+    Branches,
+    BranchesConfig,
+    ConditionConfig,
+    ThetaConfig,
+    ThresholdsConfig,
+    sized,
+)
+from .encoders import EncoderConfig, SincNetConfig
+from .facts import ModelFacts, require_thresholds
+from .readouts import CategoricalConfig, ReadoutConfig
+from .response import ResponseModel, ResponseModelConfig
+
+
+def config_for(
+    cohort: Cohort,
+    facts: ModelFacts,
+    encoder: EncoderConfig | None = None,
+    condition: ConditionConfig | None = None,
+    readout: ReadoutConfig | None = None,
+    seed: int = 0,
+) -> ResponseModelConfig:
+    """The configuration of a model of some animals: channels, listeners and clock are theirs.
+
+    Args:
+        cohort: Where the animals are.
+        facts: Of the animals.
+        encoder: Which; the published one if not given.
+        condition: Which, θ if not given; its numbers of animals and of frequencies are set.
+        readout: Which; the published one if not given.
+        seed: Of what is drawn for listeners.
+
+    Raises:
+        ValueError: If thresholds are needed and missing; the message names the animals.
+    """
+    condition = condition or ThetaConfig()
+    if isinstance(condition, ThresholdsConfig):
+        require_thresholds(cohort, facts.animals)
+    thresholds = facts.thresholds_db_spl
+    frequencies = None if thresholds is None else thresholds.shape[1]
+    animals, channels = facts.matching.shape
+    return ResponseModelConfig(
+        channels if isinstance(condition, BranchesConfig) else facts.slots,
+        encoder or SincNetConfig(),
+        sized(condition, animals, frequencies, seed),
+        readout or CategoricalConfig(),
+        cohort.clock,
+    )
 
 
 def histograms(counts: Tensor) -> Tensor:
@@ -46,7 +92,8 @@ def begin_from(
     """Take the encoder of another model, and, if that has branches, its readout.
 
     Each channel of the readout becomes the mean of what the other learned for the channels of
-    animals that belong there; animals are told by name.
+    animals that belong there; animals are told by name. A model with branches goes on from one of
+    the same animals with all that it is.
 
     Raises:
         ValueError: If the encoders or the readouts differ.
@@ -57,8 +104,11 @@ def begin_from(
             raise ValueError(f"the {part} to begin from is another one: {theirs}, not {mine}")
     model.encoder.load_state_dict(other.encoder.state_dict())
     shared = [name for name in other_facts.animals if name in facts.animals]
-    branches = isinstance(other.condition, Branches)
-    if not branches or isinstance(model.condition, Branches) or not shared:
+    if not isinstance(other.condition, Branches) or not shared:
+        return
+    if isinstance(model.condition, Branches):
+        if other_facts.animals == facts.animals:
+            model.load_state_dict(other.state_dict())
         return
     slots, rows = [], []
     for name in shared:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from compensation.bands import HOP, WINDOW, Bands, ShortTime
 from compensation.linear import apply, best_gains_of_sound, best_linear_gain
-from compensation.listener import audiogram_hz, from_audiogram
-from compensation.masks import Masks
+from compensation.listener import from_audiogram
+from compensation.load import AidFacts, load_aid
 from compensation.noise_reduction import SHORT_TIME_DELAY_MS, wiener
 from compensation.objective import (
     INAUDIBLE_DB_SPL,
@@ -26,17 +26,16 @@ from compensation.objective import (
 )
 from compensation.prescriptions import nal_r_compressed, nal_r_gains_db
 from compensation.streaming import Stream
-from compensation.waveform import Waveform
 from evaluation.artefacts import artefacts
 from evaluation.intelligibility import estoi, haspi
 from evaluation.neural import Midbrain, fidelity_and_clarity
 from evaluation.quality import hasqi, level_change, pesq, si_sdr
 from icsim.audiogram import Audiogram
-from icsim.counts import expected_counts
+from icsim.metrics import expected_counts
 from icsim.simulation.animal import Animal, animal_from
 from icsim.sound import SAMPLE_RATE, calibrate
 from icsim.store import Cohort
-from icsim.weights import load_network
+from icsim.weights import fingerprint
 from recipes import ears, figures
 from recipes.benchmark_compensation.material import (
     KINDS,
@@ -145,10 +144,8 @@ def judge(job: Judgement) -> None:
     loaded = [(name, *_load(path, listener)) for name, path in job.aids.items()]
     devices: dict[str, Device] = {}
     for name, aid, told, facts in loaded:
-        devices |= ours(aid, told, job.whole and bool(facts["noise_reduction"]), name)
-    parts = [
-        _facts(name, {k: facts[k] for k in OF_TRAINING if k in facts}) for name, *_, facts in loaded
-    ]
+        devices |= ours(aid, told, job.whole and facts.noise_reduction, name)
+    parts = [_facts(name, _of_training(facts)) for name, *_, facts in loaded]
     if job.whole:
         training = training_sounds(cohort, job)
         others, chosen_db = baselines(listener, devices["masks_nr_off"], training)
@@ -389,7 +386,7 @@ def stream(job: Streaming) -> None:
     found, threads = {}, torch.get_num_threads()
     torch.set_num_threads(1)
     for name, path in job.aids.items():
-        aid, _ = load_network(path, Masks, Waveform)
+        aid, _ = load_aid(path)
         listener = torch.full((aid.config.listener,), 0.5)
         found[name] = {"latency_ms": impulse_ms(aid, listener), **pace(aid, listener)}
     torch.set_num_threads(threads)
@@ -420,7 +417,7 @@ def pace(aid: nn.Module, listener: Tensor, seconds: float = 4.0) -> dict[str, fl
 
 
 def _listener(job: Judgement, cohort: Cohort) -> Listener:
-    fit = read_fit(job.fit)
+    fit = read_fit(job.fit, fingerprint(job.model))
     animal = animal_from(cohort.truth(fit.name))
     known, _ = ears.learned(job.model)
     model = known.loss.model
@@ -450,12 +447,17 @@ def _in_parts(midbrain: Midbrain, batch: int = 4) -> Midbrain:
     return lambda sound: torch.cat([midbrain(part) for part in sound.split(batch)])
 
 
-def _load(path: str, listener: Listener) -> tuple[nn.Module, Tensor, dict]:
+def _load(path: str, listener: Listener) -> tuple[nn.Module, Tensor, AidFacts]:
     """An aid, what it is told of the listener, and what its checkpoint says."""
-    aid, facts = load_network(path, Masks, Waveform)
-    if facts["listener"] == "theta":
+    aid, facts = load_aid(path)
+    if facts.listener == "theta":
         return aid, listener.theta, facts
-    return aid, from_audiogram(listener.ear, audiogram_hz(facts)), facts
+    return aid, from_audiogram(listener.ear, facts.audiogram_hz), facts
+
+
+def _of_training(facts: AidFacts) -> dict[str, float]:
+    said = {name: getattr(facts, name) for name in OF_TRAINING}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _alone(aid: nn.Module, told: Tensor) -> Device:

@@ -9,6 +9,13 @@ import dataclasses
 from pathlib import Path
 from typing import get_args
 
+from icsim.models.conditions import (
+    BranchesConfig,
+    ConditionConfig,
+    ThetaConfig,
+    ThresholdsConfig,
+)
+from icsim.models.encoders import SincNetConfig
 from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
 from recipes import cohorts, train_ic
@@ -60,8 +67,8 @@ class Network:
     """One network to train."""
 
     name: str
-    network: str
-    """beta, abr or icnet."""
+    condition: ConditionConfig
+    """Of the usual sizes, if it is that of `training`."""
     animals: list[str]
     alignment: str = ALIGNMENT
     begin_from: str | None = "start-multi"
@@ -76,6 +83,8 @@ def benchmark(config: Config) -> dict:
     _require_comparable(config)
     for file in (config.training, config.icnet_training):
         parse(train_ic.Config, ["--config", file])
+    if not isinstance(_theta(config), ThetaConfig):
+        raise ValueError(f"{config.training}: condition theta is what others are compared with")
     claim(out, config)
     for seed in config.seeds:
         cohort = cohorts.aligned(
@@ -116,20 +125,22 @@ def networks_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Net
     """
     everyone = cohort.animals("seen")
     singles = [(name, [name]) for name in config.singles]
+    branches, theta = BranchesConfig(), _theta(config)
     first = [
-        Network(f"start-{name}", "icnet", animals, begin_from=None)
+        Network(f"start-{name}", branches, animals, begin_from=None)
         for name, animals in [*singles, ("multi", config.smaller)]
     ]
+    three = dataclasses.replace(theta, parameters=3)
     shared = [
-        Network("icnet-multi", "icnet", config.smaller),
-        Network("abr", "abr", config.smaller),
-        Network("beta-3", "beta", config.smaller, changes={"parameters": 3}),
-        Network("beta-6", "beta", config.smaller),
-        Network("beta-6-permuted", "beta", config.smaller, "permutation"),
-        Network("beta-6-twenty", "beta", everyone),
-        Network("beta-6-twenty-permuted", "beta", everyone, "permutation"),
+        Network("icnet-multi", branches, config.smaller),
+        Network("abr", ThresholdsConfig(fusion_size=theta.fusion_size), config.smaller),
+        Network("beta-3", three, config.smaller),
+        Network("beta-6", theta, config.smaller),
+        Network("beta-6-permuted", theta, config.smaller, "permutation"),
+        Network("beta-6-twenty", theta, everyone),
+        Network("beta-6-twenty-permuted", theta, everyone, "permutation"),
     ]
-    own = [Network(f"icnet-{n}", "icnet", [n], begin_from=f"start-{n}") for n in config.singles]
+    own = [Network(f"icnet-{n}", branches, [n], begin_from=f"start-{n}") for n in config.singles]
     return first, [*own, *(network for network in shared if network.name in config.networks)]
 
 
@@ -140,26 +151,37 @@ def ablations_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Ne
         parse(train_ic.Config, ["--config", file])
         for file in (config.training, config.icnet_training)
     )
+    branches, theta = BranchesConfig(), _theta(config)
     # The published encoder of all animals has 246 kernels, that of one animal's ICNet 128.
-    wide = {"encoder": dataclasses.replace(usual.encoder, kernels=2 * usual.encoder.kernels)}
+    encoder = usual.encoder or SincNetConfig()
+    wide = {"encoder": dataclasses.replace(encoder, kernels=2 * encoder.kernels)}
     changes: dict[str, dict] = {
-        "own-drift": {"shared_drift": False},
         "no-threshold-penalty": {"threshold_weight": 0.0},
         "no-noise": {"noise": False},
         "matched-again": {"rematch_epochs": [1, 2, 3]},
         "every-animal": {"animals_a_step": None},
-        **{f"beta-{p}": {"parameters": p} for p in (1, 2, 12)},
     }
+    other = {"own-drift": {"shared_drift": False}}
+    other |= {f"beta-{p}": {"parameters": p} for p in (1, 2, 12)}
     as_long = {"epochs": usual.epochs + of_icnet.epochs}
     return [
-        Network("start-normal", "icnet", normal, begin_from=None),
-        Network("start-wide", "icnet", config.smaller, begin_from=None, changes=wide),
+        Network("start-normal", branches, normal, begin_from=None),
+        Network("start-wide", branches, config.smaller, begin_from=None, changes=wide),
     ], [
-        Network("from-normal", "beta", config.smaller, begin_from="start-normal"),
-        Network("from-scratch", "beta", config.smaller, begin_from=None, changes=as_long),
-        *(Network(n, "beta", config.smaller, changes=c) for n, c in changes.items()),
-        Network("wide", "beta", config.smaller, begin_from="start-wide", changes=wide),
+        Network("from-normal", theta, config.smaller, begin_from="start-normal"),
+        Network("from-scratch", theta, config.smaller, begin_from=None, changes=as_long),
+        *(Network(n, theta, config.smaller, changes=c) for n, c in changes.items()),
+        *(
+            Network(n, dataclasses.replace(theta, **fields), config.smaller)
+            for n, fields in other.items()
+        ),
+        Network("wide", theta, config.smaller, begin_from="start-wide", changes=wide),
     ]
+
+
+def _theta(config: Config) -> ThetaConfig:
+    """The usual condition."""
+    return parse(train_ic.Config, ["--config", config.training]).condition or ThetaConfig()
 
 
 def _train_and_judge(
@@ -184,7 +206,7 @@ def _train_and_judge(
         name, model = network.name, str(out / "networks" / network.name / "model.safetensors")
         score = tasks.Score(path, model, str(out / "scores" / f"{name}.json"))
         jobs.append(Job(f"score of {name}", tasks.score, score, _seconds(score.out)))
-        if network.network != "beta":
+        if not isinstance(network.condition, ThetaConfig):
             continue
         fits = tasks.NewListeners(
             path,
@@ -207,13 +229,13 @@ def _train_and_judge(
 def _training(config: Config, network: Network, seed: int, out: Path) -> train_ic.Config:
     """The configuration of one network's training."""
     begin = network.begin_from
-    from_nothing = network.network == "icnet" and begin is None
+    from_nothing = isinstance(network.condition, BranchesConfig) and begin is None
     file = config.icnet_training if from_nothing else config.training
     wanted = parse(train_ic.Config, ["--config", file])
     common = {
         "cohort": str(out / "cohort" / "cohort.zarr"),
         "out": str(out / "networks" / network.name),
-        "network": network.network,
+        "condition": network.condition,
         "animals": network.animals,
         "alignment": network.alignment,
         "begin_from": begin and str(out / "networks" / begin / "model.safetensors"),

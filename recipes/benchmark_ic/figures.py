@@ -10,12 +10,13 @@ from matplotlib.lines import Line2D
 from torch import Tensor
 from torch.nn import functional
 
-from icsim.counts import expected_counts
 from icsim.frames import recording_pairs
-from icsim.icnet import CONTEXT_BINS
+from icsim.metrics import expected_counts
+from icsim.models.load import load_model
+from icsim.models.scoring import Listener, expect
 from icsim.simulation.animal import animal_from
-from icsim.sound import BIN_SAMPLES, RESPONSE_RATE
-from recipes import figures, networks, score_ic
+from icsim.sound import RESPONSE_RATE
+from recipes import figures
 from recipes.benchmark_ic.listeners import placed
 from recipes.benchmark_ic.results import (
     ALIGNED,
@@ -218,13 +219,13 @@ def _responses(run: Run, name: str, paths: Mapping[str, Path]) -> Figure:
     expected = {"true expectation": truth.expected_counts(pressure, hours)[0]}
     kept = torch.ones(animal.channels, dtype=torch.bool)
     for title, path in paths.items():
-        network, facts = networks.load(path)
-        known = networks.known_brains(facts)
-        place = known.names.index(name)
-        listener = score_ic.Listener(known.matching[place], place)
+        model, facts = load_model(path)
+        place = facts.animals.index(name)
+        listener = Listener(facts.matching[place], place)
         kept &= listener.matching >= 0
-        latent = network.latent(functional.pad(pressure, (CONTEXT_BINS * BIN_SAMPLES, 0)))
-        probability = score_ic.expect(network, known, listener, latent, hours)[0]
+        context = (model.context_bins * model.clock.bin_samples, 0)
+        latent = model.latent(functional.pad(pressure, context))
+        probability = expect(model, facts, listener, latent, hours)
         expected[title] = expected_counts(probability.log())
     top = figures.brightest([image[kept] for image in expected.values()])
     recorded = animal.counts(trials[0]).T.float()

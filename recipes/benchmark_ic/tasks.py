@@ -8,15 +8,20 @@ import torch
 from torch import Tensor
 
 from icsim.alignment import octave_error, permutation
-from icsim.channel_gains import Prior
-from icsim.conditional import BetaICNet, listener_cost
+from icsim.channel_gains import broad
 from icsim.fitting import Cost, bayesian_search, dense_search, descend, sobol, warm_descent
 from icsim.frames import Frames
-from icsim.icnet import CONTEXT_BINS
+from icsim.models.facts import ModelFacts
+from icsim.models.listener_cost import listener_cost
+from icsim.models.load import load_model, load_theta_model
+from icsim.models.matching import channel_costs
+from icsim.models.response import ResponseModel
+from icsim.models.scoring import Latents, Listener, encode, score_animal
+from icsim.models.subjects import Subjects
 from icsim.recording import ALIGNMENT, APART
 from icsim.store import Cohort
 from icsim.theta import movement
-from recipes import align, fit_theta, networks, score_ic
+from recipes import align, fit_theta, score_ic
 from recipes.benchmark_ic.results import (
     ALIGNED,
     BEST,
@@ -29,7 +34,7 @@ from recipes.state import write_json
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Score a network on every animal that it was trained on, and ABRNet on unseen ones too."""
+    """Score a model on every animal that it was trained on, and by thresholds on unseen ones."""
 
     cohort: str
     model: str
@@ -65,50 +70,45 @@ class Searches:
 
 def score(job: Score) -> None:
     """Rows of FEVE and KL by animal."""
-    network, facts = networks.load(job.model)
-    known = networks.known_brains(facts)
+    model, facts = load_model(job.model)
     cohort = Cohort.open(job.cohort)
-    latents = score_ic.encode(network, cohort)
+    latents = encode(model, cohort)
     rows = {}
     for name in cohort.animals():
-        listener = score_ic.find_listener(network, known, cohort, name)
-        if listener is None:
-            continue
-        rows[name] = score_ic.score_animal(network, known, cohort, name, listener, latents)
-    learned = {}
-    if isinstance(network, BetaICNet):
-        start = {name: torch.tensor(values) for name, values in facts["start"].items()}
+        listener = score_ic.find_listener(model, facts, cohort, name)
+        if listener is not None:
+            rows[name] = score_animal(model, facts, cohort, name, listener, latents)
+    learned: dict = {}
+    if facts.start is not None:
+        now = dataclasses.replace(facts, start=model.condition.learned())
         learned = {
-            "animals": known.names,
-            "theta": network.listeners.at().tolist(),
-            "start": facts["start"],
-            "now": networks.listener_values(network),
-            "movement": movement(network.listeners, start),
+            "animals": facts.animals,
+            "theta": model.listeners.at().tolist(),
+            "start": facts.to_json()["start"],
+            "now": now.to_json()["start"],
+            "movement": movement(model.listeners, facts.start),
         }
     _write(job.out, {"rows": rows, "listeners": learned})
 
 
 def new_listeners(job: NewListeners) -> None:
     """For each unseen animal its rows, θ and octave error by way of matching."""
-    network, facts = networks.load(job.model)
-    known = networks.known_brains(facts)
+    model, facts = load_theta_model(job.model)
     cohort = Cohort.open(job.cohort)
-    latents = score_ic.encode(network, cohort)
+    latents = encode(model, cohort)
     for animal in cohort.animals("unseen"):
         path = Path(job.out) / f"{animal}.json"
         if not path.is_file():
-            prior = networks.known_prior(facts)
-            _write(path, _new_listener(job, network, known, cohort, animal, latents, prior))
+            _write(path, _new_listener(job, model, facts, cohort, animal, latents))
 
 
 def _new_listener(
     job: NewListeners,
-    network: BetaICNet,
-    known: networks.Brains,
+    model: ResponseModel,
+    facts: ModelFacts,
     cohort: Cohort,
     animal: str,
-    latents: score_ic.Latents,
-    prior: Prior,
+    latents: Latents,
 ) -> dict:
     config = fit_theta.Config(
         job.cohort,
@@ -120,8 +120,9 @@ def _new_listener(
         channel_gains=False,
         seconds=job.seconds,
     )
-    batch = fit_theta.first_frames(cohort, config)
-    stored = fit_theta.stored_matching(cohort, animal, job.alignment, network)
+    batch = fit_theta.first_frames(cohort, config, model.context_bins)
+    stored = fit_theta.stored_matching(cohort, animal, job.alignment, model)
+    prior = facts.channel_prior or broad(model.config.readout.classes)
     method = "permutation" if job.alignment == "permutation" else "template"
     aligned_by = align.Config(cohort.path, method=method, name=job.alignment)
     slots_hz = 2 ** align.slot_places(cohort, aligned_by)[:, 0]
@@ -129,10 +130,10 @@ def _new_listener(
 
     def note(way: str, fitted: fit_theta.FittedListener, seconds: float) -> None:
         matching = fitted.matching
-        listener = score_ic.Listener(matching, condition=fitted.theta, gains=fitted.all_gains())
+        listener = Listener(matching, theta=fitted.theta, gains=fitted.all_gains())
         kept = (matching != APART) & slots_hz[matching.clamp(min=0)].isfinite()
         ways[way] = {
-            "rows": score_ic.score_animal(network, known, cohort, animal, listener, latents),
+            "rows": score_animal(model, facts, cohort, animal, listener, latents),
             "theta": fitted.theta.tolist(),
             "loss": fitted.profile(fitted.theta[None]).item(),
             "seconds": seconds,
@@ -140,7 +141,7 @@ def _new_listener(
         }
 
     started = time.monotonic()
-    aligned = fit_theta.fit_listener(network, batch, stored, config, prior)
+    aligned = fit_theta.fit_listener(model, batch, stored, config, prior)
     aligned_seconds = before = time.monotonic() - started
     note(ALIGNED, aligned, before)
     if not job.every_way:
@@ -150,7 +151,7 @@ def _new_listener(
     note(GAINS, gained, before + time.monotonic() - started)
     if job.alignment == ALIGNMENT:
         started = time.monotonic()
-        again = fit_theta.matched_again(network, batch, aligned)
+        again = fit_theta.matched_again(model, batch, aligned)
         before += time.monotonic() - started
         note(MATCHED, again, before)
         started = time.monotonic()
@@ -158,14 +159,14 @@ def _new_listener(
         note(MATCHED_GAINS, both, before + time.monotonic() - started)
     started, best = time.monotonic(), aligned
     for _ in range(2):
-        matching = best_matching(network, cohort, animal, best.theta, stored, job.alignment)
-        best = fit_theta.with_matching(network, batch, best, matching)
+        matching = best_matching(model, cohort, animal, best.theta, stored, job.alignment)
+        best = fit_theta.with_matching(model, batch, best, matching)
     note(BEST, best, aligned_seconds + time.monotonic() - started)
     return ways
 
 
 def best_matching(
-    network: BetaICNet,
+    model: ResponseModel,
     cohort: Cohort,
     animal: str,
     theta: Tensor,
@@ -178,7 +179,7 @@ def best_matching(
     were heard until the recording's end. Test sounds are not asked.
 
     Args:
-        network: Of the slots.
+        model: Whose channels they are.
         cohort: Where the answers are.
         animal: Whose.
         theta: `(P,)`.
@@ -188,12 +189,13 @@ def best_matching(
     Returns:
         `(C,)`.
     """
-    frames = Frames(cohort, [animal], "validation")
+    frames = Frames(cohort, [animal], "validation", model.context_bins)
+    subject = Subjects(theta=theta[None, None])
     cost: float | Tensor = 0.0
     for turn in range(frames.repeats):
         frames.epoch = turn
         batch = frames.read(range(len(frames)))
-        cost = cost + networks.surprises(network, batch["sound"], batch["counts"][:, 0], theta)
+        cost = cost + channel_costs(model, batch["sound"], batch["counts"][:, 0], subject)
     kept, matching = stored != APART, stored.clone()
     one_to_one = alignment == "permutation"
     matching[kept] = permutation(cost[kept]) if one_to_one else cost[kept].argmin(1)
@@ -202,13 +204,13 @@ def best_matching(
 
 def searches(job: Searches) -> None:
     """For each way of searching its course, seconds, and where it got to the target."""
-    network, _ = networks.load(job.model)
+    model, _ = load_theta_model(job.model)
     cohort = Cohort.open(job.cohort)
     config = fit_theta.Config(job.cohort, job.model, job.out, job.animal, seconds=job.seconds)
-    batch = fit_theta.first_frames(cohort, config)
-    matching = fit_theta.stored_matching(cohort, job.animal, ALIGNMENT, network)
-    cost = listener_cost(network, batch["sound"], batch["counts"][:, 0], CONTEXT_BINS, matching)
-    known = network.listeners.at().detach()
+    batch = fit_theta.first_frames(cohort, config, model.context_bins)
+    matching = fit_theta.stored_matching(cohort, job.animal, ALIGNMENT, model)
+    cost = listener_cost(model, batch["sound"], batch["counts"][:, 0], matching)
+    known = model.listeners.at().detach()
     target = dense_search(cost, known, job.dense)
     ways = {}
     for name, search in _ways(known, cost).items():

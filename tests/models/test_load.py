@@ -5,15 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from compensation.masks import Masks
-from compensation.waveform import Waveform
-from icsim.models.facts import aid_facts
+from compensation.load import load_aid
 from icsim.models.listener_cost import listener_cost
-from icsim.models.load import load_model, save_model
+from icsim.models.load import load_model, load_theta_model, save_model
 from icsim.models.subjects import Subjects
 from icsim.objective import cross_entropy
 from icsim.store import Cohort
-from icsim.weights import load_network, load_tensors
+from icsim.weights import load_tensors
 
 BEFORE = Path(__file__).parents[1] / "reference" / "before"
 NAMES = ("icnet", "betaicnet", "abrnet")
@@ -89,9 +87,7 @@ def test_a_model_of_before_says_how_channels_differ():
 
 @pytest.mark.parametrize("name", ["masks", "waveform"])
 def test_aids_of_before_do_the_same(outputs, name):
-    path = BEFORE / f"{name}.safetensors"
-    aid, stored = load_network(path, Masks, Waveform)
-    facts = aid_facts(stored, path)
+    aid, facts = load_aid(BEFORE / f"{name}.safetensors")
     assert (facts.listener, facts.noise_reduction) == ("theta", True)
     for exponents in ((0.0, 1.0), (1.0, 1.0), (0.5, 0.3)):
         processed = aid.process(outputs["sound"], outputs["theta"], *exponents).detach()
@@ -109,6 +105,8 @@ def test_a_cohort_of_the_first_format_is_read():
 def test_what_is_no_response_model_is_named():
     with pytest.raises(ValueError, match=r"masks.safetensors: holds a Masks, not a response model"):
         load_model(BEFORE / "masks.safetensors")
+    with pytest.raises(ValueError, match="its condition is 'branches'; a model with condition"):
+        load_theta_model(BEFORE / "icnet.safetensors")
 
 
 def test_subjects_of_some_animals_are_those_of_all(outputs):

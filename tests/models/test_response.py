@@ -5,7 +5,6 @@ import torch
 from torch.nn import functional
 
 from icsim.clock import Clock
-from icsim.counts import expected_counts
 from icsim.fitting import descend, laplace, sobol
 from icsim.models.conditions import ThetaConfig
 from icsim.models.encoders import SincNetConfig
@@ -107,14 +106,26 @@ def test_chunks_are_the_whole(model, chunk_bins):
     sound = 30 * torch.randn(2, 32 * 200 + 11, dtype=torch.float64)
     theta = torch.rand(2, 2, dtype=torch.float64)
     whole = model.respond(sound, theta)
-    pieces = model.respond_in_chunks(sound, theta, chunk_bins)
+    chunks = model.decode_in_chunks(sound, theta[:, None], chunk_bins)
+    pieces = torch.cat(list(chunks), -1)[:, 0]
     assert pieces.shape == whole.shape
     torch.testing.assert_close(pieces, whole, rtol=0, atol=1e-12)
 
 
 def test_a_sound_shorter_than_a_bin_is_refused_in_chunks_too(model):
     with pytest.raises(ValueError, match="T ≥ 32"):
-        model.respond_in_chunks(torch.zeros(1, 31), torch.rand(1, 2))
+        list(model.decode_in_chunks(torch.zeros(1, 31), torch.rand(1, 1, 2)))
+
+
+def test_thresholds_are_in_units_of_100_db_what_theta_is(model, sound):
+    abr = ResponseModel(abrnet(4, 2, encoder=ENCODER))
+    abr.encoder.load_state_dict(model.encoder.state_dict())
+    abr.condition.fusion.load_state_dict(model.condition.fusion.state_dict())
+    abr.readout.load_state_dict(model.readout.state_dict())
+    latent, thresholds = model.latent(sound), torch.tensor([[[20.0, 85.0], [40.0, 0.0]]])
+    expected = model.predict(latent, Subjects(theta=thresholds / 100)).logits()
+    same = abr.predict(latent, Subjects(thresholds_db_spl=thresholds)).logits()
+    torch.testing.assert_close(same, expected)
 
 
 def concatenated(fusion: Fusion, latent: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
@@ -161,6 +172,8 @@ def test_one_set_of_listeners_serves_all_sounds(model, sound):
 def test_training_hears_each_animal_at_its_own_hour(model, sound):
     sound = torch.cat([sound, sound], dim=-1)
     hours, noise = torch.tensor([[0.0, 6.0, 20.0], [3.0, 0.0, 9.0]]), torch.randn(2, 3, 2)
+    with torch.no_grad():
+        model.listeners.log_deviation.add_(torch.rand(3, 2))
     theta = model.listeners.theta(hours) + model.listeners.deviation * noise
     expected = model.decode(model.latent(sound), theta)[..., 64:]
     torch.testing.assert_close(
@@ -173,6 +186,7 @@ def test_training_hears_each_animal_at_its_own_hour(model, sound):
 
 def test_animals_answer_on_the_channels_they_are_matched_with(model, sound):
     theta, matching = torch.rand(1, 2, 2), torch.tensor([[3, 3, 0], [1, -1, 2]])
+    torch.nn.init.normal_(model.readout.bias)
     latent = model.latent(sound)
     every = model.decode(latent, theta)
     matched = model.predict(latent, Subjects(theta=theta, matching=matching)).log_probabilities()
@@ -205,6 +219,11 @@ def test_the_cost_of_a_listener_is_the_training_objective(model):
     for i, prediction in enumerate(predicted):
         expected = cross_entropy(prediction, counts.unsqueeze(1), torch.ones(2, 1, 4))
         assert costs[i].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_posterior_counts_an_observation_every_20_ms(model, sound):
+    cost = listener_cost(model, sound, torch.zeros(2, 4, 50, dtype=torch.uint8), context_bins=0)
+    assert cost.observations == pytest.approx(2 * 4 * 50 * 1.31072 / 20, rel=1e-3)
 
 
 def test_channels_set_apart_cost_nothing(model, sound):
@@ -251,11 +270,6 @@ def test_networks_begin_at_the_histograms_they_are_given(model, sound):
     assert response.log().isfinite().all()
     with pytest.raises(ValueError, match=r"histogram must be \(4, 5 or more\)"):
         model.readout.start_at(histogram[:3])
-
-
-def test_expected_counts_are_the_mean_of_the_classes():
-    probability = torch.tensor([[0.5, 0.2], [0.5, 0.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.8]])
-    torch.testing.assert_close(expected_counts(probability.log()), torch.tensor([0.5, 3.2]))
 
 
 def test_listeners_of_other_sizes_are_refused(model, sound):
@@ -311,6 +325,16 @@ def test_branches_are_the_animals_own_and_change_with_time():
     later = network(sound, Subjects(hours=hours)).log_probabilities()
     torch.testing.assert_close(later[:, [0, 2]], whole[:, [0, 2]])
     assert (later[:, 1] - whole[:, 1]).abs().max() > 1e-3
+
+
+def test_a_branch_drifts_in_proportion_to_the_hours_ten_of_which_are_its_unit():
+    network = ResponseModel(icnet(animals=2, channels=3, encoder=ENCODER))
+    with torch.no_grad():
+        network.condition.drift[1] = 0.4
+    latent, hours = torch.randn(1, network.encoder.features, 7), torch.tensor([[5.0, 5.0]])
+    steady, moved = network.condition.features(latent, Subjects(hours=hours))[0]
+    torch.testing.assert_close(steady, latent[0])
+    torch.testing.assert_close(moved, 1.2 * latent[0])
 
 
 def test_a_model_of_one_brain_needs_to_be_told_nothing():

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from icsim.audiogram import Audiogram
-from icsim.conditional import BetaICNet, BetaICNetConfig
-from icsim.counts import expected_counts
-from icsim.icnet import EncoderConfig
+from icsim.metrics import expected_counts
+from icsim.models.encoders import SincNetConfig
+from icsim.models.response import ResponseModel, beta_icnet
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.sound import calibrate, level
 from recipes.benchmark_compensation import tasks
@@ -78,8 +78,8 @@ def test_the_truth_is_the_animal_beside_its_twin_and_the_model_knows_normal_anim
     torch.manual_seed(0)
     animal = Animal(draw_anatomy(4, 0), draw_loss("HI", 1.2, 0))
     truth = animal.truth() | {"hearing": "HI", "severity": 1.2}
-    encoder = EncoderConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=20.0)
-    model = BetaICNet(BetaICNetConfig(3, 4, 2, encoder, fusion_size=4))
+    encoder = SincNetConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=20.0)
+    model = ResponseModel(beta_icnet(3, 4, 2, encoder, fusion_size=4))
     theta, fit = torch.rand(3, 2), Fit("new", torch.tensor([0.2, 0.9]), None)
     known = SimpleNamespace(loss=SimpleNamespace(model=model), normal=theta[:2], listeners=theta)
     monkeypatch.setattr(tasks.ears, "learned", lambda path: (known, []))

@@ -21,7 +21,12 @@ import torch
 
 from compensation.masks import Masks, MasksConfig
 from icsim import store
-from icsim.icnet import EncoderConfig
+from icsim.models.conditions import BranchesConfig, ThetaConfig, ThresholdsConfig
+from icsim.models.encoders import SincNetConfig
+from icsim.models.facts import cohort_facts
+from icsim.models.load import save_model
+from icsim.models.response import ResponseModel
+from icsim.models.start import config_for
 from icsim.recording import Recording
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.sound import Sound
@@ -44,7 +49,6 @@ from recipes import (
     judge,
     listen,
     make_cohort,
-    networks,
     process,
     score_ic,
     train_compensation,
@@ -111,7 +115,7 @@ GOOD = {
 
 ROOT = Path(__file__).parents[2]
 
-ENCODER = EncoderConfig(filters=4, kernels=4, size=4, sinc_size=8, bottleneck=4, input_scale=20.0)
+ENCODER = SincNetConfig(filters=4, kernels=4, size=4, sinc_size=8, bottleneck=4, input_scale=20.0)
 CHANNELS = 4
 SIZES = {"bands": 9, "width": 6, "layers": 1, "window": 128, "hop": 24}
 
@@ -181,30 +185,31 @@ def write_cohort(
     return str(path)
 
 
-def write_networks(root, cohort: str) -> dict[str, str]:
+def write_networks(root, path: str) -> dict[str, str]:
     """Untrained networks of every kind, and fits."""
-    known = networks.brains(store.Cohort.open(cohort), ["normal", "mild"], "default", "beta")
-    paths = {}
-    for kind in ("beta", "abr", "icnet"):
-        network = networks.make(kind, known, ENCODER, parameters=3)
-        paths[kind] = str(root / f"{kind}.safetensors")
-        save_network(paths[kind], network, normal=["normal"], **networks.brain_facts(known))
-    wide = dataclasses.replace(known, slots=9)
-    paths["wide"] = str(root / "wide.safetensors")
-    network = networks.make("beta", wide, ENCODER, parameters=3)
-    save_network(paths["wide"], network, normal=["normal"], **networks.brain_facts(wide))
-    paths["ill"] = str(root / "ill.safetensors")
-    save_network(paths["ill"], network, normal=[], **networks.brain_facts(wide))
-    paths["model"] = paths.pop("beta")
+    cohort = store.Cohort.open(path)
+    facts = cohort_facts(cohort, ["normal", "mild"])
+    theta, paths = ThetaConfig(parameters=3), {}
+    for name, condition, known in (
+        ("model", theta, facts),
+        ("abr", ThresholdsConfig(), facts),
+        ("icnet", BranchesConfig(), facts),
+        ("wide", theta, dataclasses.replace(facts, slots=9)),
+        ("ill", theta, dataclasses.replace(facts, slots=9, normal=())),
+    ):
+        paths[name] = str(root / f"{name}.safetensors")
+        model = ResponseModel(config_for(cohort, known, ENCODER, condition))
+        save_model(paths[name], model, known)
     mark = fingerprint(paths["model"])
     for name, numbers, facts in (
         ("aid", 3, {"listener": "theta", "noise_reduction": True, "model": mark}),
-        ("aid_of_audiograms", 8, {"listener": "audiogram", "model": mark}),
+        ("aid_of_audiograms", 8, {"listener": "audiogram"}),
         ("aid_without_facts", 3, None),
-        ("aid_for_compensation", 3, {"noise_reduction": False, "model": mark}),
+        ("aid_for_compensation", 3, {"noise_reduction": False}),
     ):
         paths[name] = str(root / f"{name}.safetensors")
-        facts = {} if facts is None else {"healthy": [[0.5] * numbers], **facts}
+        usual = {"listener": "theta", "noise_reduction": True, "model": mark}
+        facts = {} if facts is None else {"healthy": [[0.5] * numbers], **usual, **facts}
         save_network(paths[name], Masks(MasksConfig(listener=numbers, **SIZES)), **facts)
     fit = {
         "animal": "new",
@@ -465,7 +470,7 @@ CASES = {
         ("--cohort {begun}", "half-written"),
         ("--model {missing}", "no such checkpoint"),
         ("--model {aid}", "holds a Masks"),
-        ("--aid {model}", "holds a BetaICNet"),
+        ("--aid {model}", "holds a ResponseModel"),
         ("--aid {text}", "damaged, or no checkpoint"),
         ("--fits {missing}", "missing"),
         ("--fits {no_fits}", "no_fits"),
@@ -488,7 +493,7 @@ CASES = {
         ("--most_sounds 0", "most_sounds"),
         ("--listener 'J. Doe'", "J. Doe"),
         ("--aid {missing}", "missing"),
-        ("--aid {model}", "holds a BetaICNet"),
+        ("--aid {model}", "holds a ResponseModel"),
         ("--start {json}/new.json", "no θ in it"),
         ("--audiogram N9", "N9"),
         ("--consent {missing}", "missing"),
@@ -535,7 +540,7 @@ CASES = {
         ("--out {sounds}", "choose another --out"),
         ("--out {text}", "text.txt"),
         ("--aid {missing}", "no such checkpoint"),
-        ("--aid {model}", "holds a BetaICNet"),
+        ("--aid {model}", "holds a ResponseModel"),
         ("--aid {cut}", "damaged"),
         ("--aid {foreign}", "foreign.safetensors"),
         ("--aid {aid_of_audiograms}", "--audiogram"),
@@ -600,7 +605,7 @@ CASES = {
         ("--model {abr}", "holds a ABRNet"),
         ("--model {ill}", "no animal with normal hearing"),
         ("--more_models [{missing}]", "no such checkpoint"),
-        ("--begin_from {model}", "holds a BetaICNet"),
+        ("--begin_from {model}", "holds a ResponseModel"),
         ("--begin_from {aid}", "is of other sizes"),
         ("--only {missing}", "no θ in it"),
         ("--only {strange}/new.json", "fitted to another model"),
@@ -620,12 +625,14 @@ CASES = {
         ("--learning_rate -1", "learning_rate"),
         ("--learning_rate fast", "fast"),
         ("--kl_weight inf", "kl_weight"),
-        ("--parameters 0", "parameters"),
+        ("--condition.parameters 0", "parameters"),
         ("--encoder.size 3", "must be even"),
         ("--encoder.filters 0", "must be positive"),
         ("--encoder.filters many", "many"),
-        ("--fusion_size 0", "fusion_size"),
-        ("--network resnet", "resnet"),
+        ("--condition.fusion_size 0", "fusion_size"),
+        ("--condition.kind resnet", "resnet"),
+        ("--condition.kind thresholds --condition.parameters 3", "parameters"),
+        ("--readout.classes 1", "classes must be 2 or more"),
         ("--precision half", "half"),
         ("--schedule never", "never"),
         ("--noise maybe", "maybe"),
@@ -641,7 +648,7 @@ CASES = {
         ("--cohort {empty_cohort}", "no animal"),
         ("--begin_from {missing}", "no such checkpoint"),
         ("--begin_from {aid}", "holds a Masks"),
-        ("--begin_from {icnet}", "of other sizes"),
+        ("--begin_from {icnet} --encoder.filters 5", "the encoder to begin from is another one"),
         ("--out {text}", "text.txt"),
         ("--out {text}/below", "text.txt"),
         ("--learning_rat 1", "--learning_rat"),

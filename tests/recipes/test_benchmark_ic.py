@@ -227,7 +227,7 @@ def test_the_report_knows_what_the_benchmark_trains(made):
     first, rest = benchmark_ic.networks_of(CONFIG, cohort)
     singles = {f"icnet-{name}" for name in CONFIG.singles}
     assert {n.name for n in rest} == {*singles, *MODELS[1:]}
-    assert {n.name for n in rest if n.network == "beta"} == {"beta-3", *FITTED}
+    assert {n.name for n in rest if n.condition.kind == "theta"} == {"beta-3", *FITTED}
     before, changed = benchmark_ic.ablations_of(CONFIG, cohort)
     assert {n.name for n in changed} == set(ABLATIONS)
     trained = {n.name for n in first + before}

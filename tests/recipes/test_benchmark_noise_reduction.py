@@ -7,13 +7,13 @@ import pytest
 import soundfile
 import torch
 
+from compensation.load import AidFacts, save_aid
 from compensation.masks import Masks, MasksConfig
-from icsim.weights import save_network
 from recipes import benchmark_noise_reduction as recipe
 from recipes.devices import without_rnnoise
 
 RATE_HZ = 16000
-FACTS = {"listener": "theta", "healthy": [[0.2, 0.4, 0.6]]}
+FACTS = AidFacts("theta", "feed", True, healthy=((0.2, 0.4, 0.6),))
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def config(tmp_path):
     soundfile.write(tmp_path / "kitchen.wav", kitchen.numpy(), RATE_HZ)
     (tmp_path / "manifest.csv").write_text("\n".join(lines))
     aid = Masks(MasksConfig(listener=3, bands=4, width=4, layers=1))
-    save_network(tmp_path / "aid", aid, noise_reduction=True, **FACTS)
+    save_aid(tmp_path / "aid", aid, FACTS)
     return recipe.Config(
         aid=str(tmp_path / "aid"),
         sounds=str(tmp_path),
@@ -86,7 +86,7 @@ def test_voices_are_chosen_by_name_and_must_be_there(config):
 
 def test_an_aid_that_reduces_no_noise_is_refused(config, tmp_path):
     aid = Masks(MasksConfig(listener=3, bands=4, width=4, layers=1))
-    save_network(tmp_path / "aid", aid, noise_reduction=False, **FACTS)
+    save_aid(tmp_path / "aid", aid, dataclasses.replace(FACTS, noise_reduction=False))
     with pytest.raises(ValueError, match="compensation alone"):
         recipe.benchmark(config)
     assert not (tmp_path / "scored").exists()

@@ -10,10 +10,10 @@ import torch
 from compensation.masks import MasksConfig
 from compensation.waveform import WaveformConfig
 from icsim import convolution
-from icsim.icnet import EncoderConfig
+from icsim.models.encoders import SincNetConfig
 from recipes import benchmark_speed as recipe
 
-SMALL = EncoderConfig(filters=4, kernels=6, size=8, bottleneck=4)
+SMALL = SincNetConfig(filters=4, kernels=6, size=8, bottleneck=4)
 
 
 @pytest.fixture(scope="module")

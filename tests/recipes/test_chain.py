@@ -10,10 +10,14 @@ import sys
 import pytest
 import torch
 
-from compensation.listener import AUDIOGRAM_HZ, audiogram_hz, theta_like
+from compensation.listener import AUDIOGRAM_HZ, theta_like
+from compensation.load import load_aid
 from compensation.masks import Masks, MasksConfig
-from icsim.conditional import BetaICNet
-from icsim.icnet import EncoderConfig
+from icsim.clock import Clock
+from icsim.models.conditions import BranchesConfig, ThresholdsConfig
+from icsim.models.encoders import SincNetConfig
+from icsim.models.facts import cohort_facts, require_thresholds
+from icsim.models.load import load_model, load_theta_model
 from icsim.store import Cohort
 from icsim.theta import Listeners, movement
 from icsim.weights import load_network, load_tensors, save_network
@@ -22,10 +26,10 @@ from recipes import (
     benchmark_speed,
     cross_validate_ic,
     demo,
+    demo_report,
     ears,
     fit_theta,
     make_cohort,
-    networks,
     score_ic,
     stages,
     train_compensation,
@@ -239,15 +243,16 @@ def test_interrupted_simulation_ends_as_an_uninterrupted_one(finished, tmp_path,
 
 
 def test_a_run_says_how_far_its_listeners_have_moved(finished):
-    network, facts = load_network(finished[0] / "ic" / "model.safetensors", BetaICNet)
+    model, facts = load_model(finished[0] / "ic" / "model.safetensors")
     history = load_tensors(finished[0] / "ic" / "state.safetensors")[1]["history"]
-    config = network.config
+    config = model.config.condition
     begun = Listeners(config.animals, config.parameters, config.shared_drift, config.seed)
-    assert facts["start"] == {name: value.tolist() for name, value in begun.state_dict().items()}
+    start = {name: value.tolist() for name, value in begun.state_dict().items()}
+    assert facts.to_json()["start"] == start
     moved = [record["movement"]["mean_moved"] for record in history]
     assert 0 < moved[0] < moved[-1]
     kept = min(history, key=lambda record: record["validation"])
-    assert kept["movement"] == movement(network.listeners, begun.state_dict())
+    assert kept["movement"] == movement(model.listeners, begun.state_dict())
 
 
 @pytest.mark.parametrize(("recipe", "folder"), [(train_ic, "ic"), (train_compensation, "aid")])
@@ -311,8 +316,8 @@ def test_an_aid_that_diverges_stops_before_anything_hears_it(finished, tmp_path)
 def test_an_aid_says_at_which_frequencies_it_reads_audiograms(finished, tmp_path):
     config = configured(finished, train_compensation, "aid", tmp_path / "aid")
     aid = train_compensation.train(dataclasses.replace(config, told="audiogram", steps=1))
-    network, facts = load_network(aid, Masks)
-    assert audiogram_hz(facts) == AUDIOGRAM_HZ
+    network, facts = load_aid(aid)
+    assert facts.audiogram_hz == AUDIOGRAM_HZ
     assert network.config.listener == len(AUDIOGRAM_HZ)
 
 
@@ -320,10 +325,10 @@ def test_an_aid_is_told_what_its_listeners_are(finished, tmp_path):
     config = configured(finished, train_compensation, "aid", tmp_path / "aid")
     cohort = Cohort.open(config.cohort)
     for changes, numbers, judges in (
-        ({}, 3, "BetaICNet"),
-        ({"told": "audiogram"}, 12, "BetaICNet"),
+        ({}, 3, "ResponseModel"),
+        ({"told": "audiogram"}, 12, "ResponseModel"),
         ({"told": "audiogram", "through": "auditory"}, 12, "AuditoryModel"),
-        ({"more_models": [config.model]}, 3, "BetaICNet"),
+        ({"more_models": [config.model]}, 3, "ResponseModel"),
     ):
         changed = dataclasses.replace(config, **changes)
         heard_by, told, normal, thresholds = train_compensation.listeners(changed, cohort)
@@ -386,7 +391,7 @@ def test_what_an_aid_cannot_be_trained_with_is_refused_before_anything_is_writte
         ({"only": str(homeless)}, "does not say to which model"),
         ({"through": "animal"}, "needs the fit of that animal"),
         ({"only": path, "more_models": [config.model]}, "no fit to the others"),
-        ({"begin_from": config.model}, "holds a BetaICNet, not a Masks"),
+        ({"begin_from": config.model}, "holds a ResponseModel, not a Masks"),
         ({"masks": MasksConfig(bands=5), "begin_from": aid},
          "other sizes"),
         ({"weights": train_compensation.Weights(intelligibility=1.0)}, "too short for HASPI"),
@@ -400,27 +405,29 @@ def test_what_an_aid_cannot_be_trained_with_is_refused_before_anything_is_writte
 
 def test_a_model_knows_the_audiograms_of_its_animals(finished):
     cohort = Cohort.open(finished[0] / "cohort" / "cohort.zarr")
-    model, facts = load_network(finished[0] / "ic" / "model.safetensors", BetaICNet)
-    found = ears.known_audiograms(facts)
-    assert found == [ears.audiogram(cohort, name) for name in facts["animals"]]
-    assert ears.known_audiograms(facts | {"abr_frequencies_hz": None}) is None
+    model, facts = load_model(finished[0] / "ic" / "model.safetensors")
+    found = ears.audiograms(facts)
+    assert found == [ears.audiogram(cohort, name) for name in facts.animals]
+    assert ears.audiograms(dataclasses.replace(facts, abr_frequencies_hz=None)) is None
     theta = model.listeners.at().detach()
-    severe = facts["animals"].index("severe")
+    severe = facts.animals.index("severe")
     guess = theta_like(found[severe], found, theta)
     assert (guess - theta[severe]).abs().max() < (guess - theta).abs().amax(1).max() / 4
 
 
 def test_a_checkpoint_of_another_architecture_is_refused_by_name(finished):
-    with pytest.raises(ValueError, match="holds a Masks, not a BetaICNet"):
-        load_network(finished[0] / "aid" / "aid.safetensors", BetaICNet)
+    with pytest.raises(ValueError, match="holds a Masks, not a response model"):
+        load_model(finished[0] / "aid" / "aid.safetensors")
+    with pytest.raises(ValueError, match="its condition is 'branches'"):
+        load_theta_model(finished[0] / "icnet" / "model.safetensors")
 
 
 def test_a_state_of_another_network_is_refused(finished, tmp_path):
     config = configured(finished, train_ic, "ic", tmp_path / "ic")
     out = tmp_path / "ic"
     out.mkdir()
-    network, _ = load_network(finished[0] / "ic" / "model.safetensors", BetaICNet)
-    save_network(out / "state.safetensors", network)
+    model, _ = load_model(finished[0] / "ic" / "model.safetensors")
+    save_network(out / "state.safetensors", model)
     with pytest.raises(ValueError, match="another architecture"):
         train_ic.train(config)
 
@@ -439,38 +446,45 @@ def test_an_empty_folder_of_sounds_is_refused_before_anything_is_written(tmp_pat
     assert not (tmp_path / "demo").exists()
 
 
-@pytest.mark.parametrize("kind", ["abr", "icnet"])
-def test_the_other_networks_are_trained_and_scored(finished, tmp_path, kind):
-    config = configured(finished, train_ic, "ic", tmp_path / kind)
-    config = dataclasses.replace(config, network=kind, begin_from=None)
+@pytest.mark.parametrize("condition", [ThresholdsConfig(), BranchesConfig()])
+def test_models_of_other_conditions_are_trained_and_scored(finished, tmp_path, condition):
+    config = configured(finished, train_ic, "ic", tmp_path / condition.kind)
+    config = dataclasses.replace(config, condition=condition, begin_from=None)
     model = train_ic.train(config)
     scores = score_ic.score_ic(score_ic.Config(config.cohort, str(model)))
     seen = {name for name, score in scores.items() if score["role"] == "seen"}
     assert seen == set(Cohort.open(config.cohort).animals("seen"))
-    assert ("new" in scores) == (kind == "abr")  # thresholds are known of anyone
+    assert ("new" in scores) == (condition.kind == "thresholds")  # thresholds are known of anyone
     assert all(score["feve"] <= 1 for score in scores.values())
 
 
 def test_thresholds_that_are_missing_are_named(finished, tmp_path):
     cohort = Cohort.open(finished[0] / "cohort" / "cohort.zarr")
     cohort.animal("mild").thresholds_db_spl = None
-    with pytest.raises(ValueError, match="ABRNet needs thresholds, which mild lacks"):
-        networks.brains(cohort, ["mild", "severe"], "default", "abr")
-    assert networks.brains(cohort, ["mild", "severe"], "default", "beta").thresholds_db_spl is None
+    with pytest.raises(ValueError, match="needs thresholds, which mild lacks"):
+        require_thresholds(cohort, ["mild", "severe"])
+    assert cohort_facts(cohort, ["mild", "severe"]).thresholds_db_spl is None
     cohort.animal("severe").abr_frequencies_hz = (1e3,)
     with pytest.raises(ValueError, match="at the same frequencies"):
-        networks.brains(cohort, ["normal-1", "severe"], "default", "abr")
-    found = networks.brains(cohort, ["normal-1", "severe"], "default", "beta")
-    assert found.thresholds_db_spl is None
+        require_thresholds(cohort, ["normal-1", "severe"])
+    assert cohort_facts(cohort, ["normal-1", "severe"]).thresholds_db_spl is None
 
 
 def test_animals_that_are_not_aligned_together_are_named(finished):
     cohort = Cohort.open(finished[0] / "cohort" / "cohort.zarr")
     with pytest.raises(ValueError, match="not aligned as 'other': mild, severe"):
-        networks.brains(cohort, ["mild", "severe"], "other", "beta")
+        cohort_facts(cohort, ["mild", "severe"], "other")
     del cohort.animal("mild")._alignments["default"]
     with pytest.raises(ValueError, match="not aligned as 'default': mild; run"):
-        networks.brains(cohort, ["mild", "severe"], "default", "beta")
+        cohort_facts(cohort, ["mild", "severe"])
+
+
+def test_a_report_refuses_a_fit_of_another_model(finished, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "demo")
+    path = tmp_path / "demo" / "fits" / "new.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model": "another"}))
+    with pytest.raises(ValueError, match=r"new.json: was fitted to another model \(another\)"):
+        demo_report.read(tmp_path / "demo")
 
 
 def test_unseen_animals_are_judged_by_every_way_of_matching(finished, tmp_path):
@@ -497,7 +511,7 @@ CROSS = {
     "blocks": 3,
     "steps": 2,
     "window_bins": 64,
-    "encoder": EncoderConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=20.0),
+    "encoder": SincNetConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=20.0),
 }
 
 
@@ -524,12 +538,14 @@ def test_a_block_is_predicted_without_its_answers():
         assert sorted(torch.cat([train, stop, test]).tolist()) == list(range(600))
         other = counts.clone()
         other[..., test] = 4
-        fits = [cross_validate_ic._fit(config, sound, c, train, stop) for c in (counts, other)]
+        fits = [
+            cross_validate_ic._fit(config, Clock(), sound, c, train, stop) for c in (counts, other)
+        ]
         states = [fit.state_dict() for fit in fits]
         assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
         other[..., train] = 4
-        changed = cross_validate_ic._fit(config, sound, other, train, stop).state_dict()
-        assert not torch.equal(changed["decoder.bias"], states[0]["decoder.bias"])
+        changed = cross_validate_ic._fit(config, Clock(), sound, other, train, stop).state_dict()
+        assert not torch.equal(changed["readout.bias"], states[0]["readout.bias"])
         tested += test.tolist()
     assert sorted(tested) == list(range(600))
 

@@ -18,10 +18,12 @@ import torch
 from evaluation.comparison import CANNOT_BE_TOLD
 from evaluation.quality import si_sdr
 from icsim.audiogram import Audiogram
-from icsim.conditional import BetaICNet, BetaICNetConfig
-from icsim.icnet import EncoderConfig
+from icsim.models.encoders import SincNetConfig
+from icsim.models.facts import ModelFacts
+from icsim.models.load import save_model
+from icsim.models.response import ResponseModel, beta_icnet
 from icsim.sound import REFERENCE_PA
-from icsim.weights import fingerprint, save_network
+from icsim.weights import fingerprint
 from recipes import jobs
 from recipes.evaluate import Config, __main__, drawing, report, scoring, work
 from recipes.evaluate.config import wanted_scores
@@ -234,10 +236,10 @@ def listener(tmp_path_factory) -> dict[str, str]:
     """A tiny untrained model, and θ of someone."""
     folder = tmp_path_factory.mktemp("listener")
     torch.manual_seed(1)
-    encoder = EncoderConfig(filters=4, kernels=6, size=8, bottleneck=5, input_scale=20.0)
-    model = BetaICNet(BetaICNetConfig(3, 4, 2, encoder, fusion_size=4))
-    facts = {"animals": ["h1", "i1", "h2"], "normal": ["h1", "h2"]}
-    save_network(folder / "model.safetensors", model, **facts)
+    encoder = SincNetConfig(filters=4, kernels=6, size=8, bottleneck=5, input_scale=20.0)
+    model = ResponseModel(beta_icnet(3, 4, 2, encoder, fusion_size=4))
+    facts = ModelFacts(("h1", "i1", "h2"), ("h1", "h2"), torch.arange(4).expand(3, -1), 4)
+    save_model(folder / "model.safetensors", model, facts)
     fit = {"animal": "x", "theta": [0.9, 0.1]}
     fit["model"] = fingerprint(folder / "model.safetensors")
     (folder / "fit.json").write_text(json.dumps(fit))

@@ -6,12 +6,13 @@ import json
 import pytest
 import torch
 
-from icsim.icnet import EncoderConfig
+from icsim.models.conditions import BranchesConfig, ThetaConfig
+from icsim.models.encoders import SincNetConfig
 from icsim.store import Cohort
 from recipes import align, fit_theta, import_recording, judge, score_ic, train_ic
 from tests.foreign import TINY, write_cohort
 
-ENCODER = EncoderConfig(
+ENCODER = SincNetConfig(
     filters=12, kernels=12, size=12, bottleneck=12, input_scale=20.0, sinc_size=30
 )
 
@@ -40,10 +41,15 @@ def trained(imported):
         "schedule": "cosine",
         "precision": "no",
     }
-    icnet = train_ic.Config(out=str(imported / "icnet"), network="icnet", epochs=3, **common)
+    branches = BranchesConfig()
+    icnet = train_ic.Config(out=str(imported / "icnet"), condition=branches, epochs=3, **common)
     begin_from = str(train_ic.train(icnet))
     config = train_ic.Config(
-        out=str(imported / "ic"), parameters=2, begin_from=begin_from, epochs=3, **common
+        out=str(imported / "ic"),
+        condition=ThetaConfig(parameters=2),
+        begin_from=begin_from,
+        epochs=3,
+        **common,
     )
     return cohort, str(train_ic.train(config))
 

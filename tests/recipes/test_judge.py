@@ -17,9 +17,9 @@ from compensation.prescriptions import nal_r
 from evaluation.neural import discrepancy
 from icsim import store
 from icsim.audiogram import Audiogram
-from icsim.conditional import BetaICNet, BetaICNetConfig
-from icsim.counts import expected_counts
-from icsim.icnet import EncoderConfig
+from icsim.metrics import expected_counts
+from icsim.models.encoders import SincNetConfig
+from icsim.models.response import ResponseModel, beta_icnet
 from icsim.recording import Recording
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.sound import SAMPLE_RATE, Sound, calibrate, level
@@ -68,7 +68,7 @@ def laboratory(tmp_path_factory):
     """Cohorts, an untrained model and aid, and fits of two listeners."""
     folder = tmp_path_factory.mktemp("laboratory")
     torch.manual_seed(0)
-    path = model(folder / "model.safetensors", animals=["normal", "mild"], normal=["normal"])
+    path = model(folder / "model.safetensors", **OF_MODEL)
     of_model = fingerprint(path)
     aid = Masks(MasksConfig(listener=3, bands=6, width=4, layers=1))
     torch.nn.init.normal_(aid.leave.weight, std=1.0)
@@ -343,12 +343,14 @@ def aid(path, numbers, facts):
 
 def model(path, **facts) -> str:
     """An untrained model, and what it says of itself."""
-    encoder = EncoderConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=20.0)
-    network = BetaICNet(BetaICNetConfig(2, CHANNELS, 3, encoder, fusion_size=4))
+    encoder = SincNetConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=20.0)
+    network = ResponseModel(beta_icnet(2, CHANNELS, 3, encoder, fusion_size=4))
     save_network(path, network, **facts)
     return str(path)
 
 
+OF_MODEL = {"animals": ["normal", "mild"], "normal": ["normal"], "slots": CHANNELS}
+OF_MODEL |= {"matching": [list(range(CHANNELS))] * 2}
 OF_OTHERS = {"listener": "theta", "noise_reduction": True, "model": "0123456789abcdef"}
 
 CASES = {
@@ -375,11 +377,11 @@ CASES = {
     "an aid of another model": (lambda lab, to: aid(to, 3, OF_OTHERS), "through another model"),
     "a model in place of the aid": (
         lambda lab, to: {"aid": str(lab / "model.safetensors")},
-        "holds a BetaICNet",
+        "holds a ResponseModel",
     ),
     "a model without facts": (
         lambda lab, to: {"model": model(to)},
-        "does not say its animals, normal",
+        "does not say its animals, normal, matching, slots",
     ),
     "an aid in place of the model": (
         lambda lab, to: {"model": str(lab / "aid.safetensors")},

@@ -17,10 +17,13 @@ import pytest
 import soundfile
 import torch
 
+from compensation.load import AidFacts, save_aid
 from compensation.masks import Masks, MasksConfig
-from icsim.conditional import BetaICNet, BetaICNetConfig
-from icsim.icnet import EncoderConfig
-from icsim.weights import fingerprint, save_network
+from icsim.models.encoders import SincNetConfig
+from icsim.models.facts import ModelFacts
+from icsim.models.load import save_model
+from icsim.models.response import ResponseModel, beta_icnet
+from icsim.weights import fingerprint
 from recipes import listen
 from recipes.fits import read_fit
 from recipes.state import run
@@ -40,12 +43,13 @@ PATIENCE_MS = 60_000
 def study(folder: Path) -> dict[str, str]:
     """A model, an aid and sounds, untrained and small: the options of a session with them."""
     torch.manual_seed(0)
-    encoder = EncoderConfig(filters=4, kernels=6, size=8, bottleneck=6)
-    model = BetaICNet(BetaICNetConfig(3, channels=4, parameters=2, encoder=encoder))
-    save_network(folder / "model.safetensors", model, animals=["a", "b", "c"])
+    encoder = SincNetConfig(filters=4, kernels=6, size=8, bottleneck=6)
+    model = ResponseModel(beta_icnet(3, channels=4, parameters=2, encoder=encoder))
+    facts = ModelFacts(("a", "b", "c"), ("a",), torch.arange(4).expand(3, -1), 4)
+    save_model(folder / "model.safetensors", model, facts)
     mark = fingerprint(folder / "model.safetensors")
     aid = Masks(MasksConfig(listener=2, bands=9, width=6, layers=1, window=128, hop=24))
-    save_network(folder / "aid.safetensors", aid, listener="theta", model=mark)
+    save_aid(folder / "aid.safetensors", aid, AidFacts("theta", mark, True))
     (folder / "sounds").mkdir()
     for name in ("one", "two"):
         sound = torch.randn(24000) * torch.hann_window(24000)
@@ -337,7 +341,7 @@ def test_a_token_comes_from_a_file_or_the_environment(tmp_path, monkeypatch):
 def test_an_aid_of_another_model_is_refused(tmp_path, monkeypatch, capsys):
     options = study(tmp_path)
     aid = Masks(MasksConfig(listener=2, bands=9, width=6, layers=1, window=128, hop=24))
-    save_network(options["aid"], aid, listener="theta", model="another")
+    save_aid(options["aid"], aid, AidFacts("theta", "another", True))
     arguments = [f"--{name}={value}" for name, value in options.items()]
     monkeypatch.setattr(sys, "argv", ["listen", *arguments, "--demo=true"])
     with pytest.raises(SystemExit, match="2"):

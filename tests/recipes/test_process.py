@@ -35,7 +35,7 @@ def save_aid(path, numbers: int, **facts) -> None:
     aid = Masks(MasksConfig(listener=numbers, **SIZES))
     with torch.no_grad():
         aid.leave.weight.mul_(100)
-    save_network(path, aid, **facts)
+    save_network(path, aid, **{"noise_reduction": True, "model": "feed"} | facts)
 
 
 @pytest.fixture

@@ -13,21 +13,28 @@ from accelerate import Accelerator
 
 from compensation.auditory import AuditoryModel
 from compensation.listener import AUDIOGRAM_HZ, from_audiogram
+from compensation.load import load_aid
 from compensation.masks import Masks, MasksConfig
 from compensation.objective import discrepancy_left, effort
-from icsim.channel_gains import BROAD
-from icsim.conditional import BetaICNet
+from icsim.channel_gains import broad
 from icsim.fitting import laplace
 from icsim.frames import Frames
-from icsim.icnet import EncoderConfig
 from icsim.loss import ResponseLoss
+from icsim.models import listener_cost, matching, scoring
+from icsim.models.conditions import ThetaConfig
+from icsim.models.encoders import SincNetConfig
+from icsim.models.facts import ModelFacts, cohort_facts
+from icsim.models.load import load_model
+from icsim.models.response import ResponseModel
+from icsim.models.start import config_for
+from icsim.models.subjects import Subjects
 from icsim.objective import listener_divergence, threshold_penalty
 from icsim.recording import APART, AnimalRecording
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.sound import level
 from icsim.store import Cohort
-from icsim.weights import fingerprint, load_network, load_tensors
-from recipes import align, ears, fit_theta, networks, score_ic, train_compensation, train_ic
+from icsim.weights import fingerprint, load_tensors
+from recipes import align, ears, fit_theta, score_ic, train_compensation, train_ic
 from recipes.benchmark_compensation import tasks as aid_tasks
 from recipes.benchmark_compensation.material import Material
 from recipes.benchmark_ic.tasks import best_matching
@@ -49,7 +56,7 @@ SEEN = sorted(set(FOLLOWED) - set(UNSEEN))
 RELIABLE = 0.3
 """Above what two presentations of two short sounds have in common by chance."""
 
-ENCODER = EncoderConfig(filters=8, kernels=8, size=8, bottleneck=8, input_scale=20.0)
+ENCODER = SincNetConfig(filters=8, kernels=8, size=8, bottleneck=8, input_scale=20.0)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +111,7 @@ def reads(monkeypatch) -> Reads:
 
 @dataclasses.dataclass
 class Training:
-    """A training of BetaICNet, and what was seen of it."""
+    """A training of a model of θ, and what was seen of it."""
 
     config: train_ic.Config
     path: Path
@@ -120,9 +127,9 @@ def trained(config: train_ic.Config, validation: list[float] | None = None) -> T
     """Train; validation can be made up."""
     epochs, batches, work, read = [], [], train_ic.validate, train_ic._read
 
-    def validate(model, *rest):
-        epochs.append({name: value.clone() for name, value in model.state_dict().items()})
-        return validation[len(epochs) - 1] if validation else work(model, *rest)
+    def validate(run, facts):
+        epochs.append({name: value.clone() for name, value in run.plain.state_dict().items()})
+        return validation[len(epochs) - 1] if validation else work(run, facts)
 
     def reading(frames, job):
         if SPLITS[frames.sound_of(0)] == "train":
@@ -145,9 +152,8 @@ def training(cohort, tmp_path_factory) -> Training:
     config = train_ic.Config(
         cohort,
         str(tmp_path_factory.mktemp("ic")),
-        parameters=2,
         encoder=ENCODER,
-        fusion_size=4,
+        condition=ThetaConfig(parameters=2, fusion_size=4),
         batch=4,
         epochs=3,
         learning_rate=5e-3,
@@ -217,9 +223,9 @@ def test_a_stranger_is_fitted_to_training_sounds_of_the_first_hours_alone(
     assert set(reads.sounds) == {"train"}
     assert not reads.truths
     # What is stored is the fit with gains of channels, and its own uncertainty.
-    model, facts = load_network(training.path, BetaICNet)
+    model, facts = load_model(training.path)
     matching = Cohort.open(cohort).animal("stranger").alignment().matching
-    fitted = fit_theta.fit_listener(model, batch, matching, config, networks.known_prior(facts))
+    fitted = fit_theta.fit_listener(model, batch, matching, config, facts.channel_prior)
     assert fit["theta"] == pytest.approx(fitted.theta.tolist())
     assert fit["matching"] == matching.tolist()
     assert fit["channel_gains"] == pytest.approx(fitted.all_gains().numpy())
@@ -249,9 +255,9 @@ def test_no_more_sound_is_used_for_a_fit_than_was_asked_for(cohort):
 def test_channels_that_are_set_apart_get_no_gains():
     gains = 2 * torch.eye(5)[:2]
     fitted = fit_theta.FittedListener(
-        None, torch.zeros(2), None, torch.tensor([4, APART, 0]), BROAD, gains
+        None, torch.zeros(2), None, torch.tensor([4, APART, 0]), broad(5), gains
     )
-    assert torch.equal(fitted.all_gains(), torch.stack([gains[0], BROAD.mean, gains[1]]))
+    assert torch.equal(fitted.all_gains(), torch.stack([gains[0], broad(5).mean, gains[1]]))
 
 
 def test_a_fit_is_shown_beside_the_mean_and_the_best_of_seen_animals():
@@ -274,18 +280,18 @@ def test_scores_are_of_test_sounds_at_the_hours_at_which_they_were_played(
     training, cohort, reads, monkeypatch
 ):
     hours, channels = [], set()
-    expect, explain = score_ic.expect, score_ic.feve
+    expect, explain = scoring.expect, scoring.feve
 
-    def expected(network, brains, listener, latent, time):
+    def expected(model, facts, listener, latent, time):
         hours.append(time.item())
-        return expect(network, brains, listener, latent, time)
+        return expect(model, facts, listener, latent, time)
 
     def explained(expected, counts):
         channels.add(counts.shape[1])
         return explain(expected, counts)
 
-    monkeypatch.setattr(score_ic, "expect", expected)
-    monkeypatch.setattr(score_ic, "feve", explained)
+    monkeypatch.setattr(scoring, "expect", expected)
+    monkeypatch.setattr(scoring, "feve", explained)
     scores = score_ic.score_ic(score_ic.Config(cohort, str(training.path)))
     assert list(scores) == SEEN
     assert set(reads.answers) == {(name, "test") for name in SEEN}
@@ -299,10 +305,10 @@ def test_scores_are_of_test_sounds_at_the_hours_at_which_they_were_played(
 
 @pytest.mark.parametrize("alignment", ["default", "permutation"])
 def test_the_best_slots_are_found_by_validation_sounds_alone(training, cohort, reads, alignment):
-    network, _ = load_network(training.path, BetaICNet)
-    opened, theta = Cohort.open(cohort), network.listeners.at()[0].detach()
+    model, _ = load_model(training.path)
+    opened, theta = Cohort.open(cohort), model.listeners.at()[0].detach()
     stored = opened.animal("stranger").alignment("default").matching
-    best = best_matching(network, opened, "stranger", theta, stored, alignment)
+    best = best_matching(model, opened, "stranger", theta, stored, alignment)
     assert set(reads.answers) == {("stranger", "validation")}
     assert not reads.truths
     kept = stored != APART
@@ -311,7 +317,8 @@ def test_the_best_slots_are_found_by_validation_sounds_alone(training, cohort, r
     for frames.epoch in range(2):  # every sound was heard twice
         batch = frames.read(range(len(frames)))
         answers = batch["counts"][:, 0]
-        cost = cost + networks.surprises(network, batch["sound"], answers, theta)[kept]
+        subject = Subjects(theta=theta[None, None])
+        cost = cost + matching.channel_costs(model, batch["sound"], answers, subject)[kept]
     least = cost.min(1).values.sum()
     paid, paid_as_aligned = (cost.gather(1, m[kept, None]).sum() for m in (best, stored))
     if alignment == "default":
@@ -341,23 +348,23 @@ def test_an_aid_is_trained_on_training_sounds_and_asks_no_animal(
         batch=2,
         excerpt_s=0.3,
     )
-    _, facts = load_network(train_compensation.train(config), Masks)
-    assert facts["listener"] == told
+    _, facts = load_aid(train_compensation.train(config))
+    assert facts.listener == told
     assert set(reads.sounds) == {"train"}
     assert not reads.silence
     assert not reads.answers
     assert not reads.truths
     normal = ears.learned(str(training.path))[0].normal
-    assert torch.tensor(facts["healthy"]).equal(normal)
+    assert torch.tensor(facts.healthy).equal(normal)
 
 
 # --- who is normal ------------------------------------------------------------------------------
 
 
 def test_the_normal_animals_are_those_seen_that_hear_normally(training):
-    _, facts = load_network(training.path, BetaICNet)
-    assert facts["animals"] == SEEN
-    assert facts["normal"] == [name for name in SEEN if name in NORMAL]
+    _, facts = load_model(training.path)
+    assert facts.animals == tuple(SEEN)
+    assert facts.normal == tuple(name for name in SEEN if name in NORMAL)
     hearing, names = ears.learned(str(training.path))
     theta = hearing.loss.model.listeners.at()
     assert names == SEEN
@@ -404,9 +411,9 @@ def test_an_audiogram_is_the_shift_from_seen_normal_animals(cohort):
 
 
 def test_a_checkpoint_says_the_audiograms_of_its_animals(training, cohort):
-    _, facts = load_network(training.path, BetaICNet)
+    _, facts = load_model(training.path)
     opened = Cohort.open(cohort)
-    assert ears.known_audiograms(facts) == [ears.audiogram(opened, name) for name in SEEN]
+    assert ears.audiograms(facts) == [ears.audiogram(opened, name) for name in SEEN]
 
 
 # --- alignment ----------------------------------------------------------------------------------
@@ -472,15 +479,14 @@ def test_validation_sounds_say_how_good_an_alignment_is_and_do_not_make_it(cohor
 
 def test_the_best_epoch_is_kept_and_its_error_is_of_validation_sounds(training, cohort):
     errors = [record["validation"] for record in training.history]
-    network, facts = networks.load(training.path)
+    model, facts = load_model(training.path)
     frames = Frames(Cohort.open(cohort), SEEN, "validation")
     batch = frames.read(range(len(frames)))
-    brains = networks.known_brains(facts)
     with torch.no_grad():
-        predicted = networks.predict(network, brains, batch["sound"], batch["hours"])
+        predicted = model(batch["sound"], facts.subjects(range(len(SEEN)), batch["hours"]))
     answers = batch["counts"].long().clamp(max=4).unsqueeze(3)
     nats = -predicted.log_probabilities().gather(3, answers).squeeze(3)
-    first_turn = (nats.mean(-1) * brains.weight).sum() / (len(frames) * brains.weight.sum())
+    first_turn = (nats.mean(-1) * facts.weight).sum() / (len(frames) * facts.weight.sum())
     # Presentations differ, so that the mean over all of them is only near that of the first ones.
     assert first_turn.item() == pytest.approx(min(errors), abs=0.02)
     assert min(errors) < errors[0]
@@ -534,65 +540,67 @@ def test_what_was_not_answered_and_channels_set_apart_teach_nothing(
     made = trained(dataclasses.replace(training.config, out=str(tmp_path)))
     for one, other in zip(training.epochs, made.epochs, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
-    _, facts = load_network(made.path, BetaICNet)
-    assert torch.equal(torch.tensor(facts["matching"]) == APART, apart)
+    _, facts = load_model(made.path)
+    assert torch.equal(facts.matching == APART, apart)
 
 
 def test_channels_are_matched_again_for_each_animal_at_its_hours(training, cohort, monkeypatch):
-    network, facts = networks.load(training.path)
-    frames, conditions = Frames(Cohort.open(cohort), SEEN, "train"), []
+    model, facts = load_model(training.path)
+    frames, subjects = Frames(Cohort.open(cohort), SEEN, "train"), []
     monkeypatch.setattr(
-        networks, "rematch", lambda n, s, c, condition, slots: conditions.append(condition) or slots
+        matching, "rematch", lambda m, s, c, subject, slots: subjects.append(subject) or slots
     )
-    networks.rematch_known(network, networks.known_brains(facts), frames)
+    matching.rematch_animals(model, facts, frames)
     batch = frames.read(range(len(frames)))
-    for animal, condition in enumerate(conditions):
+    for animal, subject in enumerate(subjects):
         hours = batch["hours"][batch["heard"][:, animal], animal].mean()
-        expected = network.listeners.theta(hours[None], torch.tensor([animal]))[0]
-        torch.testing.assert_close(condition, expected)
+        assert subject.animals.tolist() == [animal]
+        assert subject.matching is None
+        torch.testing.assert_close(subject.hours, hours[None, None])
 
 
 def test_the_prior_of_channels_is_that_of_all_animals(training, cohort, monkeypatch):
-    network, facts = networks.load(training.path)
-    brains, learned = networks.known_brains(facts), []
+    model, facts = load_model(training.path)
+    learned = []
 
     def learn(gains, covariances):
         learned.extend(gains)
-        return BROAD
+        return broad(5)
 
-    monkeypatch.setattr(networks, "learn_prior", learn)
-    networks.channel_prior(network, brains, Frames(Cohort.open(cohort), SEEN, "validation"))
-    assert [len(gains) for gains in learned] == brains.weight.sum(1).tolist()
+    monkeypatch.setattr(listener_cost, "learn_prior", learn)
+    frames = Frames(Cohort.open(cohort), SEEN, "validation")
+    listener_cost.channel_prior(model, facts, frames)
+    assert [len(gains) for gains in learned] == facts.weight.sum(1).tolist()
 
 
 def test_the_threshold_penalty_ends_after_its_epochs(training):
     assert ["thresholds" in record for record in training.history] == [True, False, False]
 
 
-Terms = tuple[dict[str, float], BetaICNet, networks.Brains]
+Terms = tuple[dict[str, float], ResponseModel, ModelFacts]
 
 
 def terms_of(training, cohort, step: int = 0, rows: slice = slice(0, 4), **changes) -> Terms:
     """Terms of the objective on some rows of a batch of four, and whose they are."""
-    network, facts = networks.load(training.path)
-    brains = networks.known_brains(facts)
+    model, facts = load_model(training.path)
     batch = Frames(Cohort.open(cohort), SEEN, "train").read(range(4))
     batch |= {"animals": torch.arange(len(SEEN)), "rows": torch.arange(4), "frames": 4}
-    weight = brains.weight * batch["heard"].unsqueeze(-1)
+    weight = facts.weight * batch["heard"].unsqueeze(-1)
     batch |= {"weight": weight, "observations": weight.sum() * batch["counts"].shape[-1]}
     config = dataclasses.replace(training.config, **changes)
-    terms = train_ic.training_losses(network, network, batch, rows, brains, config, 0, step)
-    return {name: term.item() for name, term in terms.items()}, network, brains
+    run = train_ic.Run(config, None, model, model, None, None, None, None)
+    terms = train_ic.training_losses(run, facts, batch, rows, 0, step)
+    return {name: term.item() for name, term in terms.items()}, model, facts
 
 
 def test_each_term_has_its_weight(training, cohort):
-    terms, network, brains = terms_of(
+    terms, model, facts = terms_of(
         training, cohort, rows=slice(0, 2), kl_weight=0.3, threshold_weight=0.7
     )
-    listeners = network.listeners
+    listeners = model.listeners
     divergence = 0.5 * 0.3 * listener_divergence(listeners.deviation).item()
     assert terms["divergence"] == pytest.approx(divergence)
-    penalty = 0.5 * 0.7 * threshold_penalty(listeners.at(), brains.thresholds_db_spl).item()
+    penalty = 0.5 * 0.7 * threshold_penalty(listeners.at(), facts.thresholds_db_spl).item()
     assert terms["thresholds"] == pytest.approx(penalty)
 
 
@@ -612,30 +620,34 @@ def test_listeners_move_at_their_own_rate(training, tmp_path, factor):
         training.config, out=str(tmp_path), epochs=1, listener_rate=factor, learning_rate=1e-3
     )
     made = trained(config)
-    start = BetaICNet(load_network(made.path, BetaICNet)[0].config).listeners.mean
-    moved = (made.epochs[0]["listeners.mean"] - start).abs().max().item()
+    model, facts = load_model(made.path)
+    start = ResponseModel(model.config).listeners.mean
+    assert torch.equal(facts.start["mean"], start)
+    moved = (made.epochs[0]["condition.listeners.mean"] - start).abs().max().item()
     # Adam moves by about its rate in each of the three steps.
     assert moved == pytest.approx(3 * factor * 1e-3, rel=0.5, abs=1e-9)
 
 
 def test_theta_stays_within_its_bounds(training, tmp_path):
     config = dataclasses.replace(training.config, out=str(tmp_path), epochs=1, listener_rate=1e4)
-    mean = trained(config).epochs[0]["listeners.mean"]
+    mean = trained(config).epochs[0]["condition.listeners.mean"]
     assert mean.abs().max() == 10
 
 
 @pytest.mark.parametrize("shared_drift", [True, False])
 def test_tables_of_listeners_are_no_matrices(training, cohort, shared_drift):
-    brains = networks.brains(Cohort.open(cohort), SEEN, "default", "beta")
-    network = networks.make("beta", brains, ENCODER, shared_drift=shared_drift)
+    opened = Cohort.open(cohort)
+    condition = ThetaConfig(shared_drift=shared_drift)
+    made = config_for(opened, cohort_facts(opened, SEEN), ENCODER, condition)
+    model = ResponseModel(made)
     config = dataclasses.replace(training.config, kernel_rate=0.02, weight_decay=0.1)
-    groups = train_ic._parameter_groups(network, config)
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    groups = train_ic.parameter_groups(model, config)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
     kernels, vectors, means = ({names[id(p)] for p in group["params"]} for group in groups)
     assert sorted([*kernels, *vectors, *means]) == sorted(names.values())
-    listeners = {f"listeners.{name}" for name in network.listeners.state_dict()}
-    assert means == {"listeners.mean"}
-    assert listeners - means == {name for name in vectors if name.startswith("listeners")}
+    listeners = {f"condition.listeners.{name}" for name in model.listeners.state_dict()}
+    assert means == {"condition.listeners.mean"}
+    assert listeners - means == {name for name in vectors if "listeners" in name}
     assert not listeners & kernels
     assert [group["orthogonal"] for group in groups] == [True, False, False]
     assert [group["rate"] for group in groups] == pytest.approx([0.02, 5e-3, 5e-2])
@@ -755,7 +767,7 @@ def judged(training, cohort):
     aid = Masks(config.masks)
     torch.nn.init.normal_(aid.leave.weight, std=1.0)
     judges = train_compensation.listeners(config, Cohort.open(cohort))[0]
-    other = BetaICNet(judges[0].loss.model.config)
+    other = ResponseModel(judges[0].loss.model.config)
     judges += [dataclasses.replace(judges[0], loss=ResponseLoss(other))]
     told = judges[0].listeners
     _, listener, drawn = train_compensation.draw(config, judges, told, seeded(0))
@@ -834,9 +846,9 @@ def test_the_best_aid_of_all_validations_is_kept(training, cohort, tmp_path, mon
     config = aid_config(training, cohort, tmp_path, steps=9, plateau=plateau)
     with monkeypatch.context() as patch:
         patch.setattr(train_compensation, "validate", planted)
-        aid, facts = load_network(train_compensation.train(config), Masks)
+        aid, facts = load_aid(train_compensation.train(config))
     assert len(weights) == 4, "two validations without a gain are the end"
-    assert (facts["steps"], facts["best_step"]) == (3, 1)
+    assert (facts.steps, facts.best_step) == (3, 1)
     assert all(torch.equal(x, weights[1][name]) for name, x in aid.state_dict().items())
 
 
@@ -871,29 +883,36 @@ def test_the_rate_of_an_aid_warms_up_and_falls_to_zero(training, cohort):
 
 
 def test_gains_of_a_new_listeners_channels_are_used(training):
-    network, facts = networks.load(training.path)
+    model, facts = load_model(training.path)
     gains = torch.tensor([0.0, 1.0, 2.0, -1.0, 0.5]).repeat(3, 1)
-    listener = score_ic.Listener(torch.tensor([2, 0, 1]), None, torch.full((2,), 0.5), gains)
-    latent = network.latent(torch.randn(1, 4096))
-    probability = score_ic.expect(
-        network, networks.known_brains(facts), listener, latent, torch.zeros(1)
-    )
+    slots, theta = torch.tensor([2, 0, 1]), torch.full((2,), 0.5)
+    listener = scoring.Listener(slots, theta=theta, gains=gains)
+    latent = model.latent(torch.randn(1, 4096))
+    probability = scoring.expect(model, facts, listener, latent, torch.zeros(1))
     expected = torch.tensor([0.0, 1.0, 2.0, -1.0, 0.5]).softmax(0)
-    torch.testing.assert_close(probability, expected[None, None, :, None].expand_as(probability))
+    torch.testing.assert_close(probability, expected[None, :, None].expand_as(probability))
 
 
 def test_known_animals_are_asked_as_they_are_known(training, cohort, tmp_path):
-    network, facts = networks.load(training.path)
-    brains, opened = networks.known_brains(facts), Cohort.open(cohort)
+    model, facts = load_model(training.path)
+    opened = Cohort.open(cohort)
     for name in ("loud", "stranger"):
         fit = {"animal": name, "theta": [0.3, 0.6], "matching": [0] * 5}
         (tmp_path / f"{name}.json").write_text(json.dumps(fit))
-    listener = score_ic.find_listener(network, brains, opened, "loud", fits=str(tmp_path))
+    listener = score_ic.find_listener(model, facts, opened, "loud", fits=str(tmp_path))
     assert listener.place == SEEN.index("loud")
-    assert listener.matching.tolist() == brains.matching[listener.place].tolist()
-    stranger = score_ic.find_listener(network, brains, opened, "stranger", fits=str(tmp_path))
+    assert listener.matching.tolist() == facts.matching[listener.place].tolist()
+    stranger = score_ic.find_listener(model, facts, opened, "stranger", fits=str(tmp_path))
     assert stranger.place is None
-    assert stranger.condition.tolist() == pytest.approx([0.3, 0.6])
+    assert stranger.theta.tolist() == pytest.approx([0.3, 0.6])
+
+
+def test_a_fit_of_another_model_is_not_scored(training, cohort, tmp_path):
+    fit = {"animal": "stranger", "theta": [0.3, 0.6], "matching": [0] * 5, "model": "another"}
+    (tmp_path / "stranger.json").write_text(json.dumps(fit))
+    config = score_ic.Config(cohort, str(training.path), str(tmp_path))
+    with pytest.raises(ValueError, match="was fitted to another model"):
+        score_ic.score_ic(config)
 
 
 def test_scores_of_an_animal_are_medians_over_sounds():
