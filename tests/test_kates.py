@@ -7,7 +7,7 @@ import torch
 from scipy.signal import butter, lfilter, resample_poly
 from torch.autograd import gradcheck
 
-from evaluation import kates_hasqi, recursions
+from evaluation import kates_hasqi
 from evaluation.intelligibility import haspi as haspi_by_pyclarity
 from evaluation.kates import haspi, hasqi
 from evaluation.kates_ear import (
@@ -26,6 +26,7 @@ from evaluation.kates_haspi import intelligibility
 from evaluation.kates_hasqi import quality
 from evaluation.kates_pair import together
 from evaluation.quality import hasqi as hasqi_by_pyclarity
+from icsim import recursive_filters
 from icsim.audiogram import Audiogram
 from icsim.nal_r import nal_r_taps
 from icsim.sound import SAMPLE_RATE, calibrate, mix, read_mono
@@ -130,17 +131,17 @@ def test_the_reference_is_amplified_as_pyclarity_does():
 def test_sections_filter_as_scipy_does_and_as_spectra_do():
     sound = numbers(3, 5000)
     b, a = butter(2, 0.03, "high")
-    found = recursions.section(sound, b, a)
+    found = recursive_filters.section(sound, b, a)
     torch.testing.assert_close(found, torch.from_numpy(lfilter(b, a, sound.numpy())))
-    torch.testing.assert_close(found, recursions.section_by_spectra(sound, b, a))
+    torch.testing.assert_close(found, recursive_filters.section_by_spectra(sound, b, a))
 
 
 def test_compiled_gammatones_and_their_gradients_are_those_of_spectra():
     sound = numbers(2, 3000).requires_grad_()
     radius = torch.tensor([[0.99, 0.9, 0.5], [0.98, 0.7, 0.0]]).double().requires_grad_()
     angle = torch.tensor([0.02, 0.5, 2.0], dtype=torch.float64)
-    envelope, motion = recursions.gammatone(sound, radius, angle)
-    analytic = recursions.analytic_by_spectra(sound, radius, angle)
+    envelope, motion = recursive_filters.gammatone(sound, radius, angle)
+    analytic = recursive_filters.analytic_by_spectra(sound, radius, angle)
     torch.testing.assert_close(envelope, analytic.abs())
     torch.testing.assert_close(motion, analytic.real)
     weight = numbers(2, *envelope.shape, seed=1)
@@ -154,7 +155,7 @@ def test_compiled_gammatones_and_their_gradients_are_those_of_spectra():
 def test_a_tone_at_its_centre_passes_a_gammatone():
     angle = torch.from_numpy(2 * np.pi / RATE_HZ * centre_hz())
     tone = torch.sin(angle[16] * torch.arange(9600))
-    envelope, _ = recursions.gammatone(tone[None], torch.full((1, 32), 0.97).double(), angle)
+    envelope, _ = recursive_filters.gammatone(tone[None], torch.full((1, 32), 0.97).double(), angle)
     assert envelope[0, :, -1].argmax() == 16
     assert envelope[0, 16, -1].item() == pytest.approx(1, abs=1e-3)
 
@@ -164,8 +165,8 @@ def test_gradients_of_recursions_are_right():
     angle = torch.tensor([0.1, 2.0], dtype=torch.float64)
     sound = numbers(2, 30).requires_grad_()
     radius = torch.tensor([[0.9, 0.5], [0.8, 0.6]]).double().requires_grad_()
-    assert gradcheck(lambda x: recursions.section(x, b, a), sound)
-    assert gradcheck(lambda x, r: recursions.gammatone(x, r, angle), (sound, radius))
+    assert gradcheck(lambda x: recursive_filters.section(x, b, a), sound)
+    assert gradcheck(lambda x, r: recursive_filters.gammatone(x, r, angle), (sound, radius))
 
 
 def test_gradients_of_the_ear_are_right():

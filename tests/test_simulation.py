@@ -108,13 +108,6 @@ def test_synaptopathy_spares_soft_sounds():
     assert hidden[3] < 0.8 * healthy[3]
 
 
-def test_convolution_is_the_plain_one():
-    signal, kernel = np.random.default_rng(0).standard_normal((2, 40)).astype(np.float32)
-    expected = np.convolve(signal, kernel)[:40]
-    got = midbrain.convolve(torch.from_numpy(signal), torch.from_numpy(kernel))
-    np.testing.assert_allclose(got, expected, atol=1e-5)
-
-
 def test_adaptation_keeps_the_onset_and_a_part_of_the_rest():
     adapted = midbrain.adapt(torch.ones(1000))
     assert adapted[0] > 0.9
