@@ -1,3 +1,4 @@
+from .aid import Aid as Aid
 from .auditory import AuditoryModel as AuditoryModel
 from .data import Mixtures as Mixtures
 from .data import read_folder as read_folder
