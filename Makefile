@@ -30,7 +30,7 @@ check: .venv/ready
 	$(BIN)/lint-imports
 
 # Programs that tests compare with, where they are there. pyclarity declares a hundred packages
-# that HASPI, HASQI and NAL-R do not need.
+# that HASPI, HASQI and NAL-R do not need; the last torchaudio goes with torch 2.11.
 reference: .venv/ready
 	$(UV) --no-deps "pyclarity==0.9.0"
 	$(UV) -e ".[torchaudio]"
