@@ -12,15 +12,27 @@ Source: Gonzalez, Dau & May 2025 (arXiv 2507.09372), whose program this agrees w
 """
 
 import dataclasses
+import functools
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.fft import next_fast_len
 from scipy.interpolate import make_interp_spline
-from scipy.signal import butter, sosfilt
+from scipy.signal import butter
 from torch import Tensor, nn
 
+from icsim.dsp import (
+    erb_hz,
+    erb_number,
+    erb_number_to_hz,
+    erb_space,
+    fft_convolve,
+    fir_from_gains,
+    gammatone_bandwidth,
+    gammatone_section,
+    impulse_response,
+)
 from icsim.sound import BIN_SAMPLES, REFERENCE_PA, SAMPLE_RATE
 
 from .listener import AUDIOGRAM_HZ, SPAN_DB
@@ -132,26 +144,24 @@ class DRNL(nn.Module):
 
     def __init__(self, sample_rate: float):
         super().__init__()
-        low, high = _erb_number(np.array([LOWEST_HZ, HIGHEST_HZ]))
-        count = int(high - low) + 1
-        margin = (high - low - (count - 1)) / 2
-        cf = _frequency(low + margin + np.arange(count))
+        cf = _one_erb_apart(LOWEST_HZ, HIGHEST_HZ)
+        ringing = functools.partial(impulse_response, sample_rate_hz=sample_rate)
 
         def fitted(offset: float, slope: float) -> np.ndarray:
             return 10**offset * cf**slope
 
         linear_hz = fitted(-0.06762, 1.01679)
-        linear = _resonance(linear_hz, fitted(0.03728, 0.78563), sample_rate, zero=True)
+        linear = gammatone_section(linear_hz, fitted(0.03728, 0.78563), sample_rate, zero=True)
         sharp_hz = fitted(-0.05252, 1.01650)
-        sharp = _resonance(sharp_hz, fitted(-0.03193, 0.77426), sample_rate, zero=True)
+        sharp = gammatone_section(sharp_hz, fitted(-0.03193, 0.77426), sample_rate, zero=True)
         ear = PASCAL * _middle_ear(sample_rate)
         gain = fitted(4.20405, -0.47909)[:, None]
         smooth = _lowpass(linear_hz, sample_rate)
         self.register_buffer("cf_hz", _buffer(cf), persistent=False)
         for name, taps in {
-            "linear": gain * _ringing([linear] * 2 + [smooth] * 4, sample_rate, ear),
-            "before": _ringing([sharp] * 3, sample_rate, ear),
-            "after": _ringing([sharp] * 3 + [_lowpass(sharp_hz, sample_rate)] * 3, sample_rate),
+            "linear": gain * ringing([linear] * 2 + [smooth] * 4, drive=ear),
+            "before": ringing([sharp] * 3, drive=ear),
+            "after": ringing([sharp] * 3 + [_lowpass(sharp_hz, sample_rate)] * 3),
             "amplification": fitted(1.40298, 0.81916)[:, None],
             "ceiling": fitted(1.61912, -0.81867)[:, None],
         }.items():
@@ -168,11 +178,11 @@ class DRNL(nn.Module):
             Velocity [m/s], `(B, C, T)`.
         """
         sound = sound.unsqueeze(1)
-        x = _filtered(sound, self.before)
+        x = fft_convolve(sound, self.before)
         # sign(x) · min(a |x|, b |x|^c) with the gradient a at silence: the knee is where they meet.
         knee = (self.ceiling / (self.amplification * outer.unsqueeze(-1))) ** (1 / (1 - EXPONENT))
         compressed = self.ceiling * x * x.abs().clamp(min=knee) ** (EXPONENT - 1)
-        return _filtered(sound, self.linear) + _filtered(compressed, self.after)
+        return fft_convolve(sound, self.linear) + fft_convolve(compressed, self.after)
 
 
 class Gammatone(nn.Module):
@@ -188,16 +198,17 @@ class Gammatone(nn.Module):
 
     def __init__(self, sample_rate: float):
         super().__init__()
-        cf = _frequency(np.linspace(*_erb_number(np.array([LOWEST_HZ, HIGHEST_HZ])), 30))
-        # This 1.0186 is what gives a filter of order 4 the equivalent rectangular bandwidth wanted.
-        bandwidth = 36 * 64 / (720 * np.pi) * (24.7 + cf / 9.265)
-        stage = _resonance(cf, bandwidth, sample_rate, zero=False)
+        cf = erb_space(LOWEST_HZ, HIGHEST_HZ, 30)
+        bandwidth = gammatone_bandwidth(erb_hz(cf, quality=9.265))
+        stage = gammatone_section(cf, bandwidth, sample_rate)
         self.register_buffer("cf_hz", _buffer(cf), persistent=False)
-        self.register_buffer("taps", _buffer(_ringing([stage] * 4, sample_rate)), persistent=False)
+        self.register_buffer(
+            "taps", _buffer(impulse_response([stage] * 4, sample_rate)), persistent=False
+        )
 
     def forward(self, sound: Tensor, outer: Tensor) -> Tensor:
         """As `DRNL.forward`, in pascals."""
-        return _filtered(sound.unsqueeze(1), self.taps) * outer.unsqueeze(-1)
+        return fft_convolve(sound.unsqueeze(1), self.taps) * outer.unsqueeze(-1)
 
 
 class AuditoryModel(nn.Module):
@@ -224,7 +235,7 @@ class AuditoryModel(nn.Module):
                 f"resample to {LOWEST_RATE:g} Hz or more"
             )
         self.filterbank = banks[filterbank](sample_rate)
-        membrane = _ringing([_lowpass(np.array([HAIR_CELL_HZ]), sample_rate)], sample_rate)
+        membrane = impulse_response([_lowpass(np.array([HAIR_CELL_HZ]), sample_rate)], sample_rate)
         cf = self.cf_hz.double().numpy()
         largest = _interpolation([*LARGEST_OUTER_DB], cf) @ np.array([*LARGEST_OUTER_DB.values()])
         # An audiogram stays what it is beyond its ends, the largest loss goes on straight.
@@ -266,7 +277,7 @@ class AuditoryModel(nn.Module):
                 f"sound must be (B, T) and the loss (B, C) or (1, C), got {tuple(sound.shape)} "
                 f"and {tuple(loss.outer.shape)}"
             )
-        current = _filtered(self.filterbank(sound, loss.outer).relu(), self.membrane).relu()
+        current = fft_convolve(self.filterbank(sound, loss.outer).relu(), self.membrane).relu()
         return torch.log1p(current * loss.inner.unsqueeze(-1) / FAINTEST)
 
     def respond(self, sound: Tensor, listener: Tensor) -> Tensor:
@@ -311,50 +322,6 @@ def squared_difference(response: Tensor, target: Tensor, weight: Tensor | None =
     return by_channel.mean(-1) if weight is None else (by_channel * weight).mean(-1)
 
 
-def _filtered(sound: Tensor, taps: Tensor) -> Tensor:
-    """Causal convolution of `(B, C or 1, T)` with `(C or 1, L)`, by Fourier transform."""
-    samples = sound.shape[-1]
-    size = next_fast_len(samples + taps.shape[-1] - 1, real=True)
-    spectra = torch.fft.rfft(sound, size) * torch.fft.rfft(taps, size)
-    return torch.fft.irfft(spectra, size)[..., :samples]
-
-
-def _ringing(
-    sections: list[np.ndarray], sample_rate: float, drive: np.ndarray | None = None
-) -> np.ndarray:
-    """Impulse response of second-order sections `(C, 6)` in a row, until it has died away.
-
-    Args:
-        sections: Numerators and denominators, as scipy orders them.
-        sample_rate: [Hz].
-        drive: What enters in place of the impulse, `(L',)`.
-
-    Returns:
-        `(C, L)`; what is cut off is below 1e-10 of each channel's peak.
-    """
-    # The narrowest filter, at 87 Hz, falls by 1e-10 within 0.2 s.
-    start = np.pad(np.ones(1) if drive is None else drive, (0, round(0.3 * sample_rate)))
-    taps = np.stack([sosfilt(channel, start) for channel in np.stack(sections, axis=1)])
-    heard = np.abs(taps) > 1e-10 * np.abs(taps).max(-1, keepdims=True)
-    return taps[:, : heard.any(0).nonzero()[0][-1] + 1]
-
-
-def _resonance(
-    centre_hz: np.ndarray, bandwidth_hz: np.ndarray, sample_rate: float, zero: bool
-) -> np.ndarray:
-    """One stage of a gammatone filter, with a gain of one at its centre, `(C, 6)`.
-
-    The toolbox's stages have a zero at the real part of their poles, all-pole stages have none.
-    """
-    pole = np.exp(2 * np.pi * (-bandwidth_hz + 1j * centre_hz) / sample_rate)
-    delay = np.exp(-2j * np.pi * centre_hz / sample_rate)
-    numerator = np.stack([np.ones_like(centre_hz), -pole.real * zero, 0 * centre_hz], axis=1)
-    denominator = np.stack([np.ones_like(centre_hz), -2 * pole.real, np.abs(pole) ** 2], axis=1)
-    powers = delay[:, None] ** np.arange(3)
-    gain = np.abs((denominator * powers).sum(1) / (numerator * powers).sum(1))
-    return np.concatenate([gain[:, None] * numerator, denominator], axis=1)
-
-
 def _lowpass(corner_hz: np.ndarray, sample_rate: float) -> np.ndarray:
     """Butterworth low-passes of order 2, `(C, 6)`."""
     return np.concatenate([butter(2, hz, fs=sample_rate, output="sos") for hz in corner_hz])
@@ -372,17 +339,9 @@ def _middle_ear(sample_rate: float) -> np.ndarray:
     hz, velocity = np.array(list(table)), np.array(list(table.values()))
     beyond = velocity[-1] / (1 + (sample_rate / 2 - hz[-1]) / 10_000)
     count = 513
-    # Each stretch begins one place after the last one's end, as Matlab's `fir2` has it.
-    edges = np.floor(np.array([0, *hz, sample_rate / 2]) * 2 / sample_rate * count)
-    first, last = edges[:-1], np.maximum(edges[1:] - 1, edges[:-1])
+    places = np.array([0, *hz, sample_rate / 2]) * 2 / sample_rate
     velocity = np.array([0, *velocity, beyond])
-    magnitude = np.interp(
-        np.arange(count),
-        np.stack([first, last], axis=1).ravel(),
-        np.stack([velocity[:-1], velocity[1:]], axis=1).ravel(),
-    )
-    delay = np.exp(-0.5j * np.pi * np.arange(count))  # half the filter's length
-    taps = np.fft.irfft(magnitude * delay)[:count] * np.hamming(count) / REFERENCE_PA
+    taps = fir_from_gains(places, velocity, order=count - 1, grid=count) / REFERENCE_PA
     cepstrum = np.fft.ifft(np.log(np.abs(np.fft.fft(taps)))).real
     cepstrum[1 : count // 2 + 1] *= 2
     cepstrum[count // 2 + 1 :] = 0
@@ -395,13 +354,15 @@ def _interpolation(known_hz: Sequence[float], wanted_hz: np.ndarray) -> np.ndarr
     return make_interp_spline(np.log(known_hz), each, k=1)(np.log(wanted_hz))
 
 
-def _erb_number(hz: np.ndarray) -> np.ndarray:
-    """Source: Glasberg & Moore 1990, with the constants of the Auditory Modeling Toolbox."""
-    return 9.2645 * np.log1p(0.00437 * hz)
-
-
-def _frequency(erb_number: np.ndarray) -> np.ndarray:
-    return np.expm1(erb_number / 9.2645) / 0.00437
+def _one_erb_apart(low_hz: float, high_hz: float) -> np.ndarray:
+    """As many frequencies as fit, in the middle between the two."""
+    per_decade = 9.2645 * math.log(10)  # as in the Auditory Modeling Toolbox
+    ends = torch.tensor([low_hz, high_hz], dtype=torch.float64)
+    low, high = erb_number(ends, per_decade).tolist()
+    count = int(high - low) + 1
+    margin = (high - low - (count - 1)) / 2
+    numbers = low + margin + torch.arange(count, dtype=torch.float64)
+    return erb_number_to_hz(numbers, per_decade).numpy()
 
 
 def _buffer(values: np.ndarray) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from icsim.dsp import erb_number, erb_number_to_hz
 from icsim.sound import REFERENCE_PA, SAMPLE_RATE
 
 WINDOW, HOP = 512, 96
@@ -87,13 +88,13 @@ class Bands(nn.Module):
     def __init__(self, bands: int, short_time: ShortTime):
         super().__init__()
         bins_hz = torch.linspace(0, SAMPLE_RATE / 2, short_time.window // 2 + 1)
-        low, high = _erb_number(torch.tensor([100.0, 11000.0]))
+        low, high = erb_number(torch.tensor([100.0, 11000.0]))
         centres = torch.linspace(low, high, bands)
-        position = (_erb_number(bins_hz) - low) / (high - low) * (bands - 1)
+        position = (erb_number(bins_hz) - low) / (high - low) * (bands - 1)
         position = position.clamp(0, bands - 1)
         shape = (1 - (position - torch.arange(bands).unsqueeze(1)).abs()).clamp(min=0)
         self.register_buffer("shape", shape, persistent=False)
-        self.register_buffer("centres_hz", (10 ** (centres / 21.4) - 1) / 0.00437, persistent=False)
+        self.register_buffer("centres_hz", erb_number_to_hz(centres), persistent=False)
         scale = 2 / (short_time.window * short_time.analysis.square().sum())
         self.scale = scale.item()
 
@@ -106,7 +107,3 @@ class Bands(nn.Module):
     def spread(self, gains_db: Tensor) -> Tensor:
         """Interpolate gains [dB] of bands at every bin: `(B, bands, L)` to `(B, bins, L)`."""
         return self.shape.t() @ gains_db
-
-
-def _erb_number(hz: Tensor) -> Tensor:
-    return 21.4 * torch.log10(1 + 0.00437 * hz)

@@ -174,7 +174,7 @@ def _through_rnnoise(sound: Tensor) -> Tensor:
     try:
         from pyrnnoise.rnnoise import create, destroy, process_mono_frame
     except (ImportError, OSError) as error:
-        raise ImportError(f"RNNoise is missing ({error}): pip install pyrnnoise") from error
+        raise ImportError(f'RNNoise is missing ({error}): pip install "icsim[rnnoise]"') from error
     samples = len(sound) + RNNOISE_LAG
     frames = np.zeros(-(-samples // RNNOISE_FRAME) * RNNOISE_FRAME, np.float32)
     frames[: len(sound)] = sound.clamp(-1, 1).numpy()

@@ -7,8 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from . import compiled
-from .filters import FADE_HOPS, Filters
-from .gains import Gains, bounded
+from .aid import Aid, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,147 +130,37 @@ class Scale(nn.Module):
         }
 
 
-class Waveform(nn.Module):
-    """A hearing aid for every listener: sound and listener in, sound out, pascals throughout."""
+class Waveform(Aid):
+    """An aid whose network is a causal encoder-decoder over time."""
 
     def __init__(self, config: WaveformConfig):
-        super().__init__()
-        self.config = config
-        self.filters = Filters(config.bands, config.window, config.hop)
-        embedding = 4 * config.listener
-        self.embed = nn.Sequential(
-            nn.Linear(config.listener, embedding), nn.SiLU(), nn.Linear(embedding, embedding)
-        )
+        super().__init__(config)
         self.enter = nn.Linear(config.bands, config.width)
-        self.scale = Scale(config.width, config.taps, config.halvings, embedding)
+        self.scale = Scale(config.width, config.taps, config.halvings, self.embedding)
         self.leave = nn.Linear(config.width, 2 * config.bands)
         nn.init.normal_(self.leave.weight, std=0.01)
         nn.init.zeros_(self.leave.bias)
 
-    @property
-    def block_samples(self) -> int:
-        """Samples that one streaming step takes."""
-        return self.config.hop
-
-    @property
-    def latency_samples(self) -> int:
-        """Delay between a sample's arrival and its departure, when hops are processed as blocks."""
-        return self.filters.latency_samples
-
-    def forward(self, sound: Tensor, listener: Tensor) -> Gains:
-        """Gains for a sound, in frames that end with each hop; the last two lie beyond its end.
-
-        Args:
-            sound: Pressure [Pa], `(B, T)`.
-            listener: θ or an audiogram, `(B, P)`.
-
-        Raises:
-            ValueError: If the listeners do not fit the sounds or this network.
-        """
-        state = self.scale.begin(self._embedded(listener, len(sound)))
-        return self._decide(self.filters.around(sound), self.filters.shapes()[0], state)[0]
-
-    def _embedded(self, listener: Tensor, sounds: int) -> Tensor:
-        if listener.shape != (sounds, self.config.listener):
-            raise ValueError(
-                f"listener must be ({sounds}, {self.config.listener}) for this network, "
-                f"got {tuple(listener.shape)}"
-            )
-        return self.embed(2 * listener - 1)
-
-    def _compiled(self, embedded: Tensor) -> dict:
-        """The state before any frame as compiled scales take it."""
-        found = [block.modulate(embedded).unflatten(-1, (2, -1)) for block in self.scale.blocks()]
-        modulations = torch.stack(found)
+    def start(self, embedded: Tensor, stream: bool) -> State:
+        """The state of all scales, of compiled ones where a stream can have them."""
+        if not (stream and compiled.usable(embedded)):
+            return self.scale.begin(embedded)
+        modulations = torch.stack(
+            [block.modulate(embedded).unflatten(-1, (2, -1)) for block in self.scale.blocks()]
+        )
         return {
             "modulations": modulations,
             "frames": compiled.begin_scales(modulations, self.config.taps),
             "weights": compiled.gather_scales(self.scale),
         }
 
-    def _decide(self, sound: Tensor, heard: Tensor, state: dict) -> tuple[Gains, dict]:
-        x = self.enter(self.filters.levels(sound, heard) / 6 - 2)
+    def decide(self, levels: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """As `Aid.decide`."""
+        x = self.enter(levels)
         if "frames" in state:
-            known = state["modulations"], state["frames"], state["weights"]
-            x, after = compiled.frames(x, *known)
-            state = state | {"frames": after}
+            x, frames = compiled.frames(x, state["modulations"], state["frames"], state["weights"])
+            state = state | {"frames": frames}
         else:
             x, state = self.scale(x, state)
         noise, loss = self.leave(x).transpose(1, 2).chunk(2, 1)
-        gains = bounded(noise, loss, self.config)
-        return gains, state
-
-    def render(
-        self, sound: Tensor, gains: Gains, noise_reduction: float = 1.0, gain: float = 1.0
-    ) -> Tensor:
-        """Give a sound gains that were computed for it, aligned with the input.
-
-        Args:
-            sound: Pressure [Pa], `(B, T)`.
-            gains: From `forward`.
-            noise_reduction: Exponent of the noise reduction: 0 off, 1 as trained.
-            gain: Exponent of the compensation: 0 off, 1 as trained.
-
-        Returns:
-            Pressure [Pa], `(B, T)`.
-        """
-        return self.filters.render(sound, gains.factors(noise_reduction, gain))
-
-    def process(
-        self, sound: Tensor, listener: Tensor, noise_reduction: float = 1.0, gain: float = 1.0
-    ) -> Tensor:
-        """`forward`, then `render`: what a listener hears, `(B, T)` to `(B, T)` [Pa]."""
-        return self.render(sound, self(sound, listener), noise_reduction, gain)
-
-    def begin(self, listener: Tensor) -> dict:
-        """The state before any sound, for θ or audiograms `(B, P)`.
-
-        Raises:
-            ValueError: If the listeners do not fit this network.
-        """
-        config, batch = self.config, len(listener)
-        embedded = self._embedded(listener, batch)
-        usable = compiled.usable(listener)
-        scale = self._compiled(embedded) if usable else self.scale.begin(embedded)
-        heard, filtering = self.filters.shapes()
-        return {
-            "heard": heard,
-            "filtering": filtering,
-            "sound": listener.new_zeros(batch, config.window - config.hop),
-            "factors": listener.new_ones(batch, config.bands, FADE_HOPS - 1),
-            "scale": scale,
-        }
-
-    def step(
-        self, block: Tensor, state: dict, noise_reduction: float = 1.0, gain: float = 1.0
-    ) -> tuple[Tensor, dict]:
-        """Take whole hops as they arrive, and give as much.
-
-        Args:
-            block: Pressure [Pa], `(B, n · block_samples)`.
-            state: From `begin`, or from the step before.
-            noise_reduction: Exponent of the noise reduction; a change fades in.
-            gain: Exponent of the compensation; a change fades in.
-
-        Returns:
-            What `process` gives, `latency_samples - block_samples` late [Pa], and the state after.
-
-        Raises:
-            ValueError: If the block is not as many sounds as the state is for, or not whole hops.
-        """
-        hop, streams = self.config.hop, len(state["sound"])
-        samples = block.shape[-1]
-        if len(block) != streams or samples == 0 or samples % hop:
-            raise ValueError(
-                f"a block must be ({streams}, n · {hop}) here, got {tuple(block.shape)}; "
-                "Stream takes blocks of any length"
-            )
-        sound = torch.cat([state["sound"], block], -1)
-        gains, scale = self._decide(sound, state["heard"], state["scale"])
-        factors = torch.cat([state["factors"], gains.factors(noise_reduction, gain)], -1)
-        around = sound[:, -samples - 2 * self.filters.reach :]
-        return self.filters.amplify(around, factors, state["filtering"]), state | {
-            "sound": sound[:, samples:],
-            "factors": factors[..., samples // hop :],
-            "scale": scale,
-        }
+        return noise, loss, state

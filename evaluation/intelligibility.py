@@ -4,7 +4,6 @@ Every score has the same signature, `(clean, processed, sample_rate, …) -> Sco
 pascals, aligned in time.
 """
 
-import math
 from collections.abc import Callable
 
 from torch import Tensor
@@ -12,16 +11,14 @@ from torch import Tensor
 from evaluation import kates
 from evaluation.table import Score, Sounds, score_each
 from icsim.audiogram import Audiogram
-from icsim.sound import REFERENCE_PA, level
+from icsim.extras import extra
+from icsim.sound import level
 
 STOI_RATE_HZ = 10000
 """Source: Taal et al. 2011, IEEE TASLP 19:2125-2136."""
 
 EAR_RATE_HZ = kates.RATE_HZ
-"""Rate inside HASPI and HASQI [Hz]. Source: Kates & Arehart 2014, JAES 62:99-117.
-
-pyclarity resamples by whole kilohertz and would take 24 414 Hz for 24 000; so it gets this rate.
-"""
+"""Rate inside HASPI and HASQI [Hz]. Source: Kates & Arehart 2014, JAES 62:99-117."""
 
 HEARD_LEAST_S, HEARD_RANGE_DB, HEARD_FLOOR_DB_SPL = 0.9, 40.0, 20.0
 """How much of the clean sound must be within a range of its loudest 10 ms, and above a floor.
@@ -29,8 +26,6 @@ HEARD_LEAST_S, HEARD_RANGE_DB, HEARD_FLOOR_DB_SPL = 0.9, 40.0, 20.0
 With less, unrelated noise scores high: 0.01 for 3 s of speech, 0.39 for 0.5 s in silence, 0.93 for
 3 s at 5 dB SPL (measured; chosen here).
 """
-
-INSTALL_CLARITY = "pip install --no-deps pyclarity"
 
 
 def stoi(clean: Sounds, processed: Sounds, sample_rate: float) -> Score:
@@ -56,16 +51,15 @@ def estoi(clean: Sounds, processed: Sounds, sample_rate: float) -> Score:
 
 def _stoi(clean: Sounds, processed: Sounds, sample_rate: float, extended: bool) -> Score:
     def metric(clean: Tensor, processed: Tensor) -> float:
-        import pystoi
+        with extra("metrics"):
+            import pystoi
 
         try:
             return pystoi.stoi(clean.numpy(), processed.numpy(), STOI_RATE_HZ, extended=extended)
         except RuntimeWarning as warning:  # else it would return nearly zero
             raise ValueError("too little speech: 0.4 s without pauses are needed") from warning
 
-    return score_each(
-        metric, clean, processed, sample_rate, STOI_RATE_HZ, install="pip install pystoi"
-    )
+    return score_each(metric, clean, processed, sample_rate, STOI_RATE_HZ)
 
 
 def haspi(
@@ -74,7 +68,6 @@ def haspi(
     sample_rate: float,
     audiogram: Audiogram,
     seed: int = 0,
-    pyclarity: bool = False,
 ) -> Score:
     """Hearing-aid speech perception index, version 2: 0 to 1.
 
@@ -88,8 +81,6 @@ def haspi(
         sample_rate: Of both [Hz].
         audiogram: The listener's thresholds.
         seed: Of the noise in the model's nerve.
-        pyclarity: Ask the reference program, which takes several times as long, in place of
-            `evaluation.kates`, which agrees with it.
 
     Returns:
         Score, `(B,)`; missing too where less than 0.9 s of the clean sound can be heard.
@@ -100,12 +91,7 @@ def haspi(
     def metric(clean: Tensor, processed: Tensor) -> float:
         if (heard_s := _heard_s(clean)) < HEARD_LEAST_S:
             raise ValueError(f"only {heard_s:.2f} s of the clean sound are heard by a normal ear")
-        if not pyclarity:
-            return kates.haspi(clean[None], processed[None], EAR_RATE_HZ, audiogram, seed).item()
-        from clarity.evaluator.haspi import haspi_v2
-
-        ear = clarity_ear(audiogram)
-        return haspi_v2(clean.numpy(), EAR_RATE_HZ, processed.numpy(), EAR_RATE_HZ, **ear)[0]
+        return kates.haspi(clean[None], processed[None], EAR_RATE_HZ, audiogram, seed).item()
 
     return score_by_ear(metric, clean, processed, sample_rate, seed)
 
@@ -119,14 +105,7 @@ def score_by_ear(
 ) -> Score:
     """Score each pair at the rate of the ear in HASPI and HASQI; as `score_each`."""
     return score_each(
-        metric,
-        clean,
-        processed,
-        sample_rate,
-        EAR_RATE_HZ,
-        kates.SHORTEST_S,
-        install="pip install --no-deps pyclarity",
-        seed=seed,
+        metric, clean, processed, sample_rate, EAR_RATE_HZ, kates.SHORTEST_S, seed=seed
     )
 
 
@@ -136,15 +115,3 @@ def _heard_s(clean: Tensor) -> float:
     levels = level(frames)
     floor = (levels.max() - HEARD_RANGE_DB).clamp(min=HEARD_FLOOR_DB_SPL)
     return (levels > floor).sum().item() / 100
-
-
-def clarity_ear(audiogram: Audiogram) -> dict:
-    """The listener as pyclarity wants it: an audiogram, and the level of RMS 1.
-
-    `level1` is the sound pressure level that an RMS of 1 stands for; in pascals 93.98 dB SPL.
-    """
-    from clarity.utils import audiogram as clarity_audiogram
-
-    thresholds = audiogram.at(kates.AUDIOMETRIC_HZ).double().numpy()
-    ear = clarity_audiogram.Audiogram(thresholds, kates.AUDIOMETRIC_HZ)
-    return {"audiogram": ear, "level1": 20 * math.log10(1 / REFERENCE_PA)}

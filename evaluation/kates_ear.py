@@ -20,7 +20,8 @@ from scipy.signal import butter
 from torch import Tensor
 from torch.nn.functional import pad
 
-from evaluation.recursions import gammatone, section
+from icsim.dsp import ERB_LEAST_HZ, erb_hz, erb_space
+from icsim.recursive_filters import gammatone, section
 from icsim.sound import REFERENCE_PA
 
 RATE_HZ = 24000
@@ -32,7 +33,7 @@ AUDIOMETRIC_HZ = (250, 500, 1000, 2000, 4000, 6000)
 BANDS, LOWEST_HZ, HIGHEST_HZ = 32, 80.0, 8000.0
 """Centre frequencies are evenly spaced in ERBs between these [Hz]."""
 
-EAR_Q, LEAST_ERB_HZ, ERB_FACTOR = 9.26449, 24.7, 1.019
+EAR_Q, ERB_FACTOR = 9.26449, 1.019
 """Width of a healthy filter. Source: Moore & Glasberg 1983, JASA 74:750-753."""
 
 WIDEST_LOSS_DB_HL = 100.0
@@ -125,8 +126,7 @@ class Vibration:
 @functools.cache
 def centre_hz() -> np.ndarray:
     """Centre frequencies of the bands [Hz], ascending, `(C,)`."""
-    offset = EAR_Q * LEAST_ERB_HZ
-    return np.geomspace(LOWEST_HZ + offset, HIGHEST_HZ + offset, BANDS) - offset
+    return erb_space(LOWEST_HZ, HIGHEST_HZ, BANDS, corner_hz=EAR_Q * ERB_LEAST_HZ)
 
 
 def middle_ear(sound: Tensor) -> Tensor:
@@ -272,7 +272,7 @@ class _Earlier(torch.autograd.Function):
 
 def _radius(width: Tensor) -> Tensor:
     """Of the poles of filters so much wider than a healthy ear's, `(B, C)`."""
-    erb = torch.from_numpy(LEAST_ERB_HZ + centre_hz() / EAR_Q).to(width)
+    erb = torch.from_numpy(erb_hz(centre_hz(), EAR_Q)).to(width)
     return torch.exp(-2 * torch.pi / RATE_HZ * ERB_FACTOR * erb * width)
 
 

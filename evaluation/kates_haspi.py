@@ -8,13 +8,13 @@ import math
 
 import numpy as np
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn.functional import pad
 
 from evaluation import haspi_networks
 from evaluation.kates_ear import BANDS, PASCAL_DB_SPL, RATE_HZ
 from evaluation.kates_pair import Normals, cepstra, correlation, listen, loud_moments
+from icsim.dsp import fft_convolve
 
 FIRING_NOISE_DB = 0.1
 """Standard deviation of the noise in HASPI's envelopes [dB]."""
@@ -85,13 +85,9 @@ def _slow_envelope(envelope_db: Tensor) -> Tensor:
 def _modulated(coefficients: Tensor) -> Tensor:
     """Modulation filters, `(5, N)` to `(10, 5, N)`."""
     rate_hz = 8 * ENVELOPE_HZ
-    samples = coefficients.shape[-1]
     filters, half = _modulation_filters(rate_hz)
-    size = next_fast_len(samples + filters.shape[1] - 1, real=True)
-    response = torch.fft.rfft(filters.to(coefficients), size).unsqueeze(1)
     centred = coefficients - coefficients.mean(-1, keepdim=True)
-    filtered = torch.fft.irfft(torch.fft.rfft(centred, size) * response, size)
-    return filtered[..., half : half + samples]
+    return fft_convolve(centred, filters.to(coefficients).unsqueeze(1), advance=half)
 
 
 @functools.cache

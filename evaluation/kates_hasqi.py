@@ -12,6 +12,7 @@ from torch import Tensor
 
 from evaluation.kates_ear import BANDS, PASCAL_DB_SPL, RATE_HZ, TINY, centre_hz
 from evaluation.kates_pair import HEARD_DB, Normals, cepstra, correlation, listen, loud_moments
+from icsim.dsp import fft_convolve
 from icsim.nal_r import nal_r_taps
 
 SEGMENT_S, SEGMENT_LAG_S = 0.016, 0.001
@@ -152,6 +153,4 @@ def _deviation(values: Tensor) -> Tensor:
 def _amplified(clean: Tensor, thresholds_db_hl: Tensor) -> Tensor:
     """The clean sound through NAL-R, as early as pyclarity has it: by half the filter's length."""
     taps = torch.from_numpy(nal_r_taps(thresholds_db_hl.tolist(), NAL_R_ORDER, RATE_HZ)).to(clean)
-    size = next_fast_len(len(clean) + len(taps) - 1, real=True)
-    amplified = torch.fft.irfft(torch.fft.rfft(clean, size) * torch.fft.rfft(taps, size), size)
-    return amplified[len(taps) - 1 :][: len(clean)]
+    return fft_convolve(clean, taps, advance=len(taps) - 1)

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from evaluation import kates
-from evaluation.intelligibility import EAR_RATE_HZ, clarity_ear, score_by_ear
+from evaluation.intelligibility import EAR_RATE_HZ, score_by_ear
 from evaluation.table import Score, Sounds, score_each
 from icsim.audiogram import Audiogram
+from icsim.extras import extra
 from icsim.sound import level
 
 PESQ_RATE_HZ = 16000
@@ -74,7 +75,8 @@ def pesq_narrow(clean: Sounds, processed: Sounds, sample_rate: float) -> Score:
 
 def _pesq(clean: Sounds, processed: Sounds, sample_rate: float, rate_hz: int, band: str) -> Score:
     def metric(clean: Tensor, processed: Tensor) -> tuple[float, str | None]:
-        import pesq as package
+        with extra("pesq"):
+            import pesq as package
 
         cuts = pieces(clean, rate_hz)
         if len(cuts) == 1:
@@ -92,14 +94,7 @@ def _pesq(clean: Sounds, processed: Sounds, sample_rate: float, rate_hz: int, ba
         without = len(cuts) - len(found)
         return mean, note + (f"; {without} more without an utterance" if without else "")
 
-    return score_each(
-        metric,
-        clean,
-        processed,
-        sample_rate,
-        rate_hz,
-        install="pip install pesq (with a C compiler)",
-    )
+    return score_each(metric, clean, processed, sample_rate, rate_hz)
 
 
 def pieces(clean: Tensor, sample_rate: float) -> list[slice]:
@@ -140,7 +135,6 @@ def hasqi(
     sample_rate: float,
     audiogram: Audiogram,
     seed: int = 0,
-    pyclarity: bool = False,
 ) -> Score:
     """Hearing-aid speech quality index, version 2: 0 to 1.
 
@@ -153,23 +147,12 @@ def hasqi(
         sample_rate: Of both [Hz].
         audiogram: The listener's thresholds.
         seed: Of the noise at the model's threshold.
-        pyclarity: Ask the reference program in place of `evaluation.kates`, as for HASPI.
 
     Source: Kates & Arehart 2014, JAES 62:99-117.
     """
 
     def metric(clean: Tensor, processed: Tensor) -> float:
-        if not pyclarity:
-            return kates.hasqi(clean[None], processed[None], EAR_RATE_HZ, audiogram, seed).item()
-        from clarity.evaluator.hasqi import hasqi_v2
-
-        ear = clarity_ear(audiogram)
-        quality, _, _, (envelope, fine_structure, *_) = hasqi_v2(
-            clean.numpy(), EAR_RATE_HZ, processed.numpy(), EAR_RATE_HZ, **ear
-        )
-        if envelope == 0 or fine_structure == 0:  # its way of saying that it has no result
-            raise ValueError("nothing of it is above the listener's threshold")
-        return quality
+        return kates.hasqi(clean[None], processed[None], EAR_RATE_HZ, audiogram, seed).item()
 
     return score_by_ear(metric, clean, processed, sample_rate, seed)
 

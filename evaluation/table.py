@@ -62,7 +62,6 @@ def score_each(
     rate_hz: float | None = None,
     shortest_s: float = SHORTEST_S,
     longest_s: float = math.inf,
-    install: str = "see the installation instructions",
     seed: int = 0,
 ) -> Score:
     """Score each pair of sounds; whatever goes wrong with one becomes its reason.
@@ -79,7 +78,6 @@ def score_each(
         rate_hz: The rate that the metric wants [Hz]; None for the one they have.
         shortest_s: Shorter pairs are missing [s].
         longest_s: Longer pairs are missing [s].
-        install: Remedy named when the metric's package is missing.
         seed: Of the metric's noise.
 
     Raises:
@@ -108,9 +106,7 @@ def score_each(
                     )
                 value, note = found if isinstance(found, tuple) else (found, None)
                 value = float(value)
-            except ImportError as error:
-                reason = f"{error.name or error} is not installed: {install}"
-            except ValueError as error:
+            except (ImportError, ValueError) as error:
                 reason = str(error)
             except Exception as error:  # other people's programs raise whatever they like
                 reason = f"{type(error).__name__}: {error}"

@@ -9,11 +9,15 @@ alike makes them not one.
 """
 
 import numpy as np
-import ot
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional
+
+from icsim.extras import extra
+
+with extra("fitting"):
+    import ot
 
 TAKEN = 1e-6
 """Share of a channel that is more than rounding of a transport plan (chosen here)."""

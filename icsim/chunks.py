@@ -21,11 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
-from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.core.buffer import default_buffer_prototype
-from zarr.core.sync import collect_aiterator, sync
-from zarr.storage import FsspecStore, LocalStore
+
+from icsim.extras import extra
+
+with extra("cohort"):
+    import zarr
+    from zarr.codecs import Crc32cCodec, ZstdCodec
+    from zarr.core.buffer import default_buffer_prototype
+    from zarr.core.sync import collect_aiterator, sync
+    from zarr.storage import FsspecStore, LocalStore
 
 Place = LocalStore | FsspecStore
 """Where groups and arrays lie; see `connect`."""

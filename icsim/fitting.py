@@ -5,17 +5,21 @@ import warnings
 from collections.abc import Callable
 
 import torch
-from botorch import fit_gpytorch_mll
-from botorch.acquisition import LogExpectedImprovement
-from botorch.exceptions import BotorchWarning
-from botorch.models import SingleTaskGP
-from botorch.models.transforms import Standardize
-from botorch.optim import optimize_acqf
-from gpytorch.kernels import MaternKernel, ScaleKernel
-from gpytorch.mlls import ExactMarginalLogLikelihood
-from gpytorch.priors import GammaPrior
-from linear_operator.utils.warnings import NumericalWarning
 from torch import Tensor
+
+from icsim.extras import extra
+
+with extra("fitting"):
+    from botorch import fit_gpytorch_mll
+    from botorch.acquisition import LogExpectedImprovement
+    from botorch.exceptions import BotorchWarning
+    from botorch.models import SingleTaskGP
+    from botorch.models.transforms import Standardize
+    from botorch.optim import optimize_acqf
+    from gpytorch.kernels import MaternKernel, ScaleKernel
+    from gpytorch.mlls import ExactMarginalLogLikelihood
+    from gpytorch.priors import GammaPrior
+    from linear_operator.utils.warnings import NumericalWarning
 
 Cost = Callable[[Tensor], Tensor]
 """`(n, P)` candidates in the unit box to `(n,)` costs, in nats a bin and channel."""

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .convolution import causal_convolution
+from .dsp import mel, mel_to_hz
 from .sound import SAMPLE_RATE
 
 MINIMUM_EDGE_HZ = 50.0
@@ -55,8 +56,8 @@ class SincFilters(nn.Module):
         if taps % 2 == 0:
             raise ValueError(f"sinc filters need an odd number of taps, got {taps}")
         highest = sample_rate_hz / 2 - 2 * MINIMUM_EDGE_HZ
-        mel = torch.linspace(_mel(80.0), _mel(highest), filters + 1)
-        edges = 700 * (10 ** (mel / 2595) - 1)
+        lowest_mel, highest_mel = mel(torch.tensor([80.0, highest])).tolist()
+        edges = mel_to_hz(torch.linspace(lowest_mel, highest_mel, filters + 1))
         # In cycles a sample, so that the parameters are of the size that optimisers expect.
         self.lower = nn.Parameter(edges[:-1] / sample_rate_hz)
         self.band = nn.Parameter(edges.diff() / sample_rate_hz)
@@ -114,8 +115,3 @@ class CausalConv(nn.Module):
             x = x.to(torch.get_autocast_dtype(x.device.type))
         (stride,) = self.conv.stride
         return self.activation(causal_convolution(x, self.conv.weight, self.conv.bias, stride))
-
-
-def _mel(hz: float) -> float:
-    """Source: O'Shaughnessy 1987."""
-    return 2595 * torch.log10(torch.tensor(1 + hz / 700)).item()

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from icsim.dsp import fir_from_gains
+
 NAL_R_HZ = (250, 500, 1000, 2000, 4000, 6000)
 """Where the gain is defined [Hz]."""
 
@@ -18,7 +20,7 @@ STEEP_DB_HL = 180.0
 """Sum of the thresholds at 500, 1000 and 2000 Hz beyond which the gain grows faster [dB HL]."""
 
 GRID = 513
-"""Frequencies that a filter's response is given at, as in Matlab's `fir2`."""
+"""Frequencies that a filter's response is sampled at."""
 
 
 def insertion_gain_db(thresholds_db_hl: Sequence[float]) -> np.ndarray:
@@ -49,14 +51,8 @@ def nal_r_taps(thresholds_db_hl: Sequence[float], order: int, sample_rate_hz: fl
     if np.max(thresholds_db_hl) <= 0:
         return np.eye(1, order + 1, order // 2)[0]
     gains_db = insertion_gain_db(thresholds_db_hl)
-    place = np.linspace(0, 1, order + 1)
+    places = np.linspace(0, 1, order + 1)
     hz = 0, *NAL_R_HZ, sample_rate_hz / 2
     ends = np.pad(gains_db, 1, mode="edge")
-    gains = 10 ** (np.interp(place * sample_rate_hz / 2, hz, ends) / 20)
-    # Each stretch of the response begins one place of the grid after the last one's end.
-    edges = np.trunc(place * GRID)
-    places = np.stack([edges[:-1], edges[1:] - 1], 1).ravel()
-    given = np.stack([gains[:-1], gains[1:]], 1).ravel()
-    delay = np.exp(-0.5j * np.pi * order * np.arange(GRID) / (GRID - 1))
-    response = np.interp(np.arange(GRID), places, given) * delay
-    return np.fft.irfft(response)[: order + 1] * np.hamming(order + 1)
+    gains = 10 ** (np.interp(places * sample_rate_hz / 2, hz, ends) / 20)
+    return fir_from_gains(places, gains, order, GRID)

@@ -3,12 +3,14 @@
 import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from icsim.chunks import Rows, connect, write_attributes
+if TYPE_CHECKING:
+    from icsim.chunks import Rows
 
 ALIGNMENT = "default"
 """Name of the alignment that is meant where none is named."""
@@ -92,7 +94,7 @@ class AnimalRecording:
     abr_frequencies_hz: tuple[float, ...] | None
     channels: int
     presentations: list[Presentation]
-    _rows: Rows = dataclasses.field(repr=False)
+    _rows: "Rows" = dataclasses.field(repr=False)
     _alignments: dict[str, Alignment] = dataclasses.field(repr=False)
 
     def counts(self, presentation_index: int, start: int = 0, stop: int | None = None) -> Tensor:
@@ -144,6 +146,8 @@ class AnimalRecording:
             ValueError: If there is not one slot for each channel of this animal.
         """
         found = checked_alignment(self.name, matching, slots, self.channels)
+        from icsim.chunks import connect, write_attributes  # which need Zarr
+
         place = connect(self._rows.url, read_only=False)
         kept = {
             k: {"matching": a.matching.tolist(), "slots": a.slots}

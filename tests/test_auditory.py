@@ -14,7 +14,7 @@ from icsim.audiogram import STANDARD_DB_HL, Audiogram, audiogram
 from icsim.loss import ResponseLoss
 from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, calibrate
 
-REFERENCE = Path(__file__).parents[1].parent / "shared" / "reference" / "dtu_auditory_model.npz"
+REFERENCE = Path(__file__).parent / "reference" / "dtu_auditory_model.npz"
 NORMAL = torch.zeros(1, len(AUDIOGRAM_HZ))
 SLOPING = from_audiogram(Audiogram((250, 1000, 4000), (10, 30, 70)))
 
@@ -51,7 +51,6 @@ def in_double():
 # --- the authors' own program -------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason="the reference outputs are not here")
 @pytest.mark.parametrize(
     ("filterbank", "output", "audiogram"),
     [
@@ -71,6 +70,7 @@ def test_the_outputs_are_the_published_programs(filterbank, output, audiogram, i
         thresholds = continued(*reference[audiogram].T).at(torch.from_numpy(cf_hz))[None]
     sound = torch.from_numpy(reference["sound_pa"])
     found = model.representation(sound, model.hair_cell_loss(thresholds)).numpy()
+    found = found[..., 49::50]
     expected = reference[output]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * expected.max())
     large = expected > 0.01 * expected.max()

@@ -21,7 +21,6 @@ def commands() -> list[tuple[str, str]]:
 
 
 def test_the_tutorial_runs_from_top_to_bottom():
-    pytest.importorskip("clarity")
     blocks = re.findall(r"^```python\n(.*?)^```", TUTORIAL, re.DOTALL | re.MULTILINE)
     assert len(blocks) > 4
     names: dict = {}

@@ -9,7 +9,7 @@ import torch
 from icsim.layers import MINIMUM_EDGE_HZ, CausalConv, SincFilters, symlog
 from icsim.sound import SAMPLE_RATE
 
-REFERENCE = Path(__file__).parents[1].parent / "shared" / "reference" / "icnet_layers.npz"
+REFERENCE = Path(__file__).parent / "reference" / "icnet_layers.npz"
 
 
 def edges_hz(filters: SincFilters) -> tuple[torch.Tensor, torch.Tensor]:
@@ -136,7 +136,6 @@ def test_a_causal_convolution_has_a_slope_a_channel_or_none():
     torch.testing.assert_close(with_slope(x), torch.where(linear > 0, linear, 0.25 * linear))
 
 
-@pytest.mark.skipif(not REFERENCE.exists(), reason="no outputs of the published layers")
 def test_the_filters_are_the_published_ones():
     with np.load(REFERENCE) as file:
         published = {name: torch.from_numpy(file[name]) for name in file.files}
@@ -144,6 +143,6 @@ def test_the_filters_are_the_published_ones():
     with torch.no_grad():
         filters.lower.copy_(published["w/sinc/sinc_conv/filt_b1:0"][:, 0])
         filters.band.copy_(published["w/sinc/sinc_conv/filt_band:0"][:, 0])
-        ours = symlog(filters(published["sound"])).transpose(1, 2)
+        ours = symlog(filters(published["sound"])).transpose(1, 2)[:, ::4]
     largest = published["sinc"].abs().max()
     assert ((ours - published["sinc"]).abs().max() / largest) < 1e-4

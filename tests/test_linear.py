@@ -62,7 +62,6 @@ SLOPING = Audiogram((250, 500, 1000, 2000, 4000, 6000), (10, 15, 25, 45, 60, 65)
 
 
 def test_nal_r_is_brought_to_the_level_of_an_aid_by_one_number():
-    pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
 
     def aid(sound):
         return apply(sound, torch.linspace(0, 30, 24))
@@ -78,7 +77,6 @@ def test_nal_r_is_brought_to_the_level_of_an_aid_by_one_number():
 
 
 def test_no_level_is_matched_to_silence():
-    pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
     with pytest.raises(ValueError, match="not silent"):
         level_match_db(torch.zeros_like, SLOPING, noise(2))
     with pytest.raises(ValueError, match="not silent"):

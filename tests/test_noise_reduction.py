@@ -94,5 +94,5 @@ def test_rnnoise_is_late_by_what_is_taken_out():
 def test_rnnoise_that_is_missing_says_what_to_install(monkeypatch):
     for name in ("pyrnnoise", "pyrnnoise.rnnoise"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ImportError, match="pip install pyrnnoise"):
+    with pytest.raises(ImportError, match=r'pip install "icsim\[rnnoise\]"'):
         rnnoise(noise(1, 0.1))

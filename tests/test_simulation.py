@@ -121,13 +121,6 @@ def test_two_thirds_of_a_shift_come_from_outer_hair_cells_and_all_of_it_from_bot
     np.testing.assert_allclose(output_db(threshold + 30, ohc_db) - ihc_db, healthy, atol=1e-3)
 
 
-def test_convolution_is_the_plain_one():
-    signal, kernel = np.random.default_rng(0).standard_normal((2, 40)).astype(np.float32)
-    expected = np.convolve(signal, kernel)[:40]
-    got = midbrain.convolve(torch.from_numpy(signal), torch.from_numpy(kernel))
-    np.testing.assert_allclose(got, expected, atol=1e-5)
-
-
 def test_adaptation_keeps_the_onset_and_a_part_of_the_rest():
     adapted = midbrain.adapt(torch.ones(1000))
     assert adapted[0] > 0.9

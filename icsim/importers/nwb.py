@@ -33,6 +33,7 @@ from torch import Tensor
 
 from icsim import checks
 from icsim.clock import Clock
+from icsim.extras import extra
 from icsim.mua import count_spikes
 from icsim.recording import Recording, SoundEntry
 from icsim.sound import (
@@ -404,11 +405,9 @@ def load_pynwb() -> NWB:
     Raises:
         ImportError: If it is missing; the message says how to install it.
     """
-    try:
+    with extra("nwb"):
         import pynwb
         import pynwb.epoch
-    except ImportError as error:
-        raise ImportError(f'NWB files need pynwb ({error}): pip install "pynwb>=2.8"') from error
     return pynwb
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,9 +11,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from icsim.channel_gains import Prior
 from icsim.recording import ALIGNMENT, APART
-from icsim.store import Cohort
 
 from .subjects import Subjects
+
+if TYPE_CHECKING:
+    from icsim.store import Cohort
 
 NEEDED = ("animals", "normal", "matching", "slots")
 """What every checkpoint says."""
@@ -76,7 +78,7 @@ class ModelFacts:
         return {name: _plain(value) for name, value in values.items() if value is not None}
 
 
-def cohort_facts(cohort: Cohort, names: Sequence[str], alignment: str = ALIGNMENT) -> ModelFacts:
+def cohort_facts(cohort: "Cohort", names: Sequence[str], alignment: str = ALIGNMENT) -> ModelFacts:
     """What a cohort says of the animals that a model is to be trained on.
 
     Animals that were never aligned keep their channels in the order recorded.
@@ -112,7 +114,7 @@ def cohort_facts(cohort: Cohort, names: Sequence[str], alignment: str = ALIGNMEN
     )
 
 
-def require_thresholds(cohort: Cohort, names: Sequence[str]) -> None:
+def require_thresholds(cohort: "Cohort", names: Sequence[str]) -> None:
     """Raise a ValueError unless all animals have thresholds, at the same frequencies."""
     animals = [cohort.animal(name) for name in names]
     unmeasured = [animal.name for animal in animals if animal.thresholds_db_spl is None]

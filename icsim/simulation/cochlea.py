@@ -12,6 +12,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional
 
+from icsim.dsp import erb_hz, erb_space, gammatone_response
 from icsim.sound import BIN_SAMPLES, REFERENCE_PA, SAMPLE_RATE
 
 SUBBAND_RATE = SAMPLE_RATE / 8
@@ -69,10 +70,10 @@ class Subbands:
 def bandwidth(cf_hz: Tensor | float) -> Tensor | float:
     """Parameter b of a fourth-order gammatone [Hz] whose bandwidth is a gerbil's.
 
-    Source: 1.019 · ERB, ERB = 24.7 (4.37 f/kHz + 1), Glasberg & Moore 1990, for people; gerbils'
+    Source: 1.019 · `icsim.dsp.erb_hz`, Glasberg & Moore 1990, for people; gerbils'
     filters are wider, by a factor of 1.5 (chosen here).
     """
-    return 1.5 * 1.019 * 24.7 * (4.37e-3 * cf_hz + 1)
+    return 1.5 * 1.019 * erb_hz(cf_hz)
 
 
 def cochlear_places(count: int = 56, low_hz: float = 250.0, high_hz: float = 11000.0) -> Tensor:
@@ -81,8 +82,7 @@ def cochlear_places(count: int = 56, low_hz: float = 250.0, high_hz: float = 110
     >>> cochlear_places(3).round()
     tensor([  250.,  2090., 11000.])
     """
-    steps = torch.linspace(0, 1, count, dtype=torch.float64)
-    return ((low_hz + 228.8) * ((high_hz + 228.8) / (low_hz + 228.8)) ** steps - 228.8).float()
+    return torch.from_numpy(erb_space(low_hz, high_hz, count, corner_hz=228.8)).float()
 
 
 def gain_control(level_db_spl: Tensor) -> Tensor:
@@ -204,8 +204,8 @@ def _place(spectrum: Tensor, cf_hz: float, rate_hz: float, samples: int) -> tupl
     away = index * (rate_hz / size) - cf_hz
 
     def path(width_hz: float) -> Tensor:
-        pole = 1 / torch.complex(torch.ones_like(away), away / width_hz).square()
-        return torch.fft.ifft(bins * pole.square())[:, : samples * kept // size]
+        response = gammatone_response(away, width_hz)
+        return torch.fft.ifft(bins * response)[:, : samples * kept // size]
 
     def average(signal: Tensor) -> Tensor:
         return signal.unflatten(-1, (-1, round(kept * rate_hz / size / SUBBAND_RATE))).mean(-1)

@@ -7,6 +7,7 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from icsim.dsp import fft_convolve
 from icsim.sound import RESPONSE_RATE
 
 NERVE_RATE = 2 * RESPONSE_RATE
@@ -144,14 +145,7 @@ def adapt(rate: Tensor) -> Tensor:
     memory = sum(
         share * torch.softmax(-time_s / tau_s, 0) for share, tau_s in ((0.3, 0.01), (0.4, 0.1))
     )
-    return (rate - convolve(rate, memory)).relu()
-
-
-def convolve(signal: Tensor, kernel: Tensor) -> Tensor:
-    """Causal convolution along the last axis: `(*, T)` with `(*, K)` gives `(*, T)`."""
-    size = next_fast_len(signal.shape[-1] + kernel.shape[-1], real=True)
-    product = torch.fft.rfft(signal, size) * torch.fft.rfft(kernel, size)
-    return torch.fft.irfft(product, size)[..., : signal.shape[-1]]
+    return (rate - fft_convolve(rate, memory)).relu()
 
 
 def mix_and_convolve(rate: Tensor, *branches: tuple[Tensor, Tensor]) -> Tensor:

@@ -10,11 +10,13 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
-import espeakng_loader
 import numpy as np
 import torch
 from torch import Tensor
+
+from icsim.extras import extra
 
 # Values of the library's interface. Source: espeak-ng, speak_lib.h.
 _SYNCHRONOUS = 2
@@ -185,6 +187,12 @@ def speak(
     return torch.from_numpy(samples.astype(np.float32) / 2**15), float(rate_hz)
 
 
+def _wheel() -> ModuleType:
+    with extra("simulation"):
+        import espeakng_loader
+    return espeakng_loader
+
+
 @contextlib.contextmanager
 def _library() -> Iterator[tuple[ctypes.CDLL, int]]:
     """A library in its first state, and its sample rate [Hz].
@@ -194,8 +202,8 @@ def _library() -> Iterator[tuple[ctypes.CDLL, int]]:
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         try:
-            data = espeakng_loader.get_data_path()
-            library = ctypes.CDLL(shutil.copy(espeakng_loader.get_library_path(), folder))
+            data = _wheel().get_data_path()
+            library = ctypes.CDLL(shutil.copy(_wheel().get_library_path(), folder))
         except (OSError, RuntimeError) as error:
             raise OSError(
                 f"eSpeak NG cannot be loaded ({error}); unless {folder} is full, reinstall it with "
@@ -215,7 +223,7 @@ def _library() -> Iterator[tuple[ctypes.CDLL, int]]:
 def _set_voice(library: ctypes.CDLL, voice: str) -> None:
     # The library takes an unknown speaker for none and stays silent about it.
     accent, _, speaker = voice.partition("+")
-    speakers = Path(espeakng_loader.get_data_path()) / "voices" / "!v"
+    speakers = Path(_wheel().get_data_path()) / "voices" / "!v"
     if speaker and not (speakers / speaker).is_file():
         raise ValueError(f"voice {voice}: eSpeak NG has no speaker {speaker}; see LOW_SPEAKERS")
     if not accent or library.espeak_SetVoiceByName(voice.encode()) != 0:

@@ -53,8 +53,6 @@ class Config:
     scores: list[str] | None = None
     """Which scores; by default all that the listener allows. HASPI and HASQI take most of the
     time."""
-    pyclarity: bool = False
-    """HASPI and HASQI by the reference program, slower, to check those of this project."""
     full_scale_db_spl: FullScaleDbSpl = 100.0
     """Level of a sound whose RMS is 1 [dB SPL], as in `recipes.process`; in every folder for which
     none of the next three says otherwise."""

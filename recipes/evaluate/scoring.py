@@ -157,7 +157,7 @@ def _score(name: str, config: Config, sounds: Prepared) -> Score:
         return level_change(_unprocessed(sounds)[None], processed, rate)
     metric = {"haspi": haspi, "hasqi": hasqi}[name]
     ear = audiogram(config.audiogram)
-    return metric(clean, processed, rate, ear, config.seed, config.pyclarity)
+    return metric(clean, processed, rate, ear, config.seed)
 
 
 def _restoration(config: Config, sounds: Prepared) -> tuple[Score, dict[str, float]]:

@@ -114,7 +114,6 @@ def config(laboratory, cohorts, tmp_path):
 @pytest.fixture(scope="module")
 def finished(laboratory, cohorts, tmp_path_factory):
     """The folder of a judgement, and what it returned."""
-    pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
     out = tmp_path_factory.mktemp("finished") / "judged"
     return out, judge.judge(configured(laboratory, cohorts, out))
 
@@ -174,7 +173,6 @@ def test_what_is_kept_gives_the_same_comparisons_again(finished):
 
 
 def test_nal_r_is_as_loud_as_the_aid_by_training_sounds(config):
-    pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
     task = judge.ready(config)
     listener = task.listeners[0]
     devices, gains_db = judge.equipped(config, task, listener)
@@ -283,7 +281,6 @@ def test_quiet_alone(config):
 
 
 def test_a_device_of_the_models_choice_is_the_best_of_its_kind_for_training_sounds(config):
-    pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
     task = judge.ready(config)
     listener = task.listeners[0]
     devices, gains_db = judge.equipped(config, task, listener)
