@@ -29,7 +29,6 @@ from icsim.weights import fingerprint, save_network, save_tensors
 from recipes import (
     align,
     benchmark_compensation,
-    benchmark_faults,
     benchmark_ic,
     benchmark_listening,
     benchmark_scores,
@@ -57,7 +56,6 @@ from recipes.state import run
 RECIPES = {
     "align": (align.align, align.Config),
     "benchmark_compensation": (benchmark_compensation.benchmark, benchmark_compensation.Config),
-    "benchmark_faults": (benchmark_faults.benchmark, benchmark_faults.Config),
     "benchmark_ic": (benchmark_ic.benchmark, benchmark_ic.Config),
     "benchmark_listening": (benchmark_listening.benchmark, benchmark_listening.Config),
     "benchmark_scores": (benchmark_scores.benchmark, benchmark_scores.Config),
@@ -83,7 +81,6 @@ GOOD = {
     "benchmark_compensation": "--config {configs}/benchmark_compensation/tiny.yaml --out out "
     "--cohort {configs}/make_cohort/tiny.yaml --training {configs}/train_ic/tiny.yaml "
     "--icnet_training {configs}/train_ic/tiny_icnet.yaml",
-    "benchmark_faults": "--out out",
     "benchmark_ic": "--config {configs}/benchmark_ic/tiny.yaml --out out "
     "--cohort {configs}/make_cohort/tiny_twenty.yaml --training {configs}/train_ic/tiny.yaml",
     "benchmark_listening": "--out out",
@@ -317,7 +314,6 @@ CASES = {
         ("--training {void}", "out"),
         ("--aid_training {misspelt}", "learning_rat"),
     ],
-    "benchmark_faults": [("--kills 0", "kills"), ("--most_s -1", "most_s"), ("--out ''", "out")],
     "benchmark_ic": [
         ("--smaller [nobody]", "no animal nobody"),
         ("--singles [mild,ghost]", "no animal ghost"),
