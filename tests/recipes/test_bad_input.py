@@ -49,8 +49,6 @@ from recipes import (
     train_compensation,
     train_ic,
 )
-from recipes.evaluate import work
-from recipes.evaluate.__main__ import gathered
 from recipes.state import run
 
 RECIPES = {
@@ -64,7 +62,7 @@ RECIPES = {
     "demo": (demo.demo, demo.Config),
     "demo_report": (lambda config: demo_report.write(Path(config.out)), demo_report.Config),
     "describe_animals": (describe_animals.describe, describe_animals.Config),
-    "evaluate": (work.evaluate, evaluate.Config),
+    "evaluate": (evaluate.evaluate, evaluate.Config),
     "fit_theta": (fit_theta.fit_animals, fit_theta.Config),
     "import_recording": (import_recording.import_recording, import_recording.Config),
     "judge": (judge.judge, judge.Config),
@@ -676,7 +674,7 @@ def test_bad_input_is_refused_in_one_message_and_nothing_is_written(
     for name in ("ICSIM_TRACEBACK", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     typed = [word.format(**made) for word in shlex.split(f"{GOOD[recipe]} {words}")]
-    typed = gathered(typed) if recipe == "evaluate" else typed
+    typed = evaluate.joined(typed) if recipe == "evaluate" else typed
     monkeypatch.setattr(sys, "argv", [recipe, *typed])
     before = state_of(made)
     with pytest.raises(SystemExit) as ended:
