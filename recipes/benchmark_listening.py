@@ -60,6 +60,7 @@ from evaluation.comparison import resample
 from evaluation.neural import discrepancy
 from icsim.conditional import BetaICNet
 from icsim.fitting import sobol
+from icsim.seeds import seeded
 from icsim.simulation.abr import ABR_FREQUENCIES_HZ, abr_thresholds
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.simulation.cochlea import filter_sound
@@ -81,7 +82,7 @@ from recipes.ranges import (
     Seed,
     checked,
 )
-from recipes.state import claim, run, seeded, write_json, write_whole
+from recipes.state import claim, run, write_json, write_whole
 
 KINDS = ("speech", "noisy", "music", "instrument")
 """Classes of test sounds that a θ is judged on."""

@@ -28,6 +28,7 @@ from icsim.fitting import (
 from icsim.frames import Frames
 from icsim.icnet import CONTEXT_BINS
 from icsim.recording import ALIGNMENT, APART
+from icsim.seeds import seeded
 from icsim.sound import SAMPLE_RATE
 from icsim.store import Cohort
 from icsim.weights import fingerprint, load_network
@@ -42,7 +43,7 @@ from recipes.ranges import (
     Seed,
     checked,
 )
-from recipes.state import begin, run, seeded, write_json
+from recipes.state import begin, run, write_json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,6 +27,7 @@ from icsim.icnet import EncoderConfig
 from icsim.objective import cross_entropy, listener_divergence, threshold_penalty
 from icsim.optimiser import Muon, split_parameters
 from icsim.recording import ALIGNMENT
+from icsim.seeds import seeded
 from icsim.store import Cohort
 from icsim.theta import movement, separation
 from icsim.weights import save_network
@@ -42,7 +43,6 @@ from recipes.state import (
     read_ahead,
     run,
     save_state,
-    seeded,
 )
 
 

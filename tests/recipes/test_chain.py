@@ -14,6 +14,7 @@ from compensation.listener import AUDIOGRAM_HZ, audiogram_hz, theta_like
 from compensation.masks import Masks, MasksConfig
 from icsim.conditional import BetaICNet
 from icsim.icnet import EncoderConfig
+from icsim.seeds import seeded
 from icsim.store import Cohort
 from icsim.theta import Listeners, movement
 from icsim.weights import load_network, load_tensors, save_network
@@ -31,7 +32,6 @@ from recipes import (
     train_ic,
 )
 from recipes.benchmark_ic import tasks
-from recipes.state import seeded
 from tests.faults import campaign
 
 

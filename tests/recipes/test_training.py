@@ -21,13 +21,13 @@ from icsim.icnet import EncoderConfig
 from icsim.loss import ResponseLoss
 from icsim.objective import listener_divergence, threshold_penalty
 from icsim.recording import APART, AnimalRecording
+from icsim.seeds import seeded
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.store import Cohort
 from icsim.weights import fingerprint, load_network, load_tensors
 from recipes import align, ears, fit_theta, networks, score_ic, train_compensation, train_ic
 from recipes.benchmark_ic.tasks import best_matching
 from recipes.fits import Fit
-from recipes.state import seeded
 from tests.planted import (
     FOLLOWED,
     MISSED,
