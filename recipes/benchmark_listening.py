@@ -60,6 +60,7 @@ from evaluation.neural import discrepancy
 from icsim.fitting import sobol
 from icsim.models.load import load_theta_model
 from icsim.models.response import ResponseModel
+from icsim.seeds import seeded
 from icsim.simulation.abr import ABR_FREQUENCIES_HZ, abr_thresholds
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.simulation.cochlea import filter_sound
@@ -80,7 +81,7 @@ from recipes.ranges import (
     Seed,
     checked,
 )
-from recipes.state import claim, run, seeded, write_json, write_whole
+from recipes.state import claim, run, write_json, write_whole
 
 KINDS = ("speech", "noisy", "music", "instrument")
 """Classes of test sounds that a θ is judged on."""

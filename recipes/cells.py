@@ -1,6 +1,7 @@
 """Tables of the benchmarks, and how numbers are printed in them."""
 
 import dataclasses
+from collections.abc import Sequence
 
 NOTHING = "–"
 """Where there is no number."""
@@ -21,8 +22,19 @@ class Table:
 
     def cells(self) -> str:
         """The table alone, as Markdown."""
-        lines = [self.header, ["---"] * len(self.header), *self.rows]
-        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return markdown([self.header, *self.rows])
+
+
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """Cells as a Markdown table; the first line is its header.
+
+    >>> print(markdown([["a", "b"], ["1", "2"]]))
+    | a | b |
+    | --- | --- |
+    | 1 | 2 |
+    """
+    ruled = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in ruled)
 
 
 def number(value: float | None, digits: int) -> str:

@@ -34,6 +34,7 @@ from icsim.models.readouts import Categorical
 from icsim.models.response import ResponseModel
 from icsim.models.subjects import Subjects
 from icsim.recording import ALIGNMENT, APART
+from icsim.seeds import seeded
 from icsim.store import Cohort
 from icsim.weights import fingerprint
 from recipes import figures
@@ -47,7 +48,7 @@ from recipes.ranges import (
     Seed,
     checked,
 )
-from recipes.state import begin, run, seeded, write_json
+from recipes.state import begin, run, write_json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from icsim.files import whole_file
 from icsim.folder import folder_sounds
 from icsim.recording import Recording
+from icsim.seeds import seeded
 from icsim.simulation.abr import ABR_FREQUENCIES_HZ, abr_thresholds
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.simulation.cochlea import filter_sound
@@ -35,7 +36,7 @@ from recipes.ranges import (
     Seed,
     checked,
 )
-from recipes.state import claim, run, seeded
+from recipes.state import claim, run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -302,14 +302,6 @@ def in_parts(
     yield last
 
 
-def seeded(*numbers: int) -> torch.Generator:
-    """A generator that depends on nothing but these numbers: a seed, an epoch, a step."""
-    mixed = 0
-    for number in numbers:
-        mixed = (mixed * 6364136223846793005 + number + 1442695040888963407) % 2**63
-    return torch.Generator().manual_seed(mixed)
-
-
 def _below(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
     start = f"{prefix}/"
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}

@@ -46,6 +46,7 @@ from icsim.audiogram import Audiogram
 from icsim.loss import ResponseLoss
 from icsim.metrics import expected_counts
 from icsim.optimiser import Muon, split_parameters
+from icsim.seeds import seeded
 from icsim.sound import SAMPLE_RATE, SPONTANEOUS
 from icsim.store import Cohort
 from icsim.theta import between_animals
@@ -75,7 +76,6 @@ from recipes.state import (
     read_ahead,
     run,
     save_state,
-    seeded,
 )
 
 

@@ -35,6 +35,7 @@ from icsim.models.start import begin_from, config_for, count_histogram
 from icsim.objective import cross_entropy
 from icsim.optimiser import Muon, split_parameters
 from icsim.recording import ALIGNMENT
+from icsim.seeds import seeded
 from icsim.store import Cohort
 from recipes import figures
 from recipes.ranges import Count, CountOrZero, NotEmptyStr, NotNegative, Positive, Seed, checked
@@ -48,7 +49,6 @@ from recipes.state import (
     read_ahead,
     run,
     save_state,
-    seeded,
 )
 
 

@@ -34,7 +34,6 @@ from icsim.weights import fingerprint, save_network, save_tensors
 from recipes import (
     align,
     benchmark_compensation,
-    benchmark_faults,
     benchmark_ic,
     benchmark_listening,
     benchmark_scores,
@@ -43,6 +42,7 @@ from recipes import (
     demo,
     demo_report,
     describe_animals,
+    describe_gains,
     evaluate,
     fit_theta,
     import_recording,
@@ -54,14 +54,11 @@ from recipes import (
     train_compensation,
     train_ic,
 )
-from recipes.evaluate import work
-from recipes.evaluate.__main__ import gathered
 from recipes.state import run
 
 RECIPES = {
     "align": (align.align, align.Config),
     "benchmark_compensation": (benchmark_compensation.benchmark, benchmark_compensation.Config),
-    "benchmark_faults": (benchmark_faults.benchmark, benchmark_faults.Config),
     "benchmark_ic": (benchmark_ic.benchmark, benchmark_ic.Config),
     "benchmark_listening": (benchmark_listening.benchmark, benchmark_listening.Config),
     "benchmark_scores": (benchmark_scores.benchmark, benchmark_scores.Config),
@@ -70,7 +67,8 @@ RECIPES = {
     "demo": (demo.demo, demo.Config),
     "demo_report": (lambda config: demo_report.write(Path(config.out)), demo_report.Config),
     "describe_animals": (describe_animals.describe, describe_animals.Config),
-    "evaluate": (work.evaluate, evaluate.Config),
+    "describe_gains": (describe_gains.describe, describe_gains.Config),
+    "evaluate": (evaluate.evaluate, evaluate.Config),
     "fit_theta": (fit_theta.fit_animals, fit_theta.Config),
     "import_recording": (import_recording.import_recording, import_recording.Config),
     "judge": (judge.judge, judge.Config),
@@ -87,7 +85,6 @@ GOOD = {
     "benchmark_compensation": "--config {configs}/benchmark_compensation/tiny.yaml --out out "
     "--cohort {configs}/make_cohort/tiny.yaml --training {configs}/train_ic/tiny.yaml "
     "--icnet_training {configs}/train_ic/tiny_icnet.yaml",
-    "benchmark_faults": "--out out",
     "benchmark_ic": "--config {configs}/benchmark_ic/tiny.yaml --out out "
     "--cohort {configs}/make_cohort/tiny_twenty.yaml --training {configs}/train_ic/tiny.yaml",
     "benchmark_listening": "--out out",
@@ -97,6 +94,7 @@ GOOD = {
     "demo": "--out out --size tiny",
     "demo_report": "--out out",
     "describe_animals": "--out out",
+    "describe_gains": "--out out",
     "evaluate": "--clean {sounds} --processed {processed} --out out",
     "fit_theta": "--cohort {cohort} --model {model} --animal new --out out",
     "import_recording": "--kind frames --status NH --path {frames} --out out",
@@ -322,7 +320,6 @@ CASES = {
         ("--training {void}", "out"),
         ("--aid_training {misspelt}", "learning_rat"),
     ],
-    "benchmark_faults": [("--kills 0", "kills"), ("--most_s -1", "most_s"), ("--out ''", "out")],
     "benchmark_ic": [
         ("--smaller [nobody]", "no animal nobody"),
         ("--singles [mild,ghost]", "no animal ghost"),
@@ -373,6 +370,7 @@ CASES = {
         ("--out {text}", "text.txt"),
     ],
     "demo_report": [("--out {missing}", "missing"), ("--out {documents}", "documents")],
+    "describe_gains": [("--animals 0", "animals"), ("--channels 3", "at least 4")],
     "describe_animals": [
         ("--listeners 0", "listeners"),
         ("--channels 3", "at least 4"),
@@ -687,7 +685,7 @@ def test_bad_input_is_refused_in_one_message_and_nothing_is_written(
     for name in ("ICSIM_TRACEBACK", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
     typed = [word.format(**made) for word in shlex.split(f"{GOOD[recipe]} {words}")]
-    typed = gathered(typed) if recipe == "evaluate" else typed
+    typed = evaluate.joined(typed) if recipe == "evaluate" else typed
     monkeypatch.setattr(sys, "argv", [recipe, *typed])
     before = state_of(made)
     with pytest.raises(SystemExit) as ended:

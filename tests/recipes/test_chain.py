@@ -18,11 +18,11 @@ from icsim.models.conditions import BranchesConfig, ThresholdsConfig
 from icsim.models.encoders import SincNetConfig
 from icsim.models.facts import cohort_facts, require_thresholds
 from icsim.models.load import load_model, load_theta_model
+from icsim.seeds import seeded
 from icsim.store import Cohort
 from icsim.theta import Listeners, movement
 from icsim.weights import load_network, load_tensors, save_network
 from recipes import (
-    benchmark_faults,
     benchmark_speed,
     cross_validate_ic,
     demo,
@@ -36,7 +36,7 @@ from recipes import (
     train_ic,
 )
 from recipes.benchmark_ic import tasks
-from recipes.state import seeded
+from tests.faults import campaign
 
 
 @pytest.fixture(scope="module")
@@ -564,19 +564,19 @@ def test_a_command_is_killed_until_it_is_done_and_compared(tmp_path, monkeypatch
     def arguments(name, to, out):
         return ["-c", COUNTING, str(to)]
 
-    monkeypatch.setattr(benchmark_faults, "arguments", arguments)
-    config = benchmark_faults.Config(str(tmp_path), kills=3, most_s=0.2)
-    found = benchmark_faults.killed("counting", config, tmp_path)
+    monkeypatch.setattr(campaign, "arguments", arguments)
+    config = campaign.Config(str(tmp_path), kills=3, most_s=0.2)
+    found = campaign.killed("counting", config, tmp_path)
     assert found["kills"] >= 3
     assert found["equal"] == found["runs"]
     (tmp_path / "whole" / "counting" / "numbers.csv").write_text("54321")
-    assert benchmark_faults.killed("counting", config, tmp_path)["equal"] == 0
+    assert campaign.killed("counting", config, tmp_path)["equal"] == 0
 
 
 def test_a_damaged_state_is_named_and_mended_training_goes_on(finished, tmp_path):
     shutil.copytree(finished[0], tmp_path / "whole" / "demo")
-    (case,) = (c for c in benchmark_faults.cases(tmp_path) if c.fault == "state cut in half")
-    found = benchmark_faults.harmed(case)
+    (case,) = (c for c in campaign.cases(tmp_path) if c.fault == "state cut in half")
+    found = campaign.harmed(case)
     assert "damaged" in found["message"]
     assert found["ended"]
     assert found["went_on"]
@@ -591,11 +591,11 @@ def test_folders_are_compared_by_what_was_made(tmp_path):
         (folder / "counts" / "c.0.0").write_bytes(b"spikes")
         (folder / "result.json").write_text(json.dumps({"out": str(folder), "seconds": id(folder)}))
         (folder / "log.txt").write_text(folder.name)
-    assert benchmark_faults.differences(one, other) == []
+    assert campaign.differences(one, other) == []
     (one / "counts" / "c.0.0").write_bytes(b"spike")
     (other / "result.json").write_text(json.dumps({"out": "elsewhere"}))
     (other / ".scores.csv.partial").touch()
-    assert benchmark_faults.differences(one, other) == [
+    assert campaign.differences(one, other) == [
         ".scores.csv.partial",
         "counts/c.0.0",
         "result.json",

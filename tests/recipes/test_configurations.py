@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from recipes.state import claim, parse, seeded
+from icsim.seeds import seeded
+from recipes.state import claim, parse
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
 SHIPPED = sorted(CONFIGS.glob("*/*.yaml"))

@@ -7,13 +7,13 @@ import torch
 
 from compensation.linear import apply
 from evaluation.neural import discrepancies, pooled_restoration
+from icsim.simulation import measurements as animal_measurements
 from icsim.simulation.animal import Animal, Loss, draw_anatomy, draw_loss
 from icsim.simulation.cochlea import filter_sound
 from icsim.sound import SAMPLE_RATE, calibrate
+from recipes import describe_gains as animal_gains
 from recipes.describe_animals import Config, describe
-from recipes.describe_animals import figures as animal_figures
-from recipes.describe_animals import gains as animal_gains
-from recipes.describe_animals import measurements as animal_measurements
+from recipes.reports import animals as animal_figures
 
 CHANNELS = 16
 LEVELS_DB_SPL = torch.arange(0.0, 101.0, 10.0)
@@ -247,7 +247,7 @@ def test_the_command_finds_gains_when_asked(tmp_path, monkeypatch):
         return animal_gains.Wanted(tuple(gains.tolist()), 0.5, 0.4)
 
     monkeypatch.setattr(animal_gains, "wanted", quick)
-    text = describe(Config(out=str(tmp_path), channels=8, gains=True, gain_animals=2))
+    text = animal_gains.describe(animal_gains.Config(out=str(tmp_path), channels=8, animals=2))
     assert [path.name for path in tmp_path.iterdir()] == ["gains.png"]
     assert len(asked) == 2 * 3 * len(animal_gains.PARTS)
     assert {shape for _, shape in asked} == {(3, 762 * 32)}

@@ -16,7 +16,9 @@ import soundfile
 import torch
 
 from evaluation.comparison import CANNOT_BE_TOLD
+from evaluation.folders import devices, match, prepare
 from evaluation.quality import si_sdr
+from evaluation.summary import compared
 from icsim.audiogram import Audiogram
 from icsim.models.encoders import SincNetConfig
 from icsim.models.facts import ModelFacts
@@ -24,15 +26,18 @@ from icsim.models.load import save_model
 from icsim.models.response import ResponseModel, beta_icnet
 from icsim.sound import REFERENCE_PA
 from icsim.weights import fingerprint
-from recipes import jobs
-from recipes.evaluate import Config, __main__, drawing, report, scoring, work
-from recipes.evaluate.config import wanted_scores
-from recipes.evaluate.files import devices, matched, prepare
-from recipes.evaluate.midbrain import midbrains
-from recipes.evaluate.summary import compared
+from recipes import evaluate, jobs
+from recipes.evaluate import Config, wanted_scores
+from recipes.midbrain import midbrains
+from recipes.reports import scores as report
 
 RATE = 16000
 QUICK = ["stoi", "si_sdr_db", "output_db_spl", "level_change_db"]
+
+
+def pairs_of(config):
+    scales = evaluate.full_scales(config)
+    return match(config.clean, evaluate.folders(config), scales, config.noisy)
 
 
 def voice(seed: int, duration_s: float = 1.3, rate: int = RATE) -> np.ndarray:
@@ -64,7 +69,7 @@ def save(folder: Path, name: str, sound: np.ndarray, rate: int = RATE) -> None:
 @pytest.fixture
 def config(tmp_path, monkeypatch) -> Config:
     """Three files of one device, which is 5 ms late and makes all twice as large; no figures."""
-    monkeypatch.setattr(report, "_distributions", lambda *_: "data:,")
+    monkeypatch.setattr(report, "_figures", lambda rows: [(n, "data:,") for n in rows[0]["scores"]])
     for seed, name in enumerate(("a.wav", "b.wav", "deeper/c.wav")):
         sound = voice(seed)
         save(tmp_path / "clean", name, sound)
@@ -83,7 +88,7 @@ def rows(config: Config) -> dict[tuple[str, str], dict]:
 
 
 def test_every_file_is_scored_in_time_at_its_level(config):
-    found = work.evaluate(config)
+    found = evaluate.evaluate(config)
     assert (found["files"], found["failures"], found["warnings"]) == (3, [], [])
     table = rows(config)
     assert list(table) == [("aid", "a"), ("aid", "b"), ("aid", "deeper/c")]
@@ -103,11 +108,11 @@ def test_every_file_is_scored_in_time_at_its_level(config):
 
 def test_levels_follow_the_full_scale_or_the_level_asked_for(config, tmp_path):
     quiet = dataclasses.replace(config, full_scale_db_spl=60.0, out=str(tmp_path / "quiet"))
-    found = work.evaluate(quiet)
+    found = evaluate.evaluate(quiet)
     assert float(rows(quiet)["aid", "a"]["output_db_spl"]) == pytest.approx(36.2, abs=0.2)
     assert "30 dB SPL, no level of speech" in found["warnings"][0]
     set_to = dataclasses.replace(quiet, clean_db_spl=65.0, out=str(tmp_path / "set"))
-    assert work.evaluate(set_to)["warnings"] == []
+    assert evaluate.evaluate(set_to)["warnings"] == []
     row = rows(set_to)["aid", "a"]
     assert float(row["output_db_spl"]) == pytest.approx(71.2, abs=0.2)
     assert float(row["level_change_db"]) == pytest.approx(5.2, abs=0.2)
@@ -115,7 +120,7 @@ def test_levels_follow_the_full_scale_or_the_level_asked_for(config, tmp_path):
 
 def test_each_folder_may_have_a_full_scale_of_its_own(config, tmp_path):
     """The same sounds, written with other full scales, are the same sounds once that is said."""
-    work.evaluate(config)
+    evaluate.evaluate(config)
     steps_db = {"clean": 5.0, "noisy": -3.0, "aid": 8.7}
     for folder, step_db in steps_db.items():
         for path in (tmp_path / folder).rglob("*.wav"):
@@ -128,7 +133,7 @@ def test_each_folder_may_have_a_full_scale_of_its_own(config, tmp_path):
         processed_full_scale_db_spl=[108.7],
         out=str(tmp_path / "other"),
     )
-    found = work.evaluate(other)
+    found = evaluate.evaluate(other)
     assert found["warnings"] == []
     assert [row["full_scale_db_spl"] for row in found["levels"]] == [105.0, 97.0, 108.7]
     for key, row in rows(other).items():
@@ -141,7 +146,7 @@ def test_levels_that_disagree_are_warned_of_with_the_remedy(config, tmp_path):
         for path in (tmp_path / folder).rglob("*.wav"):
             sound, rate = soundfile.read(path, dtype="float32")
             soundfile.write(path, 10 ** (factor_db / 20) * sound, rate, "FLOAT")
-    found = work.evaluate(config)
+    found = evaluate.evaluate(config)
     of_noisy, of_aid = found["warnings"]
     assert "the noisy files hold the clean speech 8.7 dB softer" in of_noisy
     assert "--noisy_full_scale_db_spl 108.7 in place of 100" in of_noisy
@@ -156,20 +161,20 @@ def test_levels_that_disagree_are_warned_of_with_the_remedy(config, tmp_path):
         processed_full_scale_db_spl=115.0,
         out=str(tmp_path / "mended"),
     )
-    assert work.evaluate(mended)["warnings"] == []
+    assert evaluate.evaluate(mended)["warnings"] == []
 
 
 def test_noise_that_hides_the_speech_is_no_reason_for_a_warning(config, tmp_path):
     for path in (tmp_path / "noisy").rglob("*.wav"):
         sound, rate = soundfile.read(path, dtype="float32")
         soundfile.write(path, noisy(sound, 5, 8.0), rate, "FLOAT")
-    assert work.evaluate(config)["warnings"] == []
+    assert evaluate.evaluate(config)["warnings"] == []
 
 
 def test_names_that_are_formulas_do_nothing_in_a_spreadsheet(config, tmp_path):
     for folder in ("clean", "noisy", "aid"):
         save(tmp_path / folder, "=1+1.wav", voice(3))
-    work.evaluate(config)
+    evaluate.evaluate(config)
     assert ("aid", "'=1+1") in rows(config)
     stored = json.loads((Path(config.out) / "scores.json").read_text(encoding="utf-8"))
     assert "=1+1" in [row["file"] for row in stored["rows"]]
@@ -182,7 +187,7 @@ def test_a_score_that_came_about_in_another_way_has_a_note(config, tmp_path):
         shutil.rmtree(tmp_path / folder)
         save(tmp_path / folder, "long.wav", made, 8000)
     alone = dataclasses.replace(config, noisy=None, scores=["pesq_narrow"])
-    work.evaluate(alone)
+    evaluate.evaluate(alone)
     row = rows(alone)["aid", "long"]
     assert row["missing"] == ""
     assert row["notes"] == "pesq_narrow: mean of 2 pieces of 11.1 s"
@@ -192,7 +197,7 @@ def test_a_score_that_came_about_in_another_way_has_a_note(config, tmp_path):
 
 def test_without_a_noisy_folder_levels_are_compared_with_the_clean_one(config, tmp_path):
     alone = dataclasses.replace(config, noisy=None)
-    work.evaluate(alone)
+    evaluate.evaluate(alone)
     assert float(rows(alone)["aid", "b"]["level_change_db"]) == pytest.approx(6.2, abs=0.2)
 
 
@@ -218,7 +223,7 @@ def test_hearing_aid_scores_are_those_of_pyclarity(tmp_path):
         full_scale_db_spl=94.0,
         workers=1,
     )
-    work.evaluate(config)
+    evaluate.evaluate(config)
     ear = ClarityAudiogram(
         np.array([10.0, 20, 30, 40, 50, 60]), np.array([250, 500, 1000, 2000, 4000, 6000])
     )
@@ -254,7 +259,7 @@ def test_restoration_is_none_for_what_went_in_and_pooled_over_files(config, list
         model=listener["model"],
         scores=["restoration"],
     )
-    found = work.evaluate(config)
+    found = evaluate.evaluate(config)
     table = rows(config)
     assert all(float(row["restoration"]) == 0 for (d, _), row in table.items() if d == "noisy")
     aided = [row for (device, _), row in table.items() if device == "aid"]
@@ -270,7 +275,7 @@ def test_long_sounds_are_heard_piece_by_piece_as_in_one(listener, monkeypatch):
     sound = 0.02 * torch.randn(1, 9600, generator=torch.Generator().manual_seed(0))
     impaired, normal = midbrains(listener["model"], listener["theta"])
     whole = impaired(sound), normal(sound)
-    monkeypatch.setattr("recipes.evaluate.midbrain.CHUNK_BINS", 64)
+    monkeypatch.setattr("recipes.midbrain.CHUNK_BINS", 64)
     for one, pieces in zip(whole, (impaired(sound), normal(sound)), strict=True):
         assert one.shape == (1, 4, 300)
         torch.testing.assert_close(one, pieces)
@@ -307,7 +312,7 @@ def test_bad_files_are_named_with_their_reasons_and_the_exit_code_says_so(
     arguments = [f"--{f.name}={getattr(config, f.name)}" for f in dataclasses.fields(config)]
     arguments = [one for one in arguments if not one.endswith("=None")]
     monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
-    assert __main__.main() == 1
+    assert evaluate.main() == 1
     expected = {
         "truncated": "processed: ends 0.80 s before clean; is it truncated?",
         "silent": "not scored: processed: is silent",
@@ -340,14 +345,14 @@ def test_all_is_well_is_zero_and_a_wrong_argument_is_two(config, tmp_path, monke
     start = ["evaluate", f"--clean={config.clean}", f"--out={config.out}", "--workers=1"]
     start += ["--scores=[si_sdr_db]", "--examples=0"]
     monkeypatch.setattr(sys, "argv", [*start, "--processed", config.processed])
-    assert __main__.main() == 0
+    assert evaluate.main() == 0
     for arguments, message in (
         (["--processed", config.noisy], "other processed"),  # another run's folder
         (["--processed", config.processed, "--nonsense=1"], "nonsense"),
     ):
         monkeypatch.setattr(sys, "argv", [*start, *arguments])
         with pytest.raises(SystemExit) as stop:
-            __main__.main()
+            evaluate.main()
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
 
@@ -358,7 +363,7 @@ def test_what_is_odd_is_noted(config, tmp_path):
     save(tmp_path / "aid", "a.wav", np.concatenate([clipped, np.zeros(4000, np.float32)]))
     save(tmp_path / "aid", "b.wav", noisy(0 * voice(1), 1) + noisy(voice(9), 3, 100))
     (tmp_path / "noisy" / "deeper" / "c.wav").unlink()
-    found = work.evaluate(config)
+    found = evaluate.evaluate(config)
     table = rows(config)
     assert re.search(r"flat at its peak \d+ times, clipped", table["aid", "a"]["notes"])
     assert "0.25 s longer than clean, cut" in table["aid", "a"]["notes"]
@@ -375,10 +380,10 @@ def test_a_delay_beyond_the_maximum_is_refused_and_its_length_said(config, tmp_p
     save(tmp_path / "clean", "a.wav", sound)
     save(tmp_path / "noisy", "a.wav", sound)
     save(tmp_path / "aid", "a.wav", late(sound, 9600))
-    work.evaluate(config)
+    evaluate.evaluate(config)
     assert "+0.600 s late, beyond --max_delay_s 0.5" in rows(config)["aid", "a"]["missing"]
     more = dataclasses.replace(config, max_delay_s=1.0, out=str(tmp_path / "more"))
-    work.evaluate(more)
+    evaluate.evaluate(more)
     row = rows(more)["aid", "a"]
     assert (float(row["delay_ms"]), float(row["si_sdr_db"])) == (600, 100)
 
@@ -388,16 +393,16 @@ def test_a_channel_can_be_chosen(config, tmp_path):
     save(tmp_path / "aid", "a.wav", np.stack([noisy(sound, 5, 3.0), sound], 1))
     for channel, least, most in ((0, -20, 0), (1, 100, 100)):
         chosen = dataclasses.replace(config, channel=channel, out=str(tmp_path / str(channel)))
-        work.evaluate(chosen)
+        evaluate.evaluate(chosen)
         assert least <= float(rows(chosen)["aid", "a"]["si_sdr_db"]) <= most
     beyond = dataclasses.replace(config, channel=2, out=str(tmp_path / "2"))
-    work.evaluate(beyond)
+    evaluate.evaluate(beyond)
     assert "has 2 channels, so none is --channel 2" in rows(beyond)["aid", "a"]["missing"]
 
 
 def test_files_in_other_units_are_refused(config, tmp_path):
     save(tmp_path / "aid", "a.wav", 32768 * voice(0))
-    work.evaluate(config)
+    evaluate.evaluate(config)
     missing = rows(config)["aid", "a"]["missing"]
     assert "correct the file or --processed_full_scale_db_spl" in missing
 
@@ -407,19 +412,18 @@ def test_files_in_other_units_are_refused(config, tmp_path):
 
 def counted(monkeypatch) -> list[str]:
     made: list[str] = []
+    score = evaluate.score
 
-    def row(config, pair):
+    def counting(config, pair):
         made.append(pair.name)
-        return scoring.row(config, pair)
+        return score(config, pair)
 
-    monkeypatch.setattr(
-        work, "side_by_side", lambda config, pairs: scoring.side_by_side(config, pairs, row)
-    )
+    monkeypatch.setattr(evaluate, "score", counting)
     return made
 
 
 def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(config, tmp_path, monkeypatch):
-    work.evaluate(config)
+    evaluate.evaluate(config)
     out = tmp_path / "out"
     names = ("scores.csv", "scores.json", "report.html")
     unbroken = {name: (out / name).read_bytes() for name in names}
@@ -429,43 +433,44 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(config, tmp_path, monk
     for name in names:
         (out / name).unlink()
     made = counted(monkeypatch)
-    work.evaluate(config)
+    evaluate.evaluate(config)
     assert made == ["b", "deeper/c"]
     assert {name: (out / name).read_bytes() for name in names} == unbroken
-    work.evaluate(dataclasses.replace(config, workers=2, examples=0))
+    evaluate.evaluate(dataclasses.replace(config, workers=2, examples=0))
     assert made == ["b", "deeper/c"]
 
 
 def test_finished_rows_survive_an_interruption(config, tmp_path, monkeypatch):
-    def interrupted(config, pairs):
-        yield scoring.row(config, pairs[0])
+    def interrupted(config, pairs, work):
+        yield work(config, pairs[0])
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(work, "side_by_side", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        work.evaluate(config)
+    with monkeypatch.context() as change:
+        change.setattr(evaluate, "side_by_side", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            evaluate.evaluate(config)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "config.json",
         "rows.jsonl",
     ]
     made = counted(monkeypatch)
-    work.evaluate(config)
+    evaluate.evaluate(config)
     assert made == ["b", "deeper/c"]
 
 
 def test_what_has_changed_is_scored_again(config, tmp_path, monkeypatch):
     made = counted(monkeypatch)
-    work.evaluate(config)
+    evaluate.evaluate(config)
     path = tmp_path / "aid" / "b.wav"
     later = path.stat().st_mtime + 5
     os.utime(path, (later, later))
     (tmp_path / "clean" / "a.wav").unlink()
     made.clear()
-    work.evaluate(config)
+    evaluate.evaluate(config)
     assert made == ["a", "b"]
     made.clear()
     (tmp_path / "aid" / "a.wav").unlink()
-    assert work.evaluate(config)["files"] == 2
+    assert evaluate.evaluate(config)["files"] == 2
     assert made == []
 
 
@@ -473,16 +478,16 @@ def test_what_lacked_a_package_is_tried_again(config, monkeypatch):
     pytest.importorskip("pystoi")
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "pystoi", None)
-        work.evaluate(config)
+        evaluate.evaluate(config)
     assert "pystoi" in rows(config)["aid", "a"]["missing"]
-    work.evaluate(config)
+    evaluate.evaluate(config)
     assert rows(config)["aid", "a"]["missing"] == ""
 
 
 def test_other_settings_are_not_mixed_into_one_folder(config):
-    work.evaluate(config)
+    evaluate.evaluate(config)
     with pytest.raises(ValueError, match="other full_scale_db_spl"):
-        work.evaluate(dataclasses.replace(config, full_scale_db_spl=90.0))
+        evaluate.evaluate(dataclasses.replace(config, full_scale_db_spl=90.0))
 
 
 def crashes(config, pair):
@@ -496,9 +501,9 @@ def test_a_file_that_kills_its_process_costs_that_file_alone(config, monkeypatch
     # Forked, not spawned: nothing is imported again, and no thread is needed.
     monkeypatch.setattr(jobs, "get_context", lambda _: multiprocessing.get_context("fork"))
     both = dataclasses.replace(config, workers=2)
-    found = {row["file"]: row for row in scoring.side_by_side(both, matched(both), crashes)}
+    found = {row["file"]: row for row in evaluate.side_by_side(both, pairs_of(both), crashes)}
     assert sorted(found) == ["a", "b", "deeper/c"]
-    assert set(found["b"]["reasons"].values()) == {scoring.CRASHED}
+    assert set(found["b"]["reasons"].values()) == {evaluate.CRASHED}
     assert found["a"]["reasons"] == found["deeper/c"]["reasons"] == {}
 
 
@@ -507,7 +512,7 @@ def test_a_file_that_kills_its_process_costs_that_file_alone(config, monkeypatch
 
 def test_devices_are_compared_file_by_file(config):
     several = dataclasses.replace(config, processed=[config.noisy, config.processed])
-    found = work.evaluate(several)
+    found = evaluate.evaluate(several)
     differences = {row["score"]: row for row in found["differences"]}
     assert {(row["first"], row["second"]) for row in found["differences"]} == {("noisy", "aid")}
     assert differences["si_sdr_db"]["difference"] == pytest.approx(8, abs=0.5)
@@ -577,7 +582,7 @@ def test_folders_are_called_by_what_tells_them_apart():
 def test_processed_folders_are_given_alone_as_a_list_or_one_by_one(given, processed):
     from recipes.state import parse
 
-    found = parse(Config, __main__.gathered(["--clean", "C", *given]))
+    found = parse(Config, evaluate.joined(["--clean", "C", *given]))
     assert (found.clean, found.processed) == ("C", processed)
 
 
@@ -589,7 +594,7 @@ def test_the_report_needs_nothing_from_anywhere(config, tmp_path):
     save(tmp_path / "clean", "<b>&x.wav", voice(7))
     save(tmp_path / "aid", "<b>&x.wav", voice(7))
     save(tmp_path / "noisy", "<b>&x.wav", voice(7))
-    work.evaluate(dataclasses.replace(config, examples=2))
+    evaluate.evaluate(dataclasses.replace(config, examples=2))
     page = (Path(config.out) / "report.html").read_text(encoding="utf-8")
     sources = re.findall(r"""(?:src|href|srcset|action)\s*=\s*["']?([^"'\s>]+)""", page)
     assert sources
@@ -602,18 +607,18 @@ def test_the_report_needs_nothing_from_anywhere(config, tmp_path):
 
 
 def test_figures_hold_every_device(config):
-    figure = drawing.distributions({"one": [0.1, 0.4, 0.5], "a device of long name": []}, "STOI")
+    figure = report.distributions({"one": [0.1, 0.4, 0.5], "a device of long name": []}, "STOI")
     axis = figure.axes[0]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["one", "…vice of long name"]
     assert [text.get_text() for text in axis.texts] == ["missing"]
     assert len(axis.collections[0].get_offsets()) == 3
     sounds = {"clean": torch.from_numpy(voice(0)), "short": torch.ones(50)}
-    assert len(drawing.spectrograms(sounds, RATE).axes) == 2
+    assert len(report.spectrograms(sounds, RATE).axes) == 2
 
 
 def test_what_is_prepared_is_what_the_library_scores(config):
-    work.evaluate(config)
-    sounds = prepare(matched(config)[0], config)
+    evaluate.evaluate(config)
+    sounds = prepare(pairs_of(config)[0], evaluate.reading(config))
     clean = soundfile.read(Path(config.clean) / "a.wav", dtype="float32")[0]
     assert len(sounds.clean) == len(sounds.processed) == len(sounds.noisy) == len(clean) - 80
     pressure = torch.from_numpy(clean[:-80]) * REFERENCE_PA * 10**5
@@ -651,17 +656,17 @@ def test_impossible_settings_are_refused_before_anything_is_made(
 ):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=message):
-        work.evaluate(dataclasses.replace(config, **changes))
+        evaluate.evaluate(dataclasses.replace(config, **changes))
     assert not (tmp_path / "out").exists()
 
 
 def test_folders_that_do_not_go_together_are_refused(config, tmp_path):
     save(tmp_path / "other", "z.wav", voice(0))
     with pytest.raises(ValueError, match=r"no file is called as one in .*\(z, but a\)"):
-        work.evaluate(dataclasses.replace(config, processed=str(tmp_path / "other")))
+        evaluate.evaluate(dataclasses.replace(config, processed=str(tmp_path / "other")))
     save(tmp_path / "aid", "a.flac", voice(0))
     with pytest.raises(ValueError, match="have one name"):
-        work.evaluate(config)
+        evaluate.evaluate(config)
 
 
 def test_a_listener_of_another_model_is_refused(config, listener, tmp_path):
@@ -675,7 +680,7 @@ def test_a_listener_of_another_model_is_refused(config, listener, tmp_path):
             config, scores=None, theta=str(tmp_path / "fit.json"), model=listener["model"]
         )
         with pytest.raises(ValueError, match=message):
-            work.evaluate(asked)
+            evaluate.evaluate(asked)
         midbrains.cache_clear()
 
 

@@ -5,13 +5,13 @@ import dataclasses
 import pytest
 import torch
 
+from icsim.seeds import seeded
 from icsim.simulation.animal import animal_from, draw_loss
 from icsim.simulation.cochlea import filter_sound
 from icsim.sound import Sound, calibrate
 from icsim.store import Cohort
 from recipes import make_cohort
 from recipes.make_cohort import Config, Member
-from recipes.state import seeded
 
 MEMBERS = [
     Member("normal", "NH"),

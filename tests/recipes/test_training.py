@@ -30,6 +30,7 @@ from icsim.models.start import config_for
 from icsim.models.subjects import Subjects
 from icsim.objective import listener_divergence, threshold_penalty
 from icsim.recording import APART, AnimalRecording
+from icsim.seeds import seeded
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.sound import level
 from icsim.store import Cohort
@@ -39,7 +40,6 @@ from recipes.benchmark_compensation import tasks as aid_tasks
 from recipes.benchmark_compensation.material import Material
 from recipes.benchmark_ic.tasks import best_matching
 from recipes.fits import Fit
-from recipes.state import seeded
 from tests.planted import (
     FOLLOWED,
     MISSED,

@@ -1,7 +1,6 @@
 """What the rows of all files say together."""
 
 import collections
-import dataclasses
 import itertools
 import math
 import statistics
@@ -11,9 +10,10 @@ import torch
 from torch import Tensor
 
 from evaluation.comparison import CANNOT_BE_TOLD, difference
+from evaluation.folders import FullScales
 from evaluation.neural import pooled_interval, pooled_restoration
+from evaluation.scores import MEANINGS, RESTORATION
 from evaluation.table import Row, summarise
-from recipes.evaluate.config import RESTORATION, Config, full_scales_db_spl
 
 SPEECH_DB_SPL = (45.0, 85.0)
 """Speech is seldom softer or louder [dB SPL] (chosen here): a warning outside."""
@@ -25,83 +25,6 @@ folders have one full scale [dB] (chosen here)."""
 
 SOFTER_DB, LOUDER_DB = 6.0, 40.0
 """A device seldom makes speech softer or louder by more [dB] (chosen here)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Meaning:
-    """How a score is shown and read."""
-
-    label: str
-    better: int
-    """1 if more is better, 0 if neither is."""
-    digits: int
-    text: str
-
-
-MEANINGS = {
-    "stoi": Meaning(
-        "STOI",
-        1,
-        3,
-        "Intelligibility for normal ears, 0 to 1. Blind to level and to hearing loss.",
-    ),
-    "estoi": Meaning(
-        "ESTOI", 1, 3, "As STOI, and valid in fluctuating noise too. Prefer it to STOI."
-    ),
-    "pesq": Meaning(
-        "PESQ wide",
-        1,
-        2,
-        "Quality for normal ears, 1.04 to 4.64, up to 8 kHz. Counts intended gain by frequency "
-        "as a fault; near its floor in noise.",
-    ),
-    "pesq_narrow": Meaning(
-        "PESQ narrow",
-        1,
-        2,
-        "The same up to 4 kHz, 1.02 to 4.55, on a scale of its own.",
-    ),
-    "si_sdr_db": Meaning(
-        "SI-SDR [dB]",
-        1,
-        1,
-        "Speech over all that is not the clean waveform. Every intended gain by frequency, and "
-        "half a sample of delay, count as distortion.",
-    ),
-    "haspi": Meaning(
-        "HASPI",
-        1,
-        3,
-        "Intelligibility for the audiogram, 0 to 1. Near its top for mild losses; may rise with "
-        "distortions that are plainly heard: read a quality score beside it.",
-    ),
-    "hasqi": Meaning(
-        "HASQI",
-        1,
-        3,
-        "Quality for the audiogram, 0 to 1. Its ideal is clean speech amplified by NAL-R, which "
-        "favours NAL-R.",
-    ),
-    "restoration": Meaning(
-        "Restoration",
-        1,
-        3,
-        "Share of the difference between the listener's midbrain and a normal one that the device "
-        "takes away: 1 all, 0 none, below 0 harm. A learned model's opinion, pooled over files.",
-    ),
-    "output_db_spl": Meaning(
-        "Output [dB SPL]",
-        0,
-        1,
-        "RMS level of the processed sound.",
-    ),
-    "level_change_db": Meaning(
-        "Level change [dB]",
-        0,
-        1,
-        "How much louder it became. A louder device is easily taken for a better one.",
-    ),
-}
 
 
 def summary(rows: Sequence[dict], seed: int) -> list[Row]:
@@ -201,18 +124,19 @@ def why(row: dict) -> str:
     return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in by_reason.items())
 
 
-def levels(rows: Sequence[dict], config: Config) -> list[Row]:
+def levels(rows: Sequence[dict], full_scales: FullScales) -> list[Row]:
     """Levels of each folder: its full scale, and its files' median, least and most [dB SPL]."""
-    clean, noisy, processed = full_scales_db_spl(config)
     by_device = collections.defaultdict(list)
     for row in rows:
         by_device[row["device"]].append(row)
     # The clean and the noisy files are the same for every device.
-    first = {row["file"]: row for row in reversed(rows) if row["facts"]}.values()
-    folders = [("clean", clean, "clean_db_spl", first)]
-    if config.noisy:
-        folders.append(("noisy", noisy, "noisy_db_spl", first))
-    for (device, own), level_db_spl in zip(by_device.items(), processed, strict=True):
+    first = list({row["file"]: row for row in reversed(rows) if row["facts"]}.values())
+    folders = [("clean", full_scales.clean_db_spl, "clean_db_spl", first)]
+    if any("noisy_db_spl" in row["facts"] for row in first):
+        folders.append(("noisy", full_scales.noisy_db_spl, "noisy_db_spl", first))
+    for (device, own), level_db_spl in zip(
+        by_device.items(), full_scales.processed_db_spl, strict=True
+    ):
         folders.append((device, level_db_spl, "processed_db_spl", own))
     found = []
     for name, full_scale_db_spl, fact, own in folders:
@@ -231,22 +155,24 @@ def levels(rows: Sequence[dict], config: Config) -> list[Row]:
     return found
 
 
-def warnings(rows: Sequence[dict], config: Config) -> list[str]:
+def warnings(rows: Sequence[dict], full_scales: FullScales) -> list[str]:
     """What makes all scores doubtful."""
     found = []
-    clean_db_spl, noisy_db_spl, processed_db_spl = full_scales_db_spl(config)
     level_db_spl, _ = _median(rows, "clean_db_spl")
     low, high = SPEECH_DB_SPL
     if level_db_spl is not None and not low <= level_db_spl <= high:
         found.append(
             f"the clean files are at {level_db_spl:.0f} dB SPL, no level of speech: HASPI, HASQI "
-            f"and restoration depend on it; an RMS of 1 was taken for {clean_db_spl:g} dB SPL: "
-            "set --full_scale_db_spl (or --clean_full_scale_db_spl if other folders have another), "
+            "and restoration depend on it; an RMS of 1 was taken for "
+            f"{full_scales.clean_db_spl:g} dB SPL: set --full_scale_db_spl (or "
+            "--clean_full_scale_db_spl if other folders have another), "
             "or --clean_db_spl 65 if their level means nothing"
         )
-    found += _noisy_levels(rows, noisy_db_spl)
+    found += _noisy_levels(rows, full_scales.noisy_db_spl)
     for (device, own), full_scale_db_spl in zip(
-        itertools.groupby(rows, key=lambda row: row["device"]), processed_db_spl, strict=True
+        itertools.groupby(rows, key=lambda row: row["device"]),
+        full_scales.processed_db_spl,
+        strict=True,
     ):
         found += _processed_levels(device, list(own), full_scale_db_spl)
     for device, own in itertools.groupby(rows, key=lambda row: row["device"]):

@@ -1,7 +1,6 @@
 """Measure the simulated animals: the tables and figures of `docs/simulation.md`.
 
-`python -m recipes.describe_animals --out docs/images`, and with `--gains true` those of the gains
-that a loss asks for.
+`python -m recipes.describe_animals --out docs/images`
 """
 
 import dataclasses
@@ -13,17 +12,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from icsim.metrics import repeatability
+from icsim.seeds import seeded
+from icsim.simulation import measurements as measure
 from icsim.simulation.abr import ABR_FREQUENCIES_HZ
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.simulation.cochlea import filter_sound
 from icsim.simulation.midbrain import draw_counts, expected_count
 from icsim.simulation.sounds import embedded_sounds
 from icsim.sound import SAMPLE_RATE, Sound, calibrate
-from recipes.describe_animals import figures as draw
-from recipes.describe_animals import gains
-from recipes.describe_animals import measurements as measure
+from recipes.cells import markdown
 from recipes.ranges import Count, Hours, NotEmptyStr, NotNegative, Seconds, Seed, checked
-from recipes.state import begin, seeded
+from recipes.reports import animals as draw
+from recipes.state import begin, run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +54,6 @@ class Config:
     """Length of their recordings [h]."""
     figure_channels: Count = 64
     """Channels of the animal in the figures."""
-    gains: bool = False
-    """Find, in place of all else, which gains the parts of a loss ask for (half an hour)."""
-    gain_animals: Count = 3
-    """Animals of severity 1 whose gains are found."""
-    gain_steps: Count = 20
-    """Gradients computed for each set of gains, about."""
     seed: Seed = 0
     """Of animals and sounds."""
 
@@ -73,16 +67,12 @@ HEARINGS = (("NH", 0.0), ("HI", 0.4), ("HI", 1.0), ("HI", 1.8), ("hidden", 0.0))
 def describe(config: Config) -> str:
     """Tables in Markdown: thresholds, responses, likeness of brains, scatter, what ignored drift
     costs; and the figures.
-
-    With `gains`, the table and the figure of wanted gains instead.
     """
     for channels in (config.channels, config.figure_channels, *config.scatter_channels):
         draw_anatomy(channels, config.seed)
     if config.out:
         Path(config.out).mkdir(parents=True, exist_ok=True)
     begin()
-    if config.gains:
-        return wanted_gains(config)
     heard = {
         (hearing, severity): measure.audiograms(hearing, severity, config.listeners, config.seed)
         for hearing, severity in HEARINGS
@@ -104,15 +94,6 @@ def describe(config: Config) -> str:
     return "\n\n".join(tables)
 
 
-def wanted_gains(config: Config) -> str:
-    """Which gains at low frequencies a loss and its parts ask for; and their figure."""
-    found = gains.study(config.gain_animals, config.channels, 1.0, config.gain_steps, config.seed)
-    if config.out:
-        figure = draw.gains(gains.centres_hz(), gains.middle_gains_db(found), gains.LOW_HZ)
-        draw.save(figure, Path(config.out) / "gains.png")
-    return _markdown(gains.rows(found))
-
-
 def thresholds(heard: dict[tuple[str, float], Tensor]) -> str:
     """Mean and SD of measured thresholds [dB SPL], by hearing and severity."""
     lines = [["", *(f"{hz / 1000:g} kHz" for hz in ABR_FREQUENCIES_HZ)]]
@@ -120,7 +101,7 @@ def thresholds(heard: dict[tuple[str, float], Tensor]) -> str:
         spread = zip(table.mean(0).tolist(), table.std(0).tolist(), strict=True)
         name = f"{hearing}, severity {severity:g}" if severity else hearing
         lines.append([name, *(f"{mean:.1f} ({sd:.1f})" for mean, sd in spread)])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 @torch.no_grad()
@@ -155,7 +136,7 @@ def responses(brains: list[Animal], speech: Tensor, config: Config) -> str:
         *values, above = torch.tensor(found).mean(0).tolist()
         numbers = [f"{value:.2f}" for value in values]
         lines.append([f"{level_db_spl:g}", *numbers, f"{above:.0f} %"])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def likeness(brains: list[Animal], sounds: Tensor) -> str:
@@ -165,7 +146,7 @@ def likeness(brains: list[Animal], sounds: Tensor) -> str:
     names = ["explained variance", "octave error before matching", "octave error after"]
     lines = [["of each brain", "least", "most"]]
     lines += [[name, f"{low[i]:.2f}", f"{high[i]:.2f}"] for i, name in enumerate(names)]
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def loudness(brains: list[Animal], speech: Tensor) -> str:
@@ -181,7 +162,7 @@ def loudness(brains: list[Animal], speech: Tensor) -> str:
         found.append(counts.mean((2, 3)))
     for level_db_spl, counts in zip(levels_db_spl, torch.stack(found).mean(0).T, strict=True):
         lines.append([f"{level_db_spl:g}", *(f"{count:.2f}" for count in counts.tolist())])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def scatter(config: Config) -> str:
@@ -201,7 +182,7 @@ def scatter(config: Config) -> str:
             cells = zip(found.mean(0).tolist(), low, high, strict=True)
             cells = [f"{mean:.3f} ({least:.2f}–{most:.2f})" for mean, least, most in cells]
             lines.append([str(channels), f"{deviation:g}", *cells])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def drift(sounds: Sequence[Sound], config: Config) -> str:
@@ -225,7 +206,7 @@ def drift(sounds: Sequence[Sound], config: Config) -> str:
         name = f"{hearing}, severity {severity:g}" if severity else hearing
         ends = f"{lost.min():.3f}–{lost.max():.3f}"
         lines.append([name, f"{min(rates):.1f}–{max(rates):.1f}", f"{lost.mean():.3f}", ends])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def draw_figures(config: Config, thresholds_db_spl: dict, speech: Tensor) -> str:
@@ -284,7 +265,7 @@ def draw_figures(config: Config, thresholds_db_spl: dict, speech: Tensor) -> str
     lines.append(["octaves from best to peak rate, median", f"{peak.median():.2f}", ""])
     moved = (soft / loud).log2().abs().median()
     lines.append(["octaves from peak at 45 to peak at 85 dB SPL, median", f"{moved:.2f}", ""])
-    return _markdown(lines)
+    return markdown(lines)
 
 
 def _nearest(values: Tensor, wanted: Sequence[float]) -> list[int]:
@@ -296,6 +277,5 @@ def _entropy(probability: Tensor) -> Tensor:
     return -torch.special.xlogy(probability, probability).sum(-1)
 
 
-def _markdown(lines: list[list[str]]) -> str:
-    ruled = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
-    return "\n".join("| " + " | ".join(line) + " |" for line in ruled)
+if __name__ == "__main__":
+    print(run(describe, Config))

@@ -1,4 +1,4 @@
-"""What becomes of work that something happens to: `python -m recipes.benchmark_faults`.
+"""What becomes of work that something happens to: `python -m tests.faults.campaign`.
 
 At the smallest sizes, so that there is time for many tries:
 
@@ -47,14 +47,14 @@ FULL_AT_BYTES = 16 * 1024
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
 """For the superuser, whom no permission stops: a folder is mounted again for one process."""
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """How often what is killed."""
 
-    out: NotEmptyStr = "runs/benchmark_faults"
+    out: NotEmptyStr = "runs/faults"
     """Folder of `summary.json` and `table.md`."""
     kills: Count = 12
     """Kills of each command, at least."""

@@ -1,7 +1,12 @@
-"""Which gains a loss asks for, band by band, and which part of it asks."""
+"""Which fixed gains a loss asks for, band by band, and which part of it asks.
+
+`python -m recipes.describe_gains --out docs/images`: the last table and figure of
+`docs/simulation.md`.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,9 +19,13 @@ from icsim.simulation.animal import Anatomy, Animal, Loss, draw_anatomy, draw_lo
 from icsim.simulation.hearing import FREQUENCIES_HZ
 from icsim.simulation.sounds import embedded_sounds
 from icsim.sound import BIN_SAMPLES, calibrate
+from recipes.cells import markdown
+from recipes.ranges import Count, NotEmptyStr, Seed, checked
+from recipes.reports import animals as draw
+from recipes.state import begin, run
 
 BANDS = 12
-"""Gains that are found, equally wide in ERBs."""
+"""Gains that are sought, equally wide in ERBs."""
 
 LOW_HZ = (200.0, 500.0)
 """Bands whose gain is asked about: no hair cell is lost there, and speech is strong [Hz]."""
@@ -25,6 +34,37 @@ SENTENCES, SENTENCE_BINS = 3, 762
 """What is heard: so many excerpts of so many bins (a second) of speech."""
 
 LEVELS_DB_SPL = (50.0, 65.0, 80.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """How much is measured; half an hour as it is."""
+
+    out: NotEmptyStr | None = None
+    """Folder of the figure; without one there is only a table."""
+    animals: Count = 3
+    """Animals of severity 1."""
+    channels: Count = 48
+    """Channels of each."""
+    steps: Count = 20
+    """Gradients computed for each set of gains, about."""
+    seed: Seed = 0
+    """Of animals and sounds."""
+
+    __post_init__ = checked
+
+
+def describe(config: Config) -> str:
+    """The table in Markdown; writes the figure."""
+    draw_anatomy(config.channels, config.seed)
+    if config.out:
+        Path(config.out).mkdir(parents=True, exist_ok=True)
+    begin()
+    gains = study(config.animals, config.channels, 1.0, config.steps, config.seed)
+    if config.out:
+        figure = draw.gains(centres_hz(), middle_gains_db(gains), LOW_HZ)
+        draw.save(figure, Path(config.out) / "gains.png")
+    return markdown(rows(gains))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +95,7 @@ def study(
         By variant, for each animal what it asks for at each of `LEVELS_DB_SPL`.
     """
     sound = sentences(seed)
-    found: dict[str, list[list[Wanted]]] = {}
+    by_variant: dict[str, list[list[Wanted]]] = {}
     with tqdm(total=animals * len(PARTS) * len(LEVELS_DB_SPL), desc="gains", unit="fit") as bar:
         for n in range(seed, seed + animals):
             made = variants(draw_anatomy(channels, n), draw_loss("HI", severity, n))
@@ -64,8 +104,8 @@ def study(
                 for level_db_spl in LEVELS_DB_SPL:
                     levels.append(wanted(animal, sound, level_db_spl, steps))
                     bar.update()
-                found.setdefault(name, []).append(levels)
-    return found
+                by_variant.setdefault(name, []).append(levels)
+    return by_variant
 
 
 PARTS = (
@@ -127,14 +167,14 @@ def wanted(animal: Animal, sound: Tensor, level_db_spl: float, steps: int) -> Wa
     normal = animal.healthy()
     with torch.no_grad():
         target = normal(sound)
-    found = best_linear_gain(animal, target, sound, BANDS, steps)
-    kept = torch.where(low_bands(), 0.0, found)
+    best = best_linear_gain(animal, target, sound, BANDS, steps)
+    kept = torch.where(low_bands(), 0.0, best)
     with torch.no_grad():
         restored, without = (
             pooled_restoration(*discrepancies(animal, normal, sound, apply(sound, gains)))
-            for gains in (found, kept)
+            for gains in (best, kept)
         )
-    return Wanted(tuple(found.tolist()), restored, without)
+    return Wanted(tuple(best.tolist()), restored, without)
 
 
 def sentences(seed: int) -> Tensor:
@@ -163,14 +203,14 @@ def low_gains_db(wanted: Sequence[Sequence[Wanted]]) -> Tensor:
     return gains[..., low_bands()].mean(-1)
 
 
-def rows(found: Mapping[str, Sequence[Sequence[Wanted]]]) -> list[list[str]]:
+def rows(gains_of: Mapping[str, Sequence[Sequence[Wanted]]]) -> list[list[str]]:
     """Cells of a table: gains in the low bands by level, and restoration at the middle level.
 
     Gains are means over animals, with their range.
     """
     header = ["gain at 0.2–0.5 kHz [dB]", *(f"{level:g} dB SPL" for level in LEVELS_DB_SPL)]
     lines = [[*header, "restoration at 65 dB SPL", "… without these gains"]]
-    for name, wanted in found.items():
+    for name, wanted in gains_of.items():
         gains = low_gains_db(wanted)
         cells = zip(
             gains.mean(0).tolist(), gains.amin(0).tolist(), gains.amax(0).tolist(), strict=True
@@ -185,10 +225,14 @@ def rows(found: Mapping[str, Sequence[Sequence[Wanted]]]) -> list[list[str]]:
     return lines
 
 
-def middle_gains_db(found: Mapping[str, Sequence[Sequence[Wanted]]]) -> dict[str, Tensor]:
+def middle_gains_db(gains_of: Mapping[str, Sequence[Sequence[Wanted]]]) -> dict[str, Tensor]:
     """Gains of each variant's animals at the middle level [dB], `(A, BANDS)`."""
     middle = len(LEVELS_DB_SPL) // 2
     return {
         name: torch.tensor([levels[middle].gains_db for levels in wanted])
-        for name, wanted in found.items()
+        for name, wanted in gains_of.items()
     }
+
+
+if __name__ == "__main__":
+    print(run(describe, Config))

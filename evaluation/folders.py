@@ -1,14 +1,14 @@
-"""Which files belong together, and two of them made comparable."""
+"""Folders of sound files: which files belong together, and two of them made comparable."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from evaluation.delay import delay, in_time
+from evaluation.delay import LONGEST_S, delay, in_time
 from icsim.sound import REFERENCE_PA, calibrate, find_audio, level, read, resample
-from recipes.evaluate.config import Config, folders, full_scales_db_spl
 
 LOWEST_RATE_HZ = 8000
 """Files of lower sample rates are refused: they hold too little of speech (chosen here)."""
@@ -24,6 +24,16 @@ FARTHEST_S = 60.0
 
 
 @dataclasses.dataclass(frozen=True)
+class FullScales:
+    """Level of a sound whose RMS is 1, in each folder [dB SPL]."""
+
+    clean_db_spl: float
+    noisy_db_spl: float
+    processed_db_spl: tuple[float, ...]
+    """One a device."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Pair:
     """The files of one name, as one device made them; None where a file is missing."""
 
@@ -33,12 +43,14 @@ class Pair:
     clean: Path | None
     processed: Path | None
     noisy: Path | None
-    processed_full_scale_db_spl: float
-    """Level of a sound whose RMS is 1 in the device's files [dB SPL]."""
+    full_scales: FullScales
+    """Of these files: one processed folder."""
+    noisy_folder: bool = False
+    """Whether there is a folder of noisy files: then one of this name is wanted."""
 
     @property
-    def made_of(self) -> dict[str, list[int] | None]:
-        """Size and time of each file: what is scored anew once it changes."""
+    def stamps(self) -> dict[str, list[int] | None]:
+        """Size and time of each file: once one changes, scores no longer hold."""
         paths = {"clean": self.clean, "processed": self.processed, "noisy": self.noisy}
         return {role: stamp(path) for role, path in paths.items()}
 
@@ -71,34 +83,48 @@ def stamp(path: Path | str | None) -> list[int] | None:
     return [found.st_size, found.st_mtime_ns]
 
 
-def matched(config: Config) -> list[Pair]:
+def match(
+    clean_folder: str | Path,
+    processed_folders: Sequence[str],
+    full_scales: FullScales,
+    noisy_folder: str | Path | None = None,
+) -> list[Pair]:
     """All files of all devices, by device and name; also those that lack a partner.
+
+    Args:
+        clean_folder: The clean sounds.
+        processed_folders: What devices made of them, under the same names.
+        full_scales: Of all of them.
+        noisy_folder: What went into the devices, if not the clean sounds.
 
     Raises:
         ValueError: If a folder is missing or empty, one name belongs to two files of a folder, or
             a device has no file in common with the clean folder.
     """
-    clean = _by_name(config.clean)
-    noisy = _by_name(config.noisy) if config.noisy else {}
+    clean, noisy, with_noisy = _by_name(clean_folder), {}, noisy_folder is not None
+    if with_noisy:
+        noisy = _by_name(noisy_folder)
     pairs = []
-    *_, levels = full_scales_db_spl(config)
     for (device, folder), level_db_spl in zip(
-        devices(folders(config)).items(), levels, strict=True
+        devices(processed_folders).items(), full_scales.processed_db_spl, strict=True
     ):
-        processed = _by_name(folder)
-        if not clean.keys() & processed.keys():
+        files = _by_name(folder)
+        if not clean.keys() & files.keys():
             raise ValueError(
-                f"{folder}: no file is called as one in {config.clean} "
-                f"({min(processed)}, but {min(clean)}); give both the same names"
+                f"{folder}: no file is called as one in {clean_folder} "
+                f"({min(files)}, but {min(clean)}); give both the same names"
             )
+        scales = dataclasses.replace(full_scales, processed_db_spl=(level_db_spl,))
         pairs += [
-            Pair(device, name, clean.get(name), processed.get(name), noisy.get(name), level_db_spl)
-            for name in sorted(clean.keys() | processed.keys())
+            Pair(
+                device, name, clean.get(name), files.get(name), noisy.get(name), scales, with_noisy
+            )
+            for name in sorted(clean.keys() | files.keys())
         ]
     return pairs
 
 
-def devices(paths: list[str]) -> dict[str, str]:
+def devices(paths: Sequence[str]) -> dict[str, str]:
     """Folders by the shortest ends of their paths that tell them apart.
 
     Raises:
@@ -117,8 +143,25 @@ def devices(paths: list[str]) -> dict[str, str]:
     return dict(zip(names, paths, strict=True))
 
 
-def prepare(pair: Pair, config: Config) -> Prepared:
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How files are read."""
+
+    clean_db_spl: float | None = None
+    """The clean sound is set to this level [dB SPL], and the others by the same factor; None for
+    the level that the file has."""
+    channel: int | None = None
+    """Which channel of files with several; None: they are refused."""
+    max_delay_s: float = LONGEST_S
+    """Longer delays are refused [s]."""
+
+
+def prepare(pair: Pair, reading: Reading | None = None) -> Prepared:
     """Read the files of a pair in pascals, at one rate, in time, equally long.
+
+    Args:
+        pair: The files.
+        reading: How.
 
     Raises:
         ValueError: If they cannot be compared; the message says why.
@@ -126,17 +169,15 @@ def prepare(pair: Pair, config: Config) -> Prepared:
     for role in ("clean", "processed"):
         if getattr(pair, role) is None:
             raise ValueError(f"no {role} file of this name")
-    clean_db_spl, noisy_db_spl, _ = full_scales_db_spl(config)
-    clean, rate = _read(pair.clean, "clean", config, clean_db_spl)
-    processed, from_hz = _read(
-        pair.processed, "processed", config, pair.processed_full_scale_db_spl
-    )
+    reading, scales = reading or Reading(), pair.full_scales
+    clean, rate = _read(pair.clean, "clean", reading, scales.clean_db_spl)
+    processed, from_hz = _read(pair.processed, "processed", reading, *scales.processed_db_spl)
     notes = [*_clipped(clean, "clean"), *_clipped(processed, "processed")]
     if from_hz != rate:
         notes.append(f"processed: resampled from {from_hz:g} to {rate:g} Hz")
         processed = resample(processed, from_hz, rate)
-    noisy, without_noisy = _noisy(pair, config, noisy_db_spl, rate, len(clean))
-    late, reason = _late(clean, noisy, processed, rate, config.max_delay_s)
+    noisy, without_noisy = _noisy(pair, reading, rate, len(clean))
+    late, reason = _late(clean, noisy, processed, rate, reading.max_delay_s)
     if reason:
         notes.append(f"delay taken as 0: {reason}")
     _check_end(clean, processed, late, rate)
@@ -145,8 +186,8 @@ def prepare(pair: Pair, config: Config) -> Prepared:
     if noisy is not None:
         noisy, _ = in_time(noisy, processed, late)
     factor = 1.0
-    if config.clean_db_spl is not None:
-        factor = (calibrate(clean, config.clean_db_spl).norm() / clean.norm()).item()
+    if reading.clean_db_spl is not None:
+        factor = (calibrate(clean, reading.clean_db_spl).norm() / clean.norm()).item()
     clean, processed = in_time(clean, processed, late)
     return Prepared(
         factor * clean,
@@ -169,18 +210,20 @@ def _by_name(folder: str) -> dict[str, Path]:
     return found
 
 
-def _read(path: Path, role: str, config: Config, full_scale_db_spl: float) -> tuple[Tensor, float]:
+def _read(
+    path: Path, role: str, reading: Reading, full_scale_db_spl: float
+) -> tuple[Tensor, float]:
     """One channel of a file in pascals, `(T,)`, and its rate [Hz]."""
     try:
         samples, rate = read(path)
     except ValueError as error:
         raise ValueError(f"{role}: {error}") from error
     channels = len(samples)
-    if channels > 1 and config.channel is None:
+    if channels > 1 and reading.channel is None:
         raise ValueError(f"{role}: has {channels} channels; choose one with --channel 0")
-    if channels > 1 and config.channel >= channels:
-        raise ValueError(f"{role}: has {channels} channels, so none is --channel {config.channel}")
-    sound = samples[config.channel if channels > 1 else 0]
+    if channels > 1 and reading.channel >= channels:
+        raise ValueError(f"{role}: has {channels} channels, so none is --channel {reading.channel}")
+    sound = samples[reading.channel if channels > 1 else 0]
     if rate < LOWEST_RATE_HZ:
         raise ValueError(f"{role}: {rate:g} Hz; at least {LOWEST_RATE_HZ} Hz are needed")
     if len(sound) == 0:
@@ -191,7 +234,7 @@ def _read(path: Path, role: str, config: Config, full_scale_db_spl: float) -> tu
         raise ValueError(f"{role}: is silent")
     pressure = sound * REFERENCE_PA * 10 ** (full_scale_db_spl / 20)
     peak_db_spl = level(pressure.abs().max()[None]).item()
-    if config.clean_db_spl is None and peak_db_spl > LOUDEST_DB_SPL:
+    if reading.clean_db_spl is None and peak_db_spl > LOUDEST_DB_SPL:
         raise ValueError(
             f"{role}: reaches {peak_db_spl:.0f} dB SPL, as an RMS of 1 is said to be "
             f"{full_scale_db_spl:g} dB SPL; correct the file or --{role}_full_scale_db_spl"
@@ -200,15 +243,13 @@ def _read(path: Path, role: str, config: Config, full_scale_db_spl: float) -> tu
 
 
 def _noisy(
-    pair: Pair, config: Config, full_scale_db_spl: float, rate: float, samples: int
+    pair: Pair, reading: Reading, rate: float, samples: int
 ) -> tuple[Tensor | None, str | None]:
     """What went into the device, as long as the clean sound, or why it is missing."""
-    if config.noisy is None:
-        return None, None
     if pair.noisy is None:
-        return None, "no noisy file of this name"
+        return None, "no noisy file of this name" if pair.noisy_folder else None
     try:
-        noisy, from_hz = _read(pair.noisy, "noisy", config, full_scale_db_spl)
+        noisy, from_hz = _read(pair.noisy, "noisy", reading, pair.full_scales.noisy_db_spl)
     except ValueError as error:
         return None, str(error)
     noisy = resample(noisy, from_hz, rate)

@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from icsim.alignment import correlation_distance, octave_error, permutation
 from icsim.metrics import feve
+from icsim.seeds import seeded
 from icsim.simulation.abr import ABR_FREQUENCIES_HZ, abr_thresholds
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.simulation.cochlea import Subbands, drive, filter_sound, high_spontaneous
 from icsim.sound import BIN_SAMPLES, REFERENCE_PA, RESPONSE_RATE, SAMPLE_RATE, calibrate
-from recipes.state import seeded
 
 
 def audiograms(hearing: str, severity: float, listeners: int, seed: int) -> Tensor:
