@@ -14,41 +14,26 @@ sample is clipped and levels can still be compared.
 """
 
 import dataclasses
-import errno
-import itertools
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import soundfile
-import soxr
-import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from compensation.files import Outcome, Processing, process_file
 from compensation.listener import from_audiogram
 from compensation.load import load_aid
-from compensation.streaming import LOUDEST_DB_SPL, Stream
 from icsim.audiogram import Audiogram
-from icsim.files import whole_file
-from icsim.sound import REFERENCE_PA, SAMPLE_RATE, find_audio
+from icsim.sound import find_audio
 from recipes.fits import read_fit
 from recipes.jobs import killed_named, processes
 from recipes.ranges import Count, Exponent, FullScaleDbSpl, MaximumDbSpl, NotEmptyStr, checked
 from recipes.state import claim, run
-
-LOWEST_RATE_HZ = 8000
-"""Files of lower sample rates are refused: they hold too little of speech (chosen here)."""
-
-BLOCK_S = 4.0
-"""So much sound is in memory at a time [s]."""
-
-MOST_BYTES = 2**32 - 2**16
-"""What a WAV file can hold."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,29 +66,6 @@ class Config:
     __post_init__ = checked
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What became of one file."""
-
-    reason: str | None = None
-    """Why there is no result, if there is none."""
-    beyond: int = 0
-    """Samples of the result beyond ±1."""
-    peak: float = 0.0
-    """Its largest magnitude."""
-
-
-def headroom_db(config: Config) -> float:
-    """By how much files of integers are lower: enough for the highest sample that may come out.
-
-    An RMS of 1 in such a file is `full_scale_db_spl + headroom_db` [dB SPL].
-
-    >>> headroom_db(Config("aid", "in", "out", pcm_bits=24))
-    10.0
-    """
-    return max(0.0, config.maximum_db_spl - config.full_scale_db_spl) if config.pcm_bits else 0.0
-
-
 def process(config: Config) -> Path:
     """Process every sound that is not there yet or is older than what it is made of.
 
@@ -115,7 +77,7 @@ def process(config: Config) -> Path:
             if sounds cannot be processed: after all others are done, each with its reason.
     """
     aid, listener = equipped(config)
-    _stream(config, aid, listener)  # refuses settings before any file is touched
+    processing(config).stream(aid, listener)  # refuses settings before any file is touched
     files = targets(config)
     # How many processes share the work is no part of what is made.
     claim(Path(config.out), dataclasses.replace(config, workers=Config.workers))
@@ -134,11 +96,17 @@ def process(config: Config) -> Path:
     return Path(config.out)
 
 
+def processing(config: Config) -> Processing:
+    """How sounds are processed."""
+    fields = dataclasses.fields(Processing)
+    return Processing(**{field.name: getattr(config, field.name) for field in fields})
+
+
 def remarks(config: Config, outcomes: dict[Path, Outcome]) -> list[str]:
     """What a user should know of the level of the files that were just written."""
     lines = []
     if config.pcm_bits and outcomes:
-        low_db = headroom_db(config)
+        low_db = processing(config).headroom_db
         lines.append(
             f"note: the files are lower by {low_db:g} dB, so that nothing is clipped: an RMS of 1 "
             f"in them is {config.full_scale_db_spl + low_db:g} dB SPL"
@@ -211,132 +179,6 @@ def targets(config: Config) -> dict[Path, Path]:
     return {sound: target for target, sound in found.items()}
 
 
-def process_file(
-    sound: Path,
-    target: Path,
-    config: Config,
-    aid: nn.Module,
-    listener: Tensor,
-    progress: Callable[[int], object] = lambda samples: None,
-) -> Outcome:
-    """Process one file, some seconds at a time; the result appears whole or not at all.
-
-    Args:
-        sound: What to process.
-        target: The WAV file to be written.
-        config: How.
-        aid: The network.
-        listener: Whom for, `(P,)`.
-        progress: Called with the number of samples just processed.
-
-    Returns:
-        How far the result leaves ±1.
-
-    Raises:
-        ValueError: If the file is no sound that an aid can take; the message names it.
-        OSError: If the result cannot be written; the error names it.
-    """
-    rate, channels, left = checked_sound(sound, config)
-    stream = _stream(config, aid, listener.expand(channels, -1))
-    highest = 10 ** ((config.maximum_db_spl - config.full_scale_db_spl) / 20)
-    lower = 10 ** (-headroom_db(config) / 20)
-    subtype = f"PCM_{config.pcm_bits}" if config.pcm_bits else "FLOAT"
-    beyond, peak = 0, 0.0
-    try:
-        with (
-            whole_file(target) as beside,
-            soundfile.SoundFile(beside, "w", rate, channels, subtype, format="WAV") as file,
-        ):
-            for block in aided(blocks(sound), rate, channels, stream, config.full_scale_db_spl):
-                # Between two samples that the limiter let pass, a peak may be higher.
-                part = lower * block[:left].clip(-highest, highest)
-                file.write(part)
-                magnitude = np.abs(part)
-                beyond += int((magnitude > 1).sum())
-                peak = max(peak, float(magnitude.max(initial=0)))
-                progress(len(part))
-                left -= len(part)
-    except soundfile.LibsndfileError as error:
-        raise OSError(errno.EIO, f"cannot be written ({error})", str(target)) from error
-    # Rounding at the very limit of integers is no clipping.
-    return Outcome(beyond=0 if config.pcm_bits else beyond, peak=peak)
-
-
-def aided(
-    sound: Iterable[np.ndarray],
-    rate: int,
-    channels: int,
-    stream: Stream,
-    full_scale_db_spl: float,
-) -> Iterator[np.ndarray]:
-    """What the aid makes of blocks `(n, channels)` at any sample rate, aligned with them.
-
-    Blocks that come out have other lengths; together they are a little longer, as the end is the
-    aid falling silent.
-    """
-    unit_pa = REFERENCE_PA * 10 ** (full_scale_db_spl / 20)
-    there = soxr.ResampleStream(rate, SAMPLE_RATE, channels, quality="VHQ")
-    back = soxr.ResampleStream(SAMPLE_RATE, rate, channels, quality="VHQ")
-    early = stream.latency_samples
-    # More than the aid keeps back and than is lost by rounding lengths to samples.
-    silence = np.zeros((math.ceil((early / SAMPLE_RATE + 0.1) * rate), channels), np.float32)
-    for block, last in itertools.chain(zip(sound, itertools.repeat(False)), [(silence, True)]):
-        heard = torch.from_numpy(there.resample_chunk(block, last=last).T)
-        out = stream(heard * unit_pa) / unit_pa
-        out, early = out[:, early:], max(0, early - out.shape[1])
-        yield back.resample_chunk(out.T.contiguous().numpy(), last=last)
-
-
-def checked_sound(sound: Path, config: Config) -> tuple[int, int, int]:
-    """Sample rate [Hz], channels and samples of a file, which is read once to the end.
-
-    Raises:
-        ValueError: If it is nothing that an aid can take; the message names it.
-    """
-    samples, peak = 0, 0.0
-    for block in blocks(sound):
-        samples += len(block)
-        peak = float(np.maximum(peak, np.abs(block).max(initial=0)))
-    file = soundfile.info(sound)
-    if samples == 0:
-        raise ValueError(f"{sound}: has no samples; remove it")
-    if not math.isfinite(peak):
-        raise ValueError(f"{sound}: samples are NaN or infinite; repair or remove the file")
-    if file.samplerate < LOWEST_RATE_HZ:
-        raise ValueError(
-            f"{sound}: has {file.samplerate} samples a second, but at least {LOWEST_RATE_HZ} are "
-            "needed; if its header is wrong, correct it"
-        )
-    if peak > 10 ** ((LOUDEST_DB_SPL - config.full_scale_db_spl) / 20):
-        raise ValueError(
-            f"{sound}: reaches {peak:.3g}, at a full_scale_db_spl of {config.full_scale_db_spl:g} "
-            f"more than {LOUDEST_DB_SPL:g} dB SPL; correct one of the two"
-        )
-    if 4 * samples * file.channels > MOST_BYTES:
-        raise ValueError(f"{sound}: is too long for a WAV file of floats; cut it into parts")
-    return file.samplerate, file.channels, samples
-
-
-def blocks(sound: Path) -> Iterator[np.ndarray]:
-    """A file in blocks of some seconds, `(n, channels)`.
-
-    Raises:
-        ValueError: If it cannot be decoded; the message names it.
-    """
-    try:
-        with soundfile.SoundFile(sound) as file:
-            size = math.ceil(BLOCK_S * file.samplerate)
-            yield from file.blocks(size, dtype="float32", always_2d=True)
-    except (RuntimeError, OSError) as error:
-        raise ValueError(
-            f"{sound}: cannot be read as audio ({error}); convert or remove it"
-        ) from error
-
-
-def _stream(config: Config, aid: nn.Module, listener: Tensor) -> Stream:
-    return Stream(aid, listener, config.noise_reduction, config.gain, config.maximum_db_spl)
-
-
 def _side_by_side(
     config: Config,
     aid: nn.Module,
@@ -347,7 +189,10 @@ def _side_by_side(
     """Process files side by side; what became of each."""
     workers = min(config.workers, len(files))
     if workers < 2:
-        return {each[0]: _attempt(config, *each, aid, listener, progress) for each in files.items()}
+        return {
+            each[0]: _attempt(config, *each, aid, listener, progress=progress)
+            for each in files.items()
+        }
     with killed_named("processing", "--workers"), processes(workers) as pool:
         jobs = {pool.submit(_alone, config, *each): each[0] for each in files.items()}
         try:
@@ -365,10 +210,12 @@ def _alone(config: Config, sound: Path, target: Path) -> Outcome:
     return _attempt(config, sound, target, *equipped(config))
 
 
-def _attempt(config: Config, sound: Path, target: Path, *rest) -> Outcome:
+def _attempt(
+    config: Config, sound: Path, target: Path, aid: nn.Module, listener: Tensor, **options
+) -> Outcome:
     """Process one file, or say why not."""
     try:
-        return process_file(sound, target, config, *rest)
+        return process_file(sound, target, aid, listener, processing(config), **options)
     except OSError as error:
         return Outcome(f"{error.filename or target}: {error.strerror or error}")
     except (ValueError, RuntimeError) as error:

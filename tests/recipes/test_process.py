@@ -10,6 +10,7 @@ import pytest
 import soundfile
 import torch
 
+from compensation import files
 from compensation.listener import AUDIOGRAM_HZ, EIGHT_HZ
 from compensation.masks import Masks, MasksConfig
 from icsim.audiogram import Audiogram, audiogram
@@ -218,7 +219,9 @@ def test_what_is_finished_is_not_made_again(config, tmp_path, monkeypatch):
     monkeypatch.setattr(
         process,
         "process_file",
-        lambda sound, *rest: made.append(sound.name) or original(sound, *rest),
+        lambda sound, *rest, **options: (
+            made.append(sound.name) or original(sound, *rest, **options)
+        ),
     )
     process.process(dataclasses.replace(config, workers=3))
     assert made == []
@@ -239,7 +242,7 @@ def test_an_interrupted_file_leaves_nothing(config, tmp_path, monkeypatch):
         yield np.zeros((100, 1), np.float32)
         raise Killed
 
-    monkeypatch.setattr(process, "aided", killed)
+    monkeypatch.setattr(files, "aided", killed)
     with pytest.raises(Killed):
         process.process(config)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["config.json"]
