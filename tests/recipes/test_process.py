@@ -64,7 +64,7 @@ def write_fit(folder, **content) -> str:
 
 @pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000, 96000])
 def test_a_file_of_any_rate_keeps_its_length_level_and_place(config, tmp_path, rate, monkeypatch):
-    monkeypatch.setattr(process, "BLOCK_S", 0.1)
+    monkeypatch.setattr(files, "BLOCK_S", 0.1)
     samples = round(0.4 * rate) + 7
     left, silent = tones(samples, rate), np.zeros(samples, np.float32)
     soundfile.write(tmp_path / "in" / "x.flac", np.stack([left, silent], 1), rate, "PCM_24")
@@ -78,7 +78,7 @@ def test_a_file_of_any_rate_keeps_its_length_level_and_place(config, tmp_path, r
 
 
 def test_a_file_becomes_what_the_aid_makes_of_its_pressure(config, monkeypatch):
-    monkeypatch.setattr(process, "BLOCK_S", 0.1)
+    monkeypatch.setattr(files, "BLOCK_S", 0.1)
     settings = dataclasses.replace(
         config, noise_reduction=0.5, gain=1.5, full_scale_db_spl=90, maximum_db_spl=150
     )
