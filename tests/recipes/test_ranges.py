@@ -88,7 +88,7 @@ def test_python_command_line_and_nested_configurations_are_held_to_the_same(caps
             train_compensation.Config("cohort", "model", "out", **change)
     with pytest.raises(ValueError, match=r"hiss.*-1"):
         train_compensation.Weights(hiss=-1.0)
-    with pytest.raises(ValueError, match=r"encoder.size.*Got value: big"):
+    with pytest.raises(ValueError, match=r"encoder.*size.*Got value: big"):
         train_ic.Config("cohort", "out", encoder=dataclasses.make_dataclass("E", ["size"])("big"))
     with pytest.raises(SystemExit) as ended:
         parse(train_ic.Config, ["--cohort", "c", "--out", "o", "--epochs", "0"])
