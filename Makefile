@@ -21,7 +21,7 @@ LOWEST ?= .venv-lowest
 
 test-lowest: .venv/ready
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(LOWEST)
-	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python "torch==$(TORCH)" pytest -e ".[cohort,fitting,simulation,metrics]"
+	$(BIN)/uv pip install --quiet --python $(LOWEST)/bin/python "torch==$(TORCH)" -e ".[recipes,metrics,dev]"
 	$(LOWEST)/bin/python -m pytest icsim compensation evaluation tests/models tests/test_*.py
 
 check: .venv/ready

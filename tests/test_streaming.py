@@ -80,13 +80,16 @@ def test_layers_compiled_and_not_give_the_same():
     for compiled in (True, False):
         with torch.set_grad_enabled(not compiled):  # compiled layers have no gradients
             begun = aid.begin(torch.stack([THETA, 1 - THETA]))
-        assert bool(begun["weights"]) == bool(compiled)
+        assert bool(begun["network"]["weights"]) == bool(compiled)
         with torch.no_grad():
             for block in sound.split(16, -1):
                 _, begun = aid.step(block, begun)
             state.append(begun)
-    for name in ("hidden", "factors"):
-        torch.testing.assert_close(state[0][name], state[1][name], rtol=0, atol=2e-6)
+    for one, other in (
+        (state[0]["factors"], state[1]["factors"]),
+        (state[0]["network"]["averages"], state[1]["network"]["averages"]),
+    ):
+        torch.testing.assert_close(one, other, rtol=0, atol=2e-6)
 
 
 def test_scales_compiled_and_not_give_the_same():
@@ -95,8 +98,8 @@ def test_scales_compiled_and_not_give_the_same():
     plain = aid.begin(listeners)  # with gradients, which compiled scales have not
     with torch.no_grad():
         compiled = aid.begin(listeners)
-        assert "frames" in compiled["scale"]
-        assert "frames" not in plain["scale"]
+        assert "frames" in compiled["network"]
+        assert "frames" not in plain["network"]
         for block in noise(2, 16 * 40).split([16, 16, 48, 16 * 35], -1):
             _, plain = aid.step(block, plain)
             _, compiled = aid.step(block, compiled)
