@@ -97,6 +97,13 @@ def test_listeners_of_one_name_in_two_seeds_are_two():
     assert (between.seeds, between.listeners, between.sounds) == (2, 6, 8)
 
 
+def test_listeners_are_drawn_within_their_seed():
+    scores, *places = crossed(2, 5, 3)
+    drawn = resample(scores, torch.ones(scores.shape[1]), *places, resamples=200).weights
+    # A seed that is drawn once or twice has so often five listeners.
+    assert set(drawn[:, :5].sum(1).tolist()) == {0.0, 5.0, 10.0}
+
+
 def test_levels_of_a_sound_are_drawn_together():
     """Hearing each sound five times makes nothing more certain."""
     scores, *places = crossed()

@@ -14,6 +14,7 @@ from compensation.prescriptions import nal_r
 from evaluation.intelligibility import EAR_RATE_HZ, clarity_ear, estoi, haspi, stoi
 from evaluation.neural import (
     discrepancies,
+    discrepancy,
     fidelity_and_clarity,
     pooled_interval,
     pooled_restoration,
@@ -463,6 +464,10 @@ def test_in_quiet_fidelity_and_clarity_are_the_same_and_what_they_were(responses
         torch.testing.assert_close(found, expected)
     with pytest.raises(ValueError, match=r"clean .* align them"):
         fidelity_and_clarity(ear, ear, sound[:, 1:], sound, {"aid": sound})
+
+
+def test_discrepancy_is_a_sum_over_channels_and_bins():
+    assert discrepancy(torch.zeros(2, 3, 4), torch.full((2, 3, 4), 0.5)).tolist() == [3.0, 3.0]
 
 
 def test_responses_that_cannot_be_compared_are_refused(responses):

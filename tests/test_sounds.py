@@ -1,3 +1,4 @@
+import itertools
 import json
 import subprocess
 import sys
@@ -355,6 +356,20 @@ def test_levels_are_within_40_to_90_db_and_spread_over_it(embedded):
     assert 39.99 < min(at["processed"]) <= max(at["processed"]) < 100.01
     assert all(s.pressure.dtype == torch.float32 for s in embedded)
     assert all(s.pressure.isfinite().all() for s in embedded)
+
+
+def test_splits_share_no_sentence(monkeypatch):
+    said: dict[str, set[str]] = {split: set() for split in SPLITS}
+    split_of = {voice: split for split in SPLITS for voice in speakers(split, seed=3)}
+
+    def speak(text, voice, *_):
+        said[split_of[voice]].add(text)
+        return torch.ones(44100), 22050.0
+
+    monkeypatch.setattr(speech, "speak", speak)
+    embedded_sounds((12, 12, 12), seed=3, max_s=2.0)
+    assert min(len(texts) for texts in said.values()) > 10
+    assert not any(said[a] & said[b] for a, b in itertools.combinations(SPLITS, 2))
 
 
 def test_splits_share_no_source_and_no_speaker(embedded):

@@ -207,6 +207,11 @@ def test_the_cost_of_a_listener_is_the_training_objective(model):
         assert costs[i].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_a_posterior_counts_an_observation_every_20_ms(model, sound):
+    cost = listener_cost(model, sound, torch.zeros(2, 4, 50, dtype=torch.uint8), context_bins=0)
+    assert cost.observations == pytest.approx(2 * 4 * 50 * 1.31072 / 20, rel=1e-3)
+
+
 def test_channels_set_apart_cost_nothing(model, sound):
     counts, theta = torch.randint(0, 5, (2, 4, 50), dtype=torch.uint8), torch.rand(3, 2)
     matching = torch.tensor([2, -1, 0, 0])
