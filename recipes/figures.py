@@ -184,7 +184,8 @@ def principal_components(theta: Tensor) -> tuple[Tensor, list[float]]:
     Returns:
         Points `(A, 2)`, and shares of the variance, 0 to 1, one a component.
 
-    >>> principal_components(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))[1]
+    >>> _, shares = principal_components(torch.tensor([[0.0, 0.0], [3.0, 4.0]]))
+    >>> [round(share, 3) for share in shares]
     [1.0, 0.0]
     """
     centred = theta - theta.mean(0)

@@ -254,6 +254,27 @@ def test_nothing_is_said_of_a_development_seed_and_nothing_without_another():
         summarise(planted(seeds=(0,)))
 
 
+def test_who_hears_normally_is_no_listener_with_a_loss():
+    rows = planted()
+    normal = rows.assign(group="normal", listener="sound", value=rows.unaided)
+    both = summarise(pd.concat([rows, normal]))
+    assert both["differences"] == summarise(rows)["differences"]
+    assert both["restoration"] == summarise(rows)["restoration"]
+
+
+def test_what_is_said_of_a_noise_is_of_its_rows():
+    quiet = planted(seeds=(1,))
+    babble = quiet.assign(noise="babble", condition=NOISE, measure="clarity")
+    engine = babble.assign(noise="engine", value=0.9 * babble.unaided)
+    rows = pd.concat([babble, engine])
+    quantities = {
+        kind: Quantity("clarity", NOISE, "truth", None, (kind,)) for kind in ("babble", "engine")
+    }
+    loud, soft = means(rows, quantities, ["masks_nr_off"])
+    assert loud["estimate"] == pytest.approx(0.5, abs=0.02)
+    assert soft["estimate"] == pytest.approx(0.1, abs=1e-6)
+
+
 def test_a_gap_does_not_cancel_in_its_magnitude():
     found = {r["quantity"]: r for r in gaps(planted(seeds=(1,)), ["masks_nr_off"])}
     assert found["mean"]["estimate"] == pytest.approx(0, abs=0.02)

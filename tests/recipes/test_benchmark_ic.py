@@ -464,5 +464,10 @@ def test_what_theta_says_is_read_and_nothing_else():
     noise = torch.randn(28, generator=torch.Generator().manual_seed(1))
     assert linearly_decoded(theta, 3 * theta[:, 0] - 2 * theta[:, 4] + 1) > 0.95
     assert linearly_decoded(theta, noise) < 0.2
+    # Read by a regression that knew the animal, six numbers explain some of any noise.
+    draws = (torch.Generator().manual_seed(n) for n in range(9))
+    chance = [linearly_decoded(theta, torch.randn(28, generator=draw)) for draw in draws]
+    assert max(chance) < 0.2
+    assert sum(chance) < 0
     assert linearly_decoded(theta, torch.ones(28)) is None
     assert math.isfinite(linearly_decoded(torch.ones(28, 2), noise))

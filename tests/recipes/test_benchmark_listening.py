@@ -121,6 +121,13 @@ def test_the_stopping_rule_ends_a_search_where_little_is_left_to_gain():
     assert recipe.stopped([None] * 50) is None
 
 
+def test_a_search_has_arrived_once_it_stays_near():
+    near, far = 0.5 * recipe.NEAR, 2 * recipe.NEAR
+    assert recipe.arrived([far, near, far, near, near]) == 4
+    assert recipe.arrived([near, near]) == 1
+    assert recipe.arrived([near, far]) == 3
+
+
 def test_methods_are_compared_on_the_same_listeners_and_a_minimum_is_weighed():
     config = recipe.Config(methods=["ours", "random"], parameters=[2], listeners=5, answers=30)
     found = [

@@ -529,6 +529,25 @@ def test_short_recordings_are_cross_validated(finished, tmp_path):
         cross_validate_ic.cross_validate(dataclasses.replace(config, blocks=2))
 
 
+def test_the_best_of_all_steps_is_kept(monkeypatch):
+    config = cross_validate_ic.Config("cohort", "animal", "out", **CROSS | {"steps": 3})
+    sound, counts = torch.randn(600 * 32), torch.randint(0, 4, (2, 5, 600), dtype=torch.uint8)
+    errors, states, loss = iter([0.9, 0.5, 0.7]), [], cross_validate_ic._loss
+
+    def planted(network, *windows):
+        """As if the second step met what is held out best."""
+        if torch.is_grad_enabled():
+            return loss(network, *windows)
+        states.append({name: x.clone() for name, x in network.state_dict().items()})
+        return torch.tensor(next(errors))
+
+    monkeypatch.setattr(cross_validate_ic, "_loss", planted)
+    train, stop, _ = cross_validate_ic._blocks(600, 0, config)
+    network = cross_validate_ic._fit(config, sound, counts, train, stop)
+    assert all(torch.equal(x, states[1][name]) for name, x in network.state_dict().items())
+    assert any(not torch.equal(x, states[2][name]) for name, x in states[1].items())
+
+
 def test_a_block_is_predicted_without_its_answers():
     config = cross_validate_ic.Config("cohort", "animal", "out", **CROSS)
     sound, counts = torch.randn(600 * 32), torch.randint(0, 4, (2, 5, 600), dtype=torch.uint8)

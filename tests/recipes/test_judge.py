@@ -25,7 +25,7 @@ from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.sound import SAMPLE_RATE, Sound, calibrate, level
 from icsim.weights import fingerprint, save_network
 from recipes import judge, judge_summary
-from recipes.devices import Device, without_rnnoise
+from recipes.devices import Device, louder, without_rnnoise
 from recipes.judge_report import LEVEL_QUIET, LEVELS, MEASURES
 
 CHANNELS, FREQUENCIES = 4, (1e3, 4e3, 8e3)
@@ -144,6 +144,8 @@ def test_every_measure_is_named_for_every_device(finished):
     assert in_clarity["nal_r"] == own["truth", "clarity_noise", "nal_r"]
     in_noise = judged["restoration"]["truth"]
     assert in_noise["clarity_noise"]["masks_nr_on"] != in_noise["fidelity_noise"]["masks_nr_on"]
+    # Noisy speech is scored beside the clean one, which is 5 dB above its noise.
+    assert own["", "si_sdr_db", "unprocessed"] == pytest.approx(5, abs=0.5)
     text = (out / "scores.md").read_text()
     for name in (*MEASURES.values(), "Masks, noise reduction off", "Masks, noise reduction on"):
         assert name in text
@@ -224,6 +226,23 @@ def test_test_sounds_are_judged_by_the_animal_and_its_healthy_twin_and_by_the_mo
             for name, response in (("aided", aided), ("unaided", unaided)):
                 expected = (response - wanted).double().square().sum((1, 2)).tolist()
                 assert [row[name] for row in own] == pytest.approx(expected, rel=1e-4)
+
+
+def test_one_gain_alone_and_after_nal_r_make_up_for_a_loss_of_level():
+    def normal(sound):
+        return sound.unfold(-1, 256, 256).square().mean(-1).add(1e-12).pow(0.2)[:, None]
+
+    def impaired(sound):
+        return normal(sound * 10 ** (-15 / 20))
+
+    training = calibrate(torch.randn(3, 4096, generator=torch.Generator().manual_seed(0)), 65.0)
+    ear = Audiogram((500, 1000, 4000), (20, 20, 20))
+    devices, gains_db = louder(ear, impaired, normal, training)
+    assert gains_db["flat_model"] == pytest.approx(15, abs=0.3)
+    assert gains_db["nal_r_best_model"] < 14
+    for device in devices.values():
+        added_db = level(device.process(training)) - level(training)
+        assert added_db.mean().item() == pytest.approx(15, abs=0.7)
 
 
 def test_devices_do_what_they_are_called(config):

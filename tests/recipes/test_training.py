@@ -829,6 +829,14 @@ def test_the_end_of_an_aids_training_is_found_on_validation_sounds(training, coh
     assert [len(batch["noisy"]) for batch, _ in held_out] == [4, 2]
 
 
+def test_training_ends_at_the_plateau_after_the_last_drop_of_the_rate():
+    plateau = train_compensation.Plateau(patience=2, drops=1)
+    config = train_compensation.Config("cohort", "model", "out", plateau=plateau)
+    errors = [0.9, 0.8, 0.8, 0.8, 0.8, 0.8]
+    ended = [train_compensation.stopped(config, {"validation": errors[:n]}) for n in range(7)]
+    assert ended == [False] * 6 + [True]
+
+
 def test_the_best_aid_of_all_validations_is_kept(training, cohort, tmp_path, monkeypatch):
     monkeypatch.setattr(train_compensation, "_log", lambda *_: None)
     errors, weights, work = iter([0.9, 0.5, 0.8, 0.7]), [], train_compensation.validate
