@@ -5,6 +5,7 @@ import ctypes
 import dataclasses
 import errno
 import functools
+import itertools
 import json
 import os
 import platform
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -46,7 +47,9 @@ def parse(config_class: type, arguments: list[str] | None = None):
     Exits with a message that names an unknown key or a wrong value.
     """
     try:
-        return auto_cli(config_class, args=arguments, as_positional=False, allow_abbrev=False)
+        config = auto_cli(config_class, args=arguments, as_positional=False, allow_abbrev=False)
+        _require_used(config, sys.argv[1:] if arguments is None else arguments)
+        return config
     except ValueError as error:  # of a nested configuration, which checks itself
         said = f"error: {error}"
     except TypeError as error:
@@ -55,6 +58,33 @@ def parse(config_class: type, arguments: list[str] | None = None):
         said = f"error: {' or '.join(nested)}: its fields and their values are needed ({error})"
     print(said, file=sys.stderr)
     sys.exit(REFUSED)
+
+
+def _require_used(config, arguments: Sequence[str]) -> None:
+    """Whether every setting of a part was used.
+
+    Of parts that are told apart by `kind`, the last option decides which it is, and what was set of
+    another one would be forgotten in silence.
+
+    Raises:
+        ValueError: If one was not; the message names it.
+    """
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    for word, following in itertools.pairwise([*words, ""]):
+        names = word.removeprefix("--").split(".")
+        if not word.startswith("--") or len(names) < 2:
+            continue
+        part = functools.reduce(lambda one, name: getattr(one, name, None), names[:-1], config)
+        kind = getattr(part, "kind", None)
+        if kind is None:
+            continue
+        if not hasattr(part, names[-1]) or (names[-1] == "kind" and kind != following):
+            place = ".".join(names[:-1])
+            raise ValueError(
+                f"{word} {following} does not go together with other settings of {place}, which "
+                f"became of kind {kind!r}; give all of it at once, as --{place} "
+                f"'{{kind: {following if names[-1] == 'kind' else kind}, ...}}'"
+            )
 
 
 @dataclasses.dataclass

@@ -87,6 +87,8 @@ def cohort_facts(cohort: "Cohort", names: Sequence[str], alignment: str = ALIGNM
         ValueError: If only some are aligned, or alignments do not go together; the message names
             the animals.
     """
+    if not names:
+        raise ValueError("the cohort has no animal to learn from; name some, or make others `seen`")
     animals = [cohort.animal(name) for name in names]
     stored = [animal.alignment(alignment) for animal in animals]
     without = [a.name for a, one in zip(animals, stored, strict=True) if one is None]

@@ -84,7 +84,10 @@ def test_the_truth_is_the_animal_beside_its_twin_and_the_model_knows_normal_anim
     known = SimpleNamespace(loss=SimpleNamespace(model=model), normal=theta[:2], listeners=theta)
     monkeypatch.setattr(tasks.ears, "learned", lambda path: (known, []))
     monkeypatch.setattr(tasks.ears, "audiogram", lambda *_: Audiogram((1000,), (0,)))
-    monkeypatch.setattr(tasks, "read_fit", lambda path: fit)
+    monkeypatch.setattr(tasks, "fingerprint", lambda path: f"mark of {path}")
+    monkeypatch.setattr(
+        tasks, "read_fit", lambda path, of: {("fit", "mark of model"): fit}[path, of]
+    )
     job = SimpleNamespace(fit="fit", model="model")
     listener = tasks._listener(job, SimpleNamespace(truth=lambda name: truth))
     assert (listener.name, listener.group) == ("new", "severe")

@@ -266,7 +266,8 @@ def test_a_batch_in_parts_trains_what_the_whole_trains(finished, tmp_path, recip
         moved = other.pop("movement", {}), one.pop("movement", {})
         assert moved[0] == pytest.approx(moved[1], abs=1e-3)
         assert other == pytest.approx(one, rel=1e-3, abs=1e-6)
-    assert all(torch.allclose(parts[name], whole[name], atol=1e-2) for name in whole)
+    for name, tensor in whole.items():
+        assert (parts[name] - tensor).norm() <= 0.02 * tensor.norm() + 1e-6, name
 
 
 def test_scores_in_half_the_digits_are_hardly_other_scores(finished):
@@ -291,7 +292,7 @@ def test_two_processes_train_in_parts_what_one_trains(finished, tmp_path):
             for path in (finished[0] / folder, tmp_path / recipe)
         )
         for name, tensor in one.items():
-            assert torch.allclose(two[name], tensor, atol=1e-2), name
+            assert (two[name] - tensor).norm() <= 0.02 * tensor.norm() + 1e-6, name
 
 
 def test_a_loss_that_is_not_a_number_stops_training_and_keeps_the_state(
@@ -543,7 +544,7 @@ def test_the_best_of_all_steps_is_kept(monkeypatch):
 
     monkeypatch.setattr(cross_validate_ic, "_loss", planted)
     train, stop, _ = cross_validate_ic._blocks(600, 0, config)
-    network = cross_validate_ic._fit(config, sound, counts, train, stop)
+    network = cross_validate_ic._fit(config, Clock(), sound, counts, train, stop)
     assert all(torch.equal(x, states[1][name]) for name, x in network.state_dict().items())
     assert any(not torch.equal(x, states[2][name]) for name, x in states[1].items())
 
