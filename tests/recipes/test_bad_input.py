@@ -629,7 +629,7 @@ CASES = {
         ("--encoder.filters many", "many"),
         ("--condition.fusion_size 0", "fusion_size"),
         ("--condition.kind resnet", "resnet"),
-        ("--condition.kind thresholds --condition.parameters 3", "parameters"),
+        ("--condition.kind thresholds --condition.parameters 3", "--condition.kind thresholds"),
         ("--readout.classes 1", "classes must be 2 or more"),
         ("--precision half", "half"),
         ("--schedule never", "never"),

@@ -266,8 +266,8 @@ def test_a_batch_in_parts_trains_what_the_whole_trains(finished, tmp_path, recip
         moved = other.pop("movement", {}), one.pop("movement", {})
         assert moved[0] == pytest.approx(moved[1], abs=1e-3)
         assert other == pytest.approx(one, rel=1e-3, abs=1e-6)
-    for name, tensor in whole.items():
-        assert (parts[name] - tensor).norm() <= 0.02 * tensor.norm() + 1e-6, name
+    for name in [name for name in whole if not name.startswith("optimiser/")]:
+        assert (parts[name] - whole[name]).norm() <= 0.02 * whole[name].norm() + 1e-6, name
 
 
 def test_scores_in_half_the_digits_are_hardly_other_scores(finished):
@@ -291,8 +291,8 @@ def test_two_processes_train_in_parts_what_one_trains(finished, tmp_path):
             load_tensors(path / "state.safetensors")[0]
             for path in (finished[0] / folder, tmp_path / recipe)
         )
-        for name, tensor in one.items():
-            assert (two[name] - tensor).norm() <= 0.02 * tensor.norm() + 1e-6, name
+        for name in [name for name in one if not name.startswith("optimiser/")]:
+            assert (two[name] - one[name]).norm() <= 0.02 * one[name].norm() + 1e-6, name
 
 
 def test_a_loss_that_is_not_a_number_stops_training_and_keeps_the_state(
