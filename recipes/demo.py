@@ -32,15 +32,15 @@ from recipes.state import claim, parse, run, write_json, write_whole
 CONFIGS = Path(__file__).parent / "configs"
 
 USUAL_S = {
-    "cohort": 21.0,
+    "cohort": 60.0,
     "alignment": 2.4,
-    "beginning": 95.0,
-    "model": 180.0,
-    "fit": 12.0,
-    "prediction": 4.0,
-    "aid": 150.0,
-    "judgement": 30.0,
-    "report": 25.0,
+    "beginning": 90.0,
+    "model": 90.0,
+    "fit": 24.0,
+    "prediction": 7.0,
+    "aid": 200.0,
+    "judgement": 130.0,
+    "report": 20.0,
 }
 """What stages of the size `demo` take on two cores [s]; a fit, each."""
 
