@@ -267,7 +267,7 @@ def test_a_batch_in_parts_trains_what_the_whole_trains(finished, tmp_path, recip
         assert moved[0] == pytest.approx(moved[1], abs=1e-3)
         assert other == pytest.approx(one, rel=1e-3, abs=1e-6)
     for name in [name for name in whole if not name.startswith("optimiser/")]:
-        assert (parts[name] - whole[name]).norm() <= 0.02 * whole[name].norm() + 1e-6, name
+        assert (parts[name] - whole[name]).norm() <= 0.02 * whole[name].norm() + 1e-3, name
 
 
 def test_scores_in_half_the_digits_are_hardly_other_scores(finished):
@@ -292,7 +292,7 @@ def test_two_processes_train_in_parts_what_one_trains(finished, tmp_path):
             for path in (finished[0] / folder, tmp_path / recipe)
         )
         for name in [name for name in one if not name.startswith("optimiser/")]:
-            assert (two[name] - one[name]).norm() <= 0.02 * one[name].norm() + 1e-6, name
+            assert (two[name] - one[name]).norm() <= 0.02 * one[name].norm() + 1e-3, name
 
 
 def test_a_loss_that_is_not_a_number_stops_training_and_keeps_the_state(
