@@ -61,6 +61,12 @@ class Comparison:
             return "better"
         return "worse" if self.high < self.bound else CANNOT_BE_TOLD
 
+    def to_json(self) -> dict[str, float | str | None]:
+        """All fields and the verdict; None for what is not finite, which JSON does not know."""
+        numbers = dataclasses.asdict(self)
+        finite = {name: x if math.isfinite(x) else None for name, x in numbers.items()}
+        return finite | {"verdict": self.verdict}
+
 
 @dataclasses.dataclass(frozen=True)
 class Resampled:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from evaluation.comparison import Comparison, Resampled, resample
+from evaluation.comparison import Resampled, resample
 from icsim.simulation.noises import NOISES
 from recipes.benchmark_compensation.material import MUSIC, NOISE, QUIET, SHORT
 from recipes.benchmark_compensation.tables import GROUPS
@@ -253,7 +253,7 @@ def differences(
             for name, quantity in quantities.items():
                 if draws := sample(rows, quantity, [other, aid]):
                     both = draws.mean()
-                    record = _record(draws.comparison(both[:, 1] - both[:, 0]))
+                    record = draws.comparison(both[:, 1] - both[:, 0]).to_json()
                     records.append({"device": aid, "other": other, "quantity": name} | record)
     return records
 
@@ -267,7 +267,7 @@ def shares(
         for name, quantity in quantities.items():
             if draws := sample(rows, quantity, [other, OURS[0]]):
                 both = draws.mean()
-                record = _record(draws.comparison(both[:, 1] / both[:, 0], bound or 0.0))
+                record = draws.comparison(both[:, 1] / both[:, 0], bound or 0.0).to_json()
                 record |= {} if bound else {"bound": None, "verdict": None}
                 records.append({"device": OURS[0], "other": other, "quantity": name} | record)
     return records
@@ -295,7 +295,7 @@ def gaps(rows: pd.DataFrame, devices: Sequence[str]) -> list[dict]:
                 records += [
                     place
                     | {"quantity": name, "worst": worst}
-                    | _record(apart.comparison(draws[:, 0]))
+                    | apart.comparison(draws[:, 0]).to_json()
                     for name, draws in (
                         ("mean", apart.mean()),
                         ("magnitude", apart.mean_magnitude()),
@@ -407,14 +407,8 @@ def ablations(rows: pd.DataFrame) -> list[dict]:
 
 def _mean(draws: Resampled) -> dict:
     """Of one device; there is nothing that it is held against."""
-    record = _record(draws.comparison(draws.mean()[:, 0]))
+    record = draws.comparison(draws.mean()[:, 0]).to_json()
     return {key: value for key, value in record.items() if key not in ("bound", "verdict")}
-
-
-def _record(comparison: Comparison) -> dict:
-    """As JSON, which knows no NaN: the interval of one sound alone is missing."""
-    found = dataclasses.asdict(comparison) | {"verdict": comparison.verdict}
-    return {name: None if value != value else value for name, value in found.items()}
 
 
 def _trained(rows: pd.DataFrame) -> dict[str, list[str]]:

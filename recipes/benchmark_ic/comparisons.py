@@ -6,12 +6,11 @@ show of single networks. Its interval is over seeds, animals and sounds (`evalua
 
 import dataclasses
 import itertools
-import math
 from collections.abc import Iterable, Sequence
 
 import torch
 
-from evaluation.comparison import Comparison, resample
+from evaluation.comparison import resample
 from recipes.benchmark_ic.results import Rows, Run
 
 MEASURES = {"feve": 1, "kl": -1}
@@ -50,7 +49,7 @@ def compared(
         return None
     draws = resample(torch.tensor(pairs).T, torch.ones(len(keys)), *zip(*keys, strict=True))
     ours, others = draws.mean().T
-    return described(draws.comparison(MEASURES[measure] * (ours - others), bound))
+    return draws.comparison(MEASURES[measure] * (ours - others), bound).to_json()
 
 
 def ratio(
@@ -93,11 +92,4 @@ def ratio(
         for which in (some, ~some)
     )
     # Where the others are not explained, a share of it means nothing.
-    return described(draws.comparison(mine / others, bound)) if others[0] > 0 else None
-
-
-def described(comparison: Comparison) -> dict:
-    """A comparison and its verdict as JSON, which knows no number that is none."""
-    numbers = dataclasses.asdict(comparison)
-    kept = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
-    return kept | {"verdict": comparison.verdict}
+    return draws.comparison(mine / others, bound).to_json() if others[0] > 0 else None
