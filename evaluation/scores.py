@@ -114,6 +114,9 @@ METRICS = {
 }
 """Scores that compare with the clean sound and know no listener."""
 
+EAR_METRICS = {"haspi": haspi, "hasqi": hasqi}
+"""Those that know the listener's audiogram."""
+
 LEAST_ALIKE = 0.3
 """Correlation of noisy and clean samples from which one says how loud the other is in it: 0.3 is
 that of speech in independent noise at −10 dB SNR (chosen here)."""
@@ -158,9 +161,8 @@ def score_pair(
             scores[name], amounts = _restoration(sounds, *midbrains)
             facts |= amounts
         elif name in EAR_SCORES:
-            metric = {"haspi": haspi, "hasqi": hasqi}[name]
             arguments = (sounds.clean[None], sounds.processed[None], sounds.rate_hz)
-            scores[name] = metric(*arguments, ear, seed)
+            scores[name] = EAR_METRICS[name](*arguments, ear, seed)
         else:
             scores[name] = _score(name, sounds)
     values = {name: score.values.item() for name, score in scores.items()}

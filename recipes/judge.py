@@ -24,12 +24,11 @@ from tqdm import tqdm
 
 from compensation.listener import from_audiogram
 from compensation.load import AidFacts, load_aid
-from evaluation.intelligibility import estoi, haspi, stoi
 from evaluation.neural import Midbrain, fidelity_and_clarity
-from evaluation.quality import hasqi, level_change, pesq, si_sdr
+from evaluation.quality import level_change
+from evaluation.scores import EAR_METRICS, METRICS
 from evaluation.table import LABELS, Score, rows
 from icsim.audiogram import Audiogram
-from icsim.metrics import expected_counts
 from icsim.models.response import ResponseModel
 from icsim.recording import SoundEntry
 from icsim.simulation.animal import Animal, animal_from
@@ -45,6 +44,7 @@ from recipes.fits import Fit, read_fit
 from recipes.jobs import killed_named, processes
 from recipes.judge_report import JUDGES, LEVEL_QUIET, LEVELS, MEASURES, report, write
 from recipes.judge_summary import ALL, Row, comparisons, gaps, means
+from recipes.midbrain import mean_response
 from recipes.ranges import (
     Count,
     CountOrZero,
@@ -103,9 +103,6 @@ class Config:
 
 KINDS = ("speech", "noisy", "music", "instrument")
 """Classes that restoration is measured on; where a cohort has none, all but what no aid hears."""
-
-EAR_SCORES = ("haspi", "hasqi")
-"""What needs an audiogram."""
 
 CHOSEN_ON = 4
 """Training sounds, one of each usual kind, on which the model chooses a gain: it takes some thirty
@@ -326,12 +323,8 @@ def restorations(task: Task, listener: Listener, devices: Mapping[str, Device]) 
 def in_the_model(task: Task, listener: Listener) -> tuple[Midbrain, Midbrain]:
     """What the model says of a listener, and of its normal animals on average."""
 
-    def responses(theta: Tensor) -> Midbrain:
-        return lambda sound: expected_counts(
-            task.model.decode(task.model.latent(sound), theta.unsqueeze(0))
-        ).mean(1)
-
-    return responses(listener.theta[None]), responses(task.normal)
+    model = task.model
+    return mean_response(model, listener.theta[None]), mean_response(model, task.normal)
 
 
 def score(
@@ -345,7 +338,7 @@ def score(
 
     Without a pool it is done in this process.
     """
-    wanted = [name for name in names if listener.ear or name not in EAR_SCORES]
+    wanted = [name for name in names if listener.ear or name not in EAR_METRICS]
     wanted.append("level_change_db")
     after = {name: device.process(task.noisy) for name, device in devices.items()}
     jobs = [
@@ -493,12 +486,11 @@ def _place(listener: Listener, device: str, excerpt: str, sound: SoundEntry) -> 
 
 
 def _score(name: str, clean: Tensor, noisy: Tensor, after: Tensor, ear: Audiogram | None) -> Score:
-    if name in EAR_SCORES:
-        return {"haspi": haspi, "hasqi": hasqi}[name](clean, after, SAMPLE_RATE, ear)
+    if name in EAR_METRICS:
+        return EAR_METRICS[name](clean, after, SAMPLE_RATE, ear)
     if name == "level_change_db":
         return level_change(noisy, after, SAMPLE_RATE)
-    metric = {"stoi": stoi, "estoi": estoi, "pesq": pesq, "si_sdr_db": si_sdr}[name]
-    return metric(clean, after, SAMPLE_RATE)
+    return METRICS[name](clean, after, SAMPLE_RATE)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,13 @@ def midbrains(model: str, theta: str) -> tuple[Midbrain, Midbrain]:
     return _midbrain(ears.loss.model, listener[None]), _midbrain(ears.loss.model, ears.normal)
 
 
+def mean_response(model: ResponseModel, listeners: Tensor) -> Midbrain:
+    """Expected counts of a model, averaged over listeners `(n, P)`; differentiable."""
+    return lambda sound: expected_counts(
+        model.decode(model.latent(sound), listeners.unsqueeze(0))
+    ).mean(1)
+
+
 def _midbrain(model: ResponseModel, listeners: Tensor) -> Midbrain:
     return functools.partial(_mean_counts, model, listeners)
 

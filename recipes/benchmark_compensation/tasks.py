@@ -1,6 +1,7 @@
 """The pieces of the benchmark of aids: each reads files and writes others."""
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,7 +32,6 @@ from evaluation.intelligibility import estoi, haspi
 from evaluation.neural import Midbrain, fidelity_and_clarity
 from evaluation.quality import hasqi, level_change, pesq, si_sdr
 from icsim.audiogram import Audiogram
-from icsim.metrics import expected_counts
 from icsim.simulation.animal import Animal, animal_from
 from icsim.sound import SAMPLE_RATE, calibrate
 from icsim.store import Cohort
@@ -50,6 +50,7 @@ from recipes.benchmark_compensation.tables import label
 from recipes.devices import Device, louder, matched_db, ours, prescribed
 from recipes.excerpts import excerpts
 from recipes.fits import read_fit
+from recipes.midbrain import mean_response
 from recipes.state import write_json, write_whole
 from recipes.train_compensation import Gauge
 
@@ -420,14 +421,7 @@ def _listener(job: Judgement, cohort: Cohort) -> Listener:
     fit = read_fit(job.fit, fingerprint(job.model))
     animal = animal_from(cohort.truth(fit.name))
     known, _ = ears.learned(job.model)
-    model = known.loss.model
-
-    def respond(listeners: Tensor) -> Midbrain:
-        """What the model says of listeners `(n, P)` on average."""
-        return lambda sound: expected_counts(
-            model.decode(model.latent(sound), listeners.unsqueeze(0))
-        ).mean(1)
-
+    respond = functools.partial(mean_response, known.loss.model)
     pairs = {
         "truth": (animal.expected_counts, animal.healthy().expected_counts),
         "model": (respond(fit.theta[None]), respond(known.normal)),
