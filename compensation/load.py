@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from icsim.weights import load_network, save_network
+from icsim.weights import load_network, require_facts, save_network
 
 from .listener import EIGHT_HZ
 from .masks import Masks
@@ -62,11 +62,7 @@ def aid_facts(stored: Mapping[str, Any], path: str | Path) -> AidFacts:
     Raises:
         ValueError: If something is missing; the message names it and the file.
     """
-    if missing := [name for name in NEEDED if name not in stored]:
-        raise ValueError(
-            f"{path}: does not say its {', '.join(missing)}; aids as recipes.train_compensation "
-            "writes them do"
-        )
+    require_facts(stored, NEEDED, path, "aids as recipes.train_compensation writes them")
     said = {f.name: stored[f.name] for f in dataclasses.fields(AidFacts) if f.name in stored}
     healthy = tuple(map(tuple, stored.get("healthy") or ()))
     frequencies = tuple(stored.get("audiogram_hz") or EIGHT_HZ)

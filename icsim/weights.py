@@ -4,8 +4,9 @@ import dataclasses
 import hashlib
 import json
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -50,6 +51,21 @@ def fingerprint(path: str | Path) -> str:
     """What tells a checkpoint from any other: 16 digits of the SHA-256 of its file."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def require_facts(
+    stored: Mapping[str, Any], names: Sequence[str], path: str | Path, those: str
+) -> None:
+    """Raise a ValueError unless a checkpoint's JSON has all of some facts.
+
+    Args:
+        stored: The JSON.
+        names: Of the facts.
+        path: Of the checkpoint.
+        those: Checkpoints that have them, for the message.
+    """
+    if missing := [name for name in names if name not in stored]:
+        raise ValueError(f"{path}: does not say its {', '.join(missing)}; {those} do")
 
 
 def save_network(path: str | Path, network: nn.Module, **facts) -> None:

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from icsim.channel_gains import Prior
 from icsim.recording import ALIGNMENT, APART
+from icsim.weights import require_facts
 
 from .subjects import Subjects
 
@@ -137,11 +138,7 @@ def model_facts(stored: Mapping[str, Any], path: str | Path) -> ModelFacts:
     Raises:
         ValueError: If something is missing; the message names it and the file.
     """
-    if missing := [name for name in NEEDED if name not in stored]:
-        raise ValueError(
-            f"{path}: does not say its {', '.join(missing)}; models as recipes.train_ic writes "
-            "them do"
-        )
+    require_facts(stored, NEEDED, path, "models as recipes.train_ic writes them")
     prior, thresholds = stored.get("channel_prior"), stored.get("thresholds_db_spl")
     frequencies, start = stored.get("abr_frequencies_hz"), stored.get("start")
     return ModelFacts(
