@@ -25,15 +25,19 @@ class Table:
         return markdown([self.header, *self.rows])
 
 
-def markdown(lines: Sequence[Sequence[str]]) -> str:
+def markdown(lines: Sequence[Sequence[str]], rule: str = "---") -> str:
     """Cells as a Markdown table; the first line is its header.
+
+    Args:
+        lines: Of the table.
+        rule: Below the headers of all columns but the first: `---:` has numbers on the right.
 
     >>> print(markdown([["a", "b"], ["1", "2"]]))
     | a | b |
     | --- | --- |
     | 1 | 2 |
     """
-    ruled = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    ruled = [lines[0], ["---", *[rule] * (len(lines[0]) - 1)], *lines[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in ruled)
 
 

@@ -62,9 +62,6 @@ OURS = "our aid"
 OTHERS = {name: label for name, label in DEVICES.items() if not name.startswith("masks")}
 """Those that our aid is compared with."""
 
-PRESCRIBED = ("nal_r", "nal_r_matched")
-"""Those of them that are seen and heard beside it."""
-
 SENTENCES = 12
 """Of noisy speech on which the pauses are compared."""
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.table import write_csv
-from recipes import figures
+from recipes import cells, figures
 from recipes.cells import number
 from recipes.judge_summary import ALL, Row
 from recipes.pages import png
@@ -84,7 +84,7 @@ def _about(judged: dict) -> str:
 
 
 def _restoration_table(judged: dict) -> str:
-    cells = {
+    rows = {
         (row["judge"], row["measure"], row["device"]): row
         for row in judged["means"]
         if row["listener"] == ALL
@@ -94,15 +94,15 @@ def _restoration_table(judged: dict) -> str:
         for judge, measures in judged["restoration"].items()
         for measure in measures
     ]
-    there = {measure for _, measure, _ in cells}
+    there = {measure for _, measure, _ in rows}
     levels = [(measure, label) for measure, label in LEVELS.items() if measure in there]
     lines = [["device", "delay [ms]", *(label for *_, label in columns)]]
     lines[0] += [label for _, label in levels]
     for name, device in judged["devices"].items():
         line = [device["label"], number(device["delay_ms"], 1)]
-        line += [mean_cell(cells.get((judge, measure, name)), 2) for judge, measure, _ in columns]
+        line += [mean_cell(rows.get((judge, measure, name)), 2) for judge, measure, _ in columns]
         line += [
-            mean_cell(cells.get(("", measure, name)), 1, interval=False) for measure, _ in levels
+            mean_cell(rows.get(("", measure, name)), 1, interval=False) for measure, _ in levels
         ]
         lines.append(line)
     return markdown(lines)
@@ -185,7 +185,5 @@ def _interval(row: Row, digits: int) -> str:
 
 
 def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table whose first line is its header."""
-    header, *rows = lines
-    ruled = [header, ["---", *("---:" for _ in header[1:])], *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in ruled)
+    """A table whose first line is its header, with numbers on the right."""
+    return cells.markdown(lines, "---:") + "\n"
