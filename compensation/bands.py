@@ -107,3 +107,16 @@ class Bands(nn.Module):
     def spread(self, gains_db: Tensor) -> Tensor:
         """Interpolate gains [dB] of bands at every bin: `(B, bands, L)` to `(B, bins, L)`."""
         return self.shape.t() @ gains_db
+
+
+class BandLevels(nn.Module):
+    """Levels of a sound in 33 bands, equally wide in ERBs; their change is what an aid adds."""
+
+    def __init__(self):
+        super().__init__()
+        self.short_time = ShortTime(WINDOW, HOP)
+        self.bands = Bands(33, self.short_time)
+
+    def forward(self, sound: Tensor) -> Tensor:
+        """`(B, T)` [Pa] to levels [dB SPL], `(B, bands, L)`."""
+        return self.bands.levels(self.short_time.spectra(sound))

@@ -1,5 +1,6 @@
 """What an aid is trained on: terms by name, one number a sound, none hidden in another."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -179,3 +180,18 @@ class TaskWeights(nn.Module):
     def forward(self, losses: Tensor, share: float = 1.0) -> Tensor:
         """`(K,)` to a scalar, of a batch or of a `share` of one."""
         return (torch.exp(-self.log_variance) * losses + share * self.log_variance).sum()
+
+
+def guards(levels: Tensor) -> dict[str, Callable[[Tensor], Tensor]]:
+    """The terms that guard gains `(B, bands, L)` [dB], by name, each `(B,)`.
+
+    Args:
+        levels: Of what the aid hears [dB SPL], `(B, bands, L)`.
+    """
+    return {
+        "roughness": roughness,
+        "flutter": flutter,
+        "effort": effort,
+        "hiss": lambda gains: hiss(gains, levels),
+        "contrast": lambda gains: contrast(gains, levels),
+    }

@@ -1,11 +1,12 @@
 """An aid that runs: blocks of any length in, as much out, a limiter at the end."""
 
 import math
+import time
 
 import torch
 from torch import Tensor, nn
 
-from icsim.sound import REFERENCE_PA
+from icsim.sound import REFERENCE_PA, SAMPLE_RATE
 
 from .limiter import limit
 
@@ -103,3 +104,26 @@ class Stream:
     def flush(self) -> Tensor:
         """What is still to come of the sounds heard, `(*, latency_samples)`; silence follows."""
         return self(self._ready.new_zeros(*self._several, self.latency_samples))
+
+
+def impulse_delay_ms(aid: nn.Module, listener: Tensor) -> float:
+    """From a click in to the peak that comes out of a stream, in steps of one sample [ms]."""
+    samples, at = 4096, 2000
+    click = 1e-9 * torch.randn(samples, generator=torch.Generator().manual_seed(0))
+    click[at] = 0.1
+    running = Stream(aid, listener)
+    out = torch.cat([running(part) for part in click.split(1)])
+    return (out.abs().argmax().item() - at) / SAMPLE_RATE * 1e3
+
+
+def pace(aid: nn.Module, listener: Tensor, seconds: float = 4.0) -> dict[str, float]:
+    """Time to process over time processed, and the longest block, in blocks of the aid's own."""
+    running, blocks = Stream(aid, listener), []
+    sound = 0.02 * torch.randn(round(seconds * SAMPLE_RATE))
+    for part in sound[: len(sound) // 4].split(aid.block_samples):
+        running(part)
+    for part in sound.split(aid.block_samples):
+        started = time.perf_counter()
+        running(part)
+        blocks.append(time.perf_counter() - started)
+    return {"real_time_factor": sum(blocks) / seconds, "worst_block_ms": 1e3 * max(blocks)}

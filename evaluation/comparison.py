@@ -41,8 +41,9 @@ class Comparison:
     low: float
     high: float
     """Ends of its interval; NaN where nothing was drawn."""
-    bound: float
-    """What it is held against: 0 of a difference, the share that is wanted of a ratio."""
+    bound: float | None
+    """What it is held against: 0 of a difference, the share that is wanted of a ratio; None of a
+    number that is held against nothing."""
     seeds: int
     listeners: int
     """Of all seeds together."""
@@ -51,7 +52,12 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """`better` or `worse` where the interval lies on one side of the bound, and n suffices."""
+        """`better` or `worse` where the interval lies on one side of the bound, and n suffices.
+
+        Empty without a bound.
+        """
+        if self.bound is None:
+            return ""
         alone = self.listeners == 1
         fewest = FEWEST_SOUNDS_OF_ONE if alone else FEWEST_SOUNDS
         few_sounds = self.seeds == 1 and 0 < self.sounds < fewest
@@ -64,8 +70,10 @@ class Comparison:
     def to_json(self) -> dict[str, float | str | None]:
         """All fields and the verdict; None for what is not finite, which JSON does not know."""
         numbers = dataclasses.asdict(self)
-        finite = {name: x if math.isfinite(x) else None for name, x in numbers.items()}
-        return finite | {"verdict": self.verdict}
+        finite = {
+            name: x if x is not None and math.isfinite(x) else None for name, x in numbers.items()
+        }
+        return finite | {"verdict": self.verdict or None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +115,9 @@ class Resampled:
         """Differences, listener by listener, to another one of the same draws."""
         return dataclasses.replace(self, values=self.values - other.values)
 
-    def comparison(self, draws: Tensor, bound: float = 0.0, confidence: float = 0.95) -> Comparison:
+    def comparison(
+        self, draws: Tensor, bound: float | None = 0.0, confidence: float = 0.95
+    ) -> Comparison:
         """Estimate and percentile interval of a quantity that was computed for each draw.
 
         Args:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from icsim.alignment import smooth
 from icsim.checks import SPLITS
 from icsim.clock import Clock
+from icsim.files import write_json
 from icsim.frames import recording_pairs
 from icsim.metrics import expected_counts, repeatability
 from icsim.models.encoders import EncoderConfig, SincNetConfig
@@ -25,9 +26,9 @@ from icsim.models.subjects import Subjects
 from icsim.objective import cross_entropy
 from icsim.optimiser import Muon, split_parameters
 from icsim.store import Cohort
-from recipes import figures
-from recipes.ranges import Count, NotEmptyStr, Positive, Seed, checked
-from recipes.state import claim, run, write_json
+from recipes.reports import figures
+from recipes.running.commands import claim, run
+from recipes.running.ranges import Count, NotEmptyStr, Positive, Seed, checked
 
 WINDOWS_S = (0.0, 0.0105, 0.05)
 """Time that is averaged before predictions are compared with trials [s], at least a bin."""

@@ -12,22 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compensation.data import PAUSE_DEPTH_DB, require_clean
+from icsim.files import write_json, write_whole
+from icsim.models.listener_fit import first_frames
 from icsim.sound import SAMPLE_RATE, Sound
 from icsim.store import Cohort
-from recipes import (
-    align,
-    demo_report,
-    demo_results,
-    fit_theta,
-    judge,
-    make_cohort,
-    score_ic,
-    stages,
-    train_compensation,
-    train_ic,
-)
-from recipes.ranges import NotEmptyStr, NotNegative, checked
-from recipes.state import claim, parse, run, write_json, write_whole
+from recipes import align, fit_theta, judge, make_cohort, score_ic, train_compensation, train_ic
+from recipes.reports import demo as demo_report
+from recipes.reports import demo_results
+from recipes.running import stages
+from recipes.running.commands import claim, parse, run
+from recipes.running.ranges import NotEmptyStr, NotNegative, checked
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -181,7 +175,7 @@ def check_early_sounds(cohort: Cohort, config: fit_theta.Config) -> None:
         ValueError: If it did not.
     """
     try:
-        fit_theta.first_frames(cohort, config)
+        first_frames(cohort, config.animal, first_hours=config.first_hours)
     except ValueError as error:
         raise ValueError(
             f"{config.animal} heard no training sound in the first {config.first_hours:g} h, on "

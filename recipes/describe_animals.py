@@ -20,10 +20,10 @@ from icsim.simulation.cochlea import filter_sound
 from icsim.simulation.midbrain import draw_counts, expected_count
 from icsim.simulation.sounds import embedded_sounds
 from icsim.sound import SAMPLE_RATE, Sound, calibrate
-from recipes.cells import markdown
-from recipes.ranges import Count, Hours, NotEmptyStr, NotNegative, Seconds, Seed, checked
 from recipes.reports import animals as draw
-from recipes.state import begin, run
+from recipes.reports.tables import markdown
+from recipes.running.commands import begin, run
+from recipes.running.ranges import Count, Hours, NotEmptyStr, NotNegative, Seconds, Seed, checked
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,10 +19,10 @@ from icsim.simulation.animal import Anatomy, Animal, Loss, draw_anatomy, draw_lo
 from icsim.simulation.hearing import FREQUENCIES_HZ
 from icsim.simulation.sounds import embedded_sounds
 from icsim.sound import BIN_SAMPLES, calibrate
-from recipes.cells import markdown
-from recipes.ranges import Count, NotEmptyStr, Seed, checked
 from recipes.reports import animals as draw
-from recipes.state import begin, run
+from recipes.reports.tables import markdown
+from recipes.running.commands import begin, run
+from recipes.running.ranges import Count, NotEmptyStr, Seed, checked
 
 BANDS = 12
 """Gains that are sought, equally wide in ERBs."""

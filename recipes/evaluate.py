@@ -31,8 +31,11 @@ from evaluation.scores import (
 )
 from evaluation.table import markdown
 from icsim.audiogram import audiogram
-from recipes.jobs import processes
-from recipes.ranges import (
+from icsim.files import write_whole
+from recipes.reports import scores as report
+from recipes.running.commands import claim, run
+from recipes.running.jobs import processes
+from recipes.running.ranges import (
     Count,
     CountOrZero,
     FullScaleDbSpl,
@@ -42,8 +45,6 @@ from recipes.ranges import (
     Seed,
     checked,
 )
-from recipes.reports import scores as report
-from recipes.state import claim, run, write_whole
 
 ROWS = "rows.jsonl"
 """A finished row a line."""
@@ -241,9 +242,9 @@ def _midbrains(config: Config) -> tuple | None:
     if config.theta is None:
         return None
     # Every process would pay for the import, and few runs need it.
-    from recipes.midbrain import midbrains
+    from evaluation.midbrains import model_midbrains
 
-    return midbrains(config.model, config.theta)
+    return model_midbrains(config.model, config.theta)
 
 
 def score(config: Config, pair: Pair) -> dict:

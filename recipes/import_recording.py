@@ -8,28 +8,25 @@ Kinds: `nwb`, an NWB file or a folder of them, an animal each; `frames`, a folde
 """
 
 import dataclasses
-import functools
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
-from torch import Tensor
-
+from icsim.description import summary
+from icsim.files import write_json
+from icsim.importers.broadband import read_broadband
 from icsim.importers.frames import folder_frames, numeric_order, read_frames
+from icsim.importers.joined import Imported, heard_twice, require_apart, together
 from icsim.importers.ns1 import read_ns1
 from icsim.importers.nwb import COUNTS, PRESENTATIONS, read_nwb
 from icsim.importers.spike_times import read_spike_times
-from icsim.importers.splits import shared_sources, split_by_source, with_splits
-from icsim.mua import count_spikes, multi_unit_activity
+from icsim.importers.splits import split_by_source, with_splits
 from icsim.recording import Recording
-from icsim.sound import BIN_SAMPLES, Sound, calibrate, find_audio, read, read_mono
+from icsim.sound import Sound
 from icsim.store import Cohort, create
-from recipes import import_report
-from recipes.ranges import (
+from recipes.reports import recording as report
+from recipes.running.commands import claim, run
+from recipes.running.ranges import (
     Count,
     LevelDbSpl,
     NotEmptyStr,
@@ -38,10 +35,6 @@ from recipes.ranges import (
     UnitDbSpl,
     checked,
 )
-from recipes.state import claim, run, write_json
-
-Imported = tuple[str, list[Sound], Recording]
-"""An animal's name, the sounds that it heard, and its recording."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,60 +113,9 @@ def import_recording(config: Config) -> str:
     for name, recording in recordings.items():
         if name not in cohort.animals():
             cohort.add_animal(name, recording)
-    import_report.picture(cohort).savefig(out / "import.png", dpi=110)
-    write_json(out / "summary.json", import_report.summary(cohort))
+    report.picture(cohort).savefig(out / "import.png", dpi=110)
+    write_json(out / "summary.json", summary(cohort))
     return cohort.path
-
-
-def heard_twice(sounds: Sequence[Sound], recordings: Iterable[Recording]) -> set[str]:
-    """Names of the sounds that no animal heard only once."""
-    once = set()
-    for recording in recordings:
-        times = Counter(sound for sound, _ in recording.presentations)
-        once |= {sound for sound, count in times.items() if count == 1}
-    return {s.name for number, s in enumerate(sounds) if number not in once}
-
-
-def require_apart(sounds: Sequence[Sound]) -> None:
-    """Raise a ValueError that names the sources that are in two splits, if any is."""
-    if shared := shared_sources(sounds):
-        some = [f"{source} ({', '.join(found)})" for source, found in list(shared.items())[:5]]
-        more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
-        raise ValueError(
-            f"sources in two splits: {'; '.join(some)}{more}. A model is tested on talkers and "
-            "pieces that it was not trained with: give all sounds of a source one split, or take "
-            "--split auto, which deals the sources"
-        )
-
-
-def together(animals: Sequence[Imported]) -> tuple[list[Sound], dict[str, Recording]]:
-    """One list of sounds for all animals; sounds of one name must be the same.
-
-    Raises:
-        ValueError: If two sounds or animals of one name differ.
-    """
-    sounds: dict[str, Sound] = {}
-    recordings: dict[str, Recording] = {}
-    for name, heard, recording in animals:
-        if name in recordings:
-            raise ValueError(f"two animals are called {name!r}; give each file its own subject_id")
-        for sound in heard:
-            known = sounds.setdefault(sound.name, sound)
-            said = [(s.kind, s.source, s.split) for s in (known, sound)]
-            if said[0] != said[1]:
-                raise ValueError(
-                    f"{name}: its sound {sound.name!r} has kind, source and split {said[1]}, and "
-                    f"{said[0]} in the animals before; say the same in all files"
-                )
-            if not torch.equal(known.pressure, sound.pressure):
-                raise ValueError(
-                    f"{name}: its sound {sound.name!r} is not that of the animals before; "
-                    "give different sounds different names"
-                )
-        places = {sound: place for place, sound in enumerate(sounds)}
-        shown = [(places[heard[i].name], time_h) for i, time_h in recording.presentations]
-        recordings[name] = dataclasses.replace(recording, presentations=shown)
-    return list(sounds.values()), recordings
 
 
 # Readers -----------------------------------------------------------------------------------------
@@ -187,80 +129,35 @@ def from_nwb(config: Config) -> list[Imported]:
         raise ValueError(f"{path}: no file NAME.nwb in it")
     if config.name and len(files) > 1:
         raise ValueError(f"{len(files)} animals cannot all be called {config.name!r}; leave it out")
-    read_one = functools.partial(
-        read_nwb,
-        status=config.status,
-        role=config.role,
-        split=_split(config),
-        full_scale_db_spl=config.full_scale_db_spl,
-        counts=config.counts,
-        presentations=config.presentations,
-        stimulus_column=config.stimulus_column,
-        spontaneous=config.spontaneous,
-    )
-    return [(config.name or name, *rest) for name, *rest in map(read_one, files)]
+    names = ("status", "role", "full_scale_db_spl", "counts", "presentations", "stimulus_column")
+    settings = _settings(config, *names, "spontaneous") | {"split": _split(config)}
+    imported = [read_nwb(file, **settings) for file in files]
+    return [(config.name or name, *rest) for name, *rest in imported]
 
 
 def from_frames(config: Config) -> list[Imported]:
     """A folder of frames as an animal."""
-    _require(config, "status")
-    sounds, recording = read_frames(
-        folder_frames(config.path),
-        config.frames_a_sound,
-        status=config.status,
-        role=config.role or "seen",
-        kind=config.sound_kind,
-        split=_split(config),
-    )
-    return [(config.name or Path(config.path).name, sounds, recording)]
+    files = folder_frames(config.path)
+    return _one(config, read_frames(files, config.frames_a_sound, **_of_one(config, "status")))
 
 
 def from_broadband(config: Config) -> list[Imported]:
     """A folder of trials as an animal that heard one sound several times."""
-    _require(config, "status", "stimulus", "onset_s", "level_db_spl")
-    stimulus, trials = Path(config.stimulus), sorted(find_audio(config.path), key=numeric_order)
-    pressure = calibrate(read_mono(stimulus), config.level_db_spl)
-    sound = Sound(stimulus.stem, config.sound_kind, stimulus.stem, _split(config), pressure)
-    bins = len(pressure) // BIN_SAMPLES
-    counts = [_crossings(trial, config, bins) for trial in trials]
-    if config.spikes is not None:
-        units = _sorted_spikes(config, stimulus.stem, len(trials), bins)
-        counts = [torch.cat(pair) for pair in zip(counts, units, strict=True)]
-    recording = Recording(
-        status=config.status,
-        role=config.role or "seen",
-        thresholds_db_spl=None,
-        abr_frequencies_hz=None,
-        channels=len(counts[0]),
-        presentations=[(0, n * config.interval_s / 3600) for n in range(len(trials))],
-        counts=[block.T for block in counts],
-    )
-    return [(config.name or Path(config.path).name, [sound], recording)]
+    needed = _of_one(config, "status", "stimulus", "onset_s", "level_db_spl")
+    more = _settings(config, "interval_s", "polarity", "spikes", "spike_lines")
+    return _one(config, read_broadband(config.path, **needed, **more))
 
 
 def from_spike_times(config: Config) -> list[Imported]:
     """A folder of sounds and of spike times of cells as an animal."""
-    _require(config, "status", "full_scale_db_spl")
-    sounds, recording = read_spike_times(
-        config.path,
-        status=config.status,
-        full_scale_db_spl=config.full_scale_db_spl,
-        role=config.role or "seen",
-        kind=config.sound_kind,
-        split=_split(config),
+    return _one(
+        config, read_spike_times(config.path, **_of_one(config, "status", "full_scale_db_spl"))
     )
-    return [(config.name or Path(config.path).name, sounds, recording)]
 
 
 def from_ns1(config: Config) -> list[Imported]:
     """The cells of NS1 as an animal."""
-    sounds, recording = read_ns1(
-        config.path,
-        role=config.role or "seen",
-        kind=config.sound_kind,
-        split=_split(config),
-    )
-    return [(config.name or "ns1", sounds, recording)]
+    return _one(config, read_ns1(config.path, **_of_one(config)), "ns1")
 
 
 READERS = {
@@ -272,44 +169,36 @@ READERS = {
 }
 
 
+def _one(
+    config: Config, read: tuple[list[Sound], Recording], name: str | None = None
+) -> list[Imported]:
+    return [(config.name or name or Path(config.path).name, *read)]
+
+
+def _settings(config: Config, *names: str) -> dict:
+    return {name: getattr(config, name) for name in names}
+
+
+def _of_one(config: Config, *needed: str) -> dict:
+    """What a recording of one animal is read with.
+
+    Raises:
+        ValueError: If something that is needed is missing; the message names it.
+    """
+    missing = [f"--{name}" for name in needed if getattr(config, name) is None]
+    if missing:
+        raise ValueError(f"a recording of kind {config.kind} needs {', '.join(missing)}")
+    usual = {
+        "role": config.role or "seen",
+        "kind": config.sound_kind,
+        "split": _split(config),
+    }
+    return _settings(config, *needed) | usual
+
+
 def _split(config: Config) -> str:
     """Split of sounds of which no file says it; where sources are dealt, it is replaced."""
     return "train" if config.split == "auto" else config.split
-
-
-def _crossings(trial: Path, config: Config, bins: int) -> Tensor:
-    """Multi-unit activity of a file's channels, `(C, N)`."""
-    trace, sample_rate = read(trial)
-    sign = -1 if config.polarity == "negative" else 1
-    try:
-        return multi_unit_activity(sign * trace, sample_rate, config.onset_s, bins)
-    except ValueError as error:
-        raise ValueError(f"{trial}: {error}") from error
-
-
-def _sorted_spikes(config: Config, stimulus: str, trials: int, bins: int) -> list[Tensor]:
-    """Counts of a sorted unit in each trial, `(1, N)`."""
-    path = Path(config.spikes) / f"{stimulus}.txt"
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file of spike times; check --spikes and the stimulus")
-    lines = path.read_text().splitlines()
-    order = config.spike_lines or list(range(1, len(lines) + 1))
-    if len(order) != trials or not all(1 <= line <= len(lines) for line in order):
-        raise ValueError(
-            f"{path}: {len(lines)} lines, of which {order} for {trials} trials; "
-            "say with --spike_lines which line belongs to each trial"
-        )
-    try:
-        times_s = [np.array(lines[line - 1].split(), float) / 1e3 for line in order]
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}; a line holds times [ms] between spaces") from error
-    return [count_spikes(times, 0.0, bins).unsqueeze(0) for times in times_s]
-
-
-def _require(config: Config, *fields: str) -> None:
-    missing = [f"--{field}" for field in fields if getattr(config, field) is None]
-    if missing:
-        raise ValueError(f"a recording of kind {config.kind} needs {', '.join(missing)}")
 
 
 def _begun(path: Path, sounds: list[Sound], config: Config) -> Cohort:
@@ -331,5 +220,5 @@ def _begun(path: Path, sounds: list[Sound], config: Config) -> Cohort:
 
 if __name__ == "__main__":
     path = run(import_recording, Config)
-    print(import_report.printed(json.loads((Path(path).parent / "summary.json").read_text())))
+    print(report.printed(json.loads((Path(path).parent / "summary.json").read_text())))
     print(path)

@@ -22,30 +22,31 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from compensation import hearing
+from compensation.devices import Device, louder, matched_db, ours, prescribed, without_rnnoise
 from compensation.listener import from_audiogram
 from compensation.load import AidFacts, load_aid
+from evaluation.midbrains import mean_response
 from evaluation.neural import Midbrain, fidelity_and_clarity
 from evaluation.quality import level_change
 from evaluation.scores import EAR_METRICS, METRICS
 from evaluation.table import LABELS, Score, rows
 from icsim.audiogram import Audiogram
+from icsim.excerpts import excerpts
+from icsim.fits import Fit, read_fit
 from icsim.models.response import ResponseModel
 from icsim.recording import SoundEntry
 from icsim.simulation.animal import Animal, animal_from
 from icsim.simulation.noises import speech_shaped_noise
 from icsim.sound import SAMPLE_RATE, SPONTANEOUS, calibrate, mix
 from icsim.store import Cohort
+from icsim.threshold_shifts import audiogram_of
 from icsim.weights import fingerprint
-from recipes import ears
-from recipes.devices import Device, louder, matched_db, ours, prescribed, without_rnnoise
-from recipes.ears import audiogram
-from recipes.excerpts import excerpts
-from recipes.fits import Fit, read_fit
-from recipes.jobs import killed_named, processes
-from recipes.judge_report import JUDGES, LEVEL_QUIET, LEVELS, MEASURES, report, write
-from recipes.judge_summary import ALL, Row, comparisons, gaps, means
-from recipes.midbrain import mean_response
-from recipes.ranges import (
+from recipes.reports.judge_summary import ALL, Row, comparisons, gaps, means
+from recipes.reports.judged import JUDGES, LEVEL_QUIET, LEVELS, MEASURES, report, write
+from recipes.running.commands import begin, run
+from recipes.running.jobs import killed_named, processes
+from recipes.running.ranges import (
     Count,
     CountOrZero,
     LevelDbSpl,
@@ -55,7 +56,6 @@ from recipes.ranges import (
     Seed,
     checked,
 )
-from recipes.state import begin, run
 
 ScoreName = Literal["stoi", "estoi", "pesq", "si_sdr_db", "haspi", "hasqi"]
 
@@ -234,7 +234,7 @@ def ready(config: Config) -> Task:
         )
     if Path(config.out).exists() and not Path(config.out).is_dir():
         raise ValueError(f"{config.out}: is a file; choose another --out")
-    cohort, animals = Cohort.open(config.cohort), ears.learned(config.model)[0]
+    cohort, animals = Cohort.open(config.cohort), hearing.learned(config.model)[0]
     aid, facts = load_aid(config.aid)
     model = fingerprint(config.model)
     if facts.listener == "theta" and facts.model != model:
@@ -409,7 +409,7 @@ def _listener(cohort: Cohort, fit: Fit, facts: AidFacts) -> Listener:
     """
     status, reason, ear = cohort.animal(fit.name).status, None, None
     try:
-        ear = audiogram(cohort, fit.name)
+        ear = audiogram_of(cohort, fit.name)
     except ValueError as error:
         if facts.listener == "audiogram":
             raise

@@ -29,14 +29,16 @@ from compensation.load import load_aid
 from compensation.prescriptions import nal_r
 from compensation.sensitivity import sensitivity
 from icsim.audiogram import audiogram
+from icsim.files import write_json
+from icsim.fits import read_fit
 from icsim.models.load import load_theta_model
 from icsim.models.response import ResponseModel
 from icsim.sound import SAMPLE_RATE, calibrate, find_audio, read_mono
 from icsim.store import Cohort
+from icsim.threshold_shifts import audiograms_of
 from icsim.weights import fingerprint
-from recipes.ears import audiograms
-from recipes.fits import read_fit
-from recipes.ranges import (
+from recipes.running.commands import begin, run
+from recipes.running.ranges import (
     Count,
     CountOrZero,
     Exponent,
@@ -48,7 +50,6 @@ from recipes.ranges import (
     Seed,
     checked,
 )
-from recipes.state import begin, run, write_json
 
 DEMO = Path("runs/demo")
 """Where `make demo` leaves what it made."""
@@ -247,7 +248,7 @@ def prepared(config: Config) -> tuple:
         raise ValueError(f"{config.aid}: takes {aid.config.listener} numbers, not {known.shape[1]}")
     noise_reduction = config.noise_reduction if facts.noise_reduction else 0.0
     ear = audiogram(config.audiogram) if config.audiogram else None
-    alike = audiograms(model_facts) if ear else None
+    alike = audiograms_of(model_facts) if ear else None
     start, guessed = known.mean(0), True
     if config.start:
         start = read_fit(config.start, mark).theta

@@ -4,28 +4,17 @@ Run the same command again to go on.
 """
 
 import dataclasses
-import itertools
-import math
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
-from tqdm import tqdm
-
-from icsim.files import whole_file
 from icsim.folder import folder_sounds
-from icsim.recording import Recording
-from icsim.seeds import seeded
-from icsim.simulation.abr import ABR_FREQUENCIES_HZ, abr_thresholds
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
-from icsim.simulation.cochlea import filter_sound
+from icsim.simulation.cohort import repetitions, simulate_recordings
 from icsim.simulation.sounds import embedded_sounds
 from icsim.sound import SAMPLE_RATE, Sound
 from icsim.store import Cohort, create
-from recipes.ranges import (
+from recipes.running.commands import claim, run
+from recipes.running.ranges import (
     AnimalName,
     Count,
     Hours,
@@ -36,7 +25,6 @@ from recipes.ranges import (
     Seed,
     checked,
 )
-from recipes.state import claim, run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +88,12 @@ def make_cohort(config: Config, sounds: list[Sound] | None = None) -> str:
     cohort = create(path, sounds, description) if sounds else Cohort.open(path)
     missing = [n for n, m in enumerate(config.members) if m.name not in cohort.animals()]
     if missing:
-        _simulate(config, cohort, missing, out / "unfinished")
-        shutil.rmtree(out / "unfinished")
+        animals = {}
+        for n in missing:
+            member = config.members[n]
+            truth = {"hearing": member.hearing, "severity": member.severity}
+            animals[n] = member.name, member.role, simulated_animal(config, n), truth
+        simulate_recordings(cohort, animals, config.hours, config.seed)
     return str(path)
 
 
@@ -116,15 +108,10 @@ def ready(config: Config) -> list[Sound]:
         raise ValueError(f"members must be named, each differently: {names}")
     draw_anatomy(config.channels, config.seed, config.scatter)
     sounds = [] if _finished(Path(config.out) / "cohort.zarr") else gather_sounds(config)
-    heard_h = sum(len(s.pressure) * _times(s.split) for s in sounds) / SAMPLE_RATE / 3600
+    heard_h = sum(len(s.pressure) * repetitions(s.split) for s in sounds) / SAMPLE_RATE / 3600
     if heard_h > config.hours:
         raise ValueError(f"sounds of {heard_h:.2f} h with repetitions do not fit {config.hours} h")
     return sounds
-
-
-def _times(split: str) -> int:
-    """How often each sound is heard: twice where it says how far a channel can be relied on."""
-    return 1 if split == "train" else 2
 
 
 def gather_sounds(config: Config) -> list[Sound]:
@@ -135,83 +122,11 @@ def gather_sounds(config: Config) -> list[Sound]:
     return folder_sounds(config.sounds, wanted, config.seed, config.longest_s)
 
 
-def _simulate(config: Config, cohort: Cohort, missing: list[int], scratch: Path) -> None:
-    """Sound by sound for all animals, as they share its filtering; then animal by animal."""
-    scratch.mkdir(exist_ok=True)
-    animals = {n: simulated_animal(config, n) for n in missing}
-    schedules = {n: schedule(config, cohort, n) for n in missing}
-    for sound in tqdm(cohort.sounds, desc="simulating animals", unit="sound"):
-        todo = [n for n in missing if not _part(scratch, n, sound.index).exists()]
-        if not todo:
-            continue
-        with torch.no_grad():
-            subbands = filter_sound(cohort.pressure(sound.index).unsqueeze(0))
-            for n in todo:
-                hours = [hour for index, hour in schedules[n] if index == sound.index]
-                counts = [
-                    animals[n].sample_counts(
-                        subbands, hour, seeded(config.seed, n, sound.index, trial)
-                    )
-                    for trial, hour in enumerate(hours)
-                ]
-                _write_part(_part(scratch, n, sound.index), torch.cat(counts).numpy())
-    for n in missing:
-        member, animal = config.members[n], animals[n]
-        recording = Recording(
-            status="NH" if member.hearing == "NH" else "HI",
-            role=member.role,
-            thresholds_db_spl=abr_thresholds(animal, seeded(config.seed, n)).tolist(),
-            abr_frequencies_hz=ABR_FREQUENCIES_HZ,
-            channels=config.channels,
-            presentations=schedules[n],
-            counts=_parts(scratch, n, schedules[n]),
-        )
-        truth = animal.truth() | {"hearing": member.hearing, "severity": member.severity}
-        cohort.add_animal(member.name, recording, truth)
-
-
 def simulated_animal(config: Config, number: int) -> Animal:
     """Animal `number` of the cohort, as its member says; each has a seed of its own."""
     member, seed = config.members[number], 1000 * config.seed + number
     loss = draw_loss(member.hearing, member.severity, seed)
     return Animal(draw_anatomy(config.channels, seed, config.scatter), loss)
-
-
-def schedule(config: Config, cohort: Cohort, number: int) -> list[tuple[int, float]]:
-    """When one animal hears which sound: `(index, hours)`, in private order.
-
-    Training sounds come once, the others twice, which says how far a channel can be relied on.
-
-    Raises:
-        ValueError: If the sounds are longer than the recording.
-    """
-    heard = [s for s in cohort.sounds for _ in range(_times(s.split))]
-    order = torch.randperm(len(heard), generator=seeded(config.seed, number, 1)).tolist()
-    lengths_h = [heard[which].samples / SAMPLE_RATE / 3600 for which in order]
-    pause_h = (config.hours - sum(lengths_h)) / max(1, len(heard) - 1)
-    if pause_h < 0:
-        needed = math.ceil(sum(lengths_h))
-        raise ValueError(f"{len(heard)} presentations do not fit {config.hours} h: use {needed} h")
-    starts_h = itertools.accumulate((length + pause_h for length in lengths_h), initial=0.0)
-    return [(heard[which].index, start) for which, start in zip(order, starts_h, strict=False)]
-
-
-def _part(scratch: Path, number: int, sound: int) -> Path:
-    return scratch / f"{number}-{sound}.npy"
-
-
-def _write_part(path: Path, counts: np.ndarray) -> None:
-    with whole_file(path) as beside, beside.open("wb") as file:
-        np.save(file, counts)
-
-
-def _parts(scratch: Path, number: int, presentations: list) -> Iterator[np.ndarray]:
-    """Counts `(N, C)` of each presentation, trials of a sound in the order of time."""
-    trials: dict[int, int] = {}
-    for sound, _ in presentations:
-        trial = trials.get(sound, 0)
-        trials[sound] = trial + 1
-        yield np.load(_part(scratch, number, sound), mmap_mode="r")[trial].T
 
 
 def _finished(path: Path) -> bool:

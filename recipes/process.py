@@ -29,11 +29,18 @@ from compensation.files import Outcome, Processing, process_file
 from compensation.listener import from_audiogram
 from compensation.load import load_aid
 from icsim.audiogram import Audiogram
+from icsim.fits import read_fit
 from icsim.sound import find_audio
-from recipes.fits import read_fit
-from recipes.jobs import killed_named, processes
-from recipes.ranges import Count, Exponent, FullScaleDbSpl, MaximumDbSpl, NotEmptyStr, checked
-from recipes.state import claim, run
+from recipes.running.commands import claim, run
+from recipes.running.jobs import killed_named, processes
+from recipes.running.ranges import (
+    Count,
+    Exponent,
+    FullScaleDbSpl,
+    MaximumDbSpl,
+    NotEmptyStr,
+    checked,
+)
 
 
 @dataclasses.dataclass(frozen=True)

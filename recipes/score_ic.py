@@ -14,6 +14,8 @@ import torch
 from tqdm import tqdm
 
 from icsim.clock import require_clock
+from icsim.files import write_json, write_whole
+from icsim.fits import read_fit, require_fits
 from icsim.frames import recording_pairs
 from icsim.models.conditions import Theta, Thresholds
 from icsim.models.facts import ModelFacts
@@ -23,10 +25,10 @@ from icsim.models.scoring import Listener, encode, score_animal
 from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
 from icsim.weights import fingerprint
-from recipes import figures
-from recipes.fits import read_fit, require_fits
-from recipes.ranges import NotEmptyStr, checked
-from recipes.state import autocast, begin, run, write_json, write_whole
+from recipes.reports import figures
+from recipes.running.commands import begin, run
+from recipes.running.ranges import NotEmptyStr, checked
+from recipes.running.training import autocast
 
 
 @dataclasses.dataclass(frozen=True)

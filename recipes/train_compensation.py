@@ -4,7 +4,6 @@
 the same command again to go on.
 """
 
-import collections
 import contextlib
 import copy
 import dataclasses
@@ -21,40 +20,43 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from compensation import hearing
 from compensation.auditory import AuditoryModel
-from compensation.bands import HOP, WINDOW, Bands, ShortTime
 from compensation.data import PAUSE_DEPTH_DB, Mixtures, read_folder, require_clean
+from compensation.hearing import HearingModel
 from compensation.listener import AUDIOGRAM_HZ, from_audiogram
 from compensation.load import AidFacts, save_aid
 from compensation.masks import Masks, MasksConfig
 from compensation.objective import (
-    Task,
     TaskWeights,
-    compensation,
-    contrast,
-    denoising,
-    discrepancy_left,
-    distortion,
-    effort,
-    flutter,
-    hiss,
-    roughness,
+)
+from compensation.training import (
+    BandLevels,
+    Batch,
+    Drawn,
+    Tasks,
+    discrepancy_left_over,
+    draw_listeners,
+    plateaus,
+    rows_of,
+    tasks,
+    totals,
+    training_terms,
 )
 from compensation.waveform import Waveform, WaveformConfig
 from evaluation.kates import SHORTEST_S, haspi
 from icsim.audiogram import Audiogram
-from icsim.loss import ResponseLoss
+from icsim.fits import read_fit
 from icsim.metrics import expected_counts
 from icsim.optimiser import Muon, split_parameters
 from icsim.seeds import seeded
 from icsim.sound import SAMPLE_RATE, SPONTANEOUS
 from icsim.store import Cohort
-from icsim.theta import between_animals
+from icsim.threshold_shifts import audiogram_of
 from icsim.weights import fingerprint, load_network
-from recipes import ears, figures
-from recipes.ears import Ears
-from recipes.fits import read_fit
-from recipes.ranges import (
+from recipes.reports import figures
+from recipes.running.commands import claim, run
+from recipes.running.ranges import (
     ClosedUnitInterval,
     Count,
     CountOrZero,
@@ -67,14 +69,12 @@ from recipes.ranges import (
     Seed,
     checked,
 )
-from recipes.state import (
-    claim,
+from recipes.running.training import (
     diverged,
     everywhere,
     in_parts,
     load_state,
     read_ahead,
-    run,
     save_state,
 )
 
@@ -115,15 +115,6 @@ class Plateau:
     """Of the validation, in quiet and in noise as those of training."""
 
     __post_init__ = checked
-
-
-CONTEXT_BINS = 64
-"""Bins at the start of an excerpt that are context and not compared, as of a training frame of the
-model. Source: arXiv 2506.03088."""
-
-GAIN = 0.001
-"""Share of the discrepancy by which a validation must be better than the best before it to count as
-a gain (chosen here)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,6 +191,53 @@ class Config:
     __post_init__ = checked
 
 
+@dataclasses.dataclass(frozen=True)
+class Listeners:
+    """Whom an aid is trained for, and the models of hearing that say what it is worth to them."""
+
+    models: list[HearingModel]
+    known: Tensor
+    """What an aid is given of each known listener, `(A, n)`."""
+    healthy: Tensor
+    """θ of the model's animals with normal hearing, `(n, P)`."""
+    thresholds_db_hl: Tensor | None
+    """Of the known listeners at `AUDIOGRAM_HZ`, `(A, F)`, if a term needs them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What every step of a run needs."""
+
+    config: Config
+    accelerator: Accelerator
+    models: list[nn.Module]
+    """Frozen models of hearing that judge."""
+    aid: nn.Module
+    """To be trained, possibly wrapped for several processes."""
+    weights: nn.Module
+    """Of the kinds of task, learned; possibly wrapped."""
+    modules: dict[str, nn.Module]
+    """The same two, not wrapped, and the `best` aid so far where training ends at a plateau."""
+    optimiser: torch.optim.Optimizer
+    held_out: list[tuple[Batch, Tasks]]
+    """Excerpts of the validation split; none where training ends after all steps."""
+    writer: SummaryWriter | None
+    """Of the main process alone, as are files."""
+
+    @property
+    def mine(self) -> slice:
+        """Rows of a batch that this process works on."""
+        return slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Over processes."""
+        return self.accelerator.reduce(values, "mean")
+
+    def save(self, progress: dict) -> None:
+        """What it needs to go on from here."""
+        save_state(state_of(self.config), self.modules, self.optimiser, progress)
+
+
 def train(config: Config) -> Path:
     """Train, or go on training; returns the path of the aid."""
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
@@ -208,17 +246,16 @@ def train(config: Config) -> Path:
             f"batch {config.batch} cannot be shared evenly by {accelerator.num_processes} "
             "processes; choose a multiple"
         )
-    out = Path(config.out)
-    cohort = Cohort.open(config.cohort)
-    heard_by, told, healthy, thresholds = listeners(config, cohort)
-    sounds, held_out = mixtures(config, cohort), None
+    out, cohort = Path(config.out), Cohort.open(config.cohort)
+    listeners = open_listeners(config, cohort)
+    sounds, held_out = mixtures(config, cohort), []
     if config.plateau:
-        held_out = validation(config, cohort, heard_by, told, accelerator.device)
+        held_out = validation(config, cohort, listeners, accelerator.device)
     torch.manual_seed(config.seed)
-    aid, weights = make(config, told.shape[1]), TaskWeights(1 + config.noise_reduction)
+    aid = make(config, listeners.known.shape[1])
+    weights = TaskWeights(1 + config.noise_reduction)
     if accelerator.is_main_process:
         claim(out, config)
-    losses = [one.loss.to(accelerator.device) for one in heard_by]
     matrices, vectors = split_parameters(aid, config.learning_rate, config.matrix_rate)
     vectors["params"].append(weights.log_variance)
     optimiser = Muon([matrices, vectors])
@@ -226,83 +263,17 @@ def train(config: Config) -> Path:
     modules = {"aid": accelerator.unwrap_model(aid), "weights": accelerator.unwrap_model(weights)}
     if held_out:
         modules["best"] = copy.deepcopy(modules["aid"])
-    gauge = Gauge().to(accelerator.device)
-    state = out / "state.safetensors"
-    progress = load_state(state, modules, optimiser) or {"step": 0, "history": []}
-    if held_out and not progress["step"]:
-        progress["validation"] = [validate(losses, modules, held_out, [], accelerator)]
+    models = [one.loss.to(accelerator.device) for one in listeners.models]
     writer = SummaryWriter(out) if accelerator.is_main_process else None
-    bar = tqdm(
-        total=config.steps,
-        initial=progress["step"],
-        desc="training aid",
-        unit="step",
-        disable=not accelerator.is_main_process,
-    )
-    saved = time.monotonic()
-    first = config.steps if stopped(config, progress) else progress["step"]
-    loader = _loader(sounds, config, first, accelerator)
-    for step, batch in enumerate(read_ahead(loader), progress["step"]):
-        mixture, known, drawn = draw(config, heard_by, told, seeded(config.seed, step))
-        rank = slice(accelerator.process_index, None, accelerator.num_processes)
-        batch["known"] = known[rank]
-        if config.weights.intelligibility:
-            batch["thresholds"] = (mixture @ thresholds)[rank]
-        batch = {name: value.to(accelerator.device) for name, value in batch.items()}
-        drawn = [tuple(who[rank].to(accelerator.device) for who in pair) for pair in drawn]
-        split = len(batch["noisy"]), config.micro_batch, accelerator, aid, weights
-        asked = [
-            tasks(losses, *_rows(batch, drawn, rows), config.noise_reduction)
-            for rows in in_parts(*split)
-        ]
-        count, usual = totals(batch, asked, accelerator)
-        optimiser.zero_grad()
-        terms: dict[str, Tensor] = {}
-        for rows, wanted in zip(in_parts(*split), asked, strict=True):
-            part, _ = _rows(batch, drawn, rows)
-            values = training_terms(losses, aid, modules["aid"], part, wanted, usual, gauge, config)
-            found = {name: each.sum() / count[name] for name, each in values.items()}
-            share = len(part["noisy"]) / len(batch["noisy"])
-            total = weights(torch.stack([found[name] for name in wanted]), share) + sum(
-                weight * found[name]
-                for name, weight in dataclasses.asdict(config.weights).items()
-                if name in found
-            )
-            if not bool(total.isfinite()):
-                raise diverged("the loss", f"step {step}")
-            accelerator.backward(total)
-            terms = {name: terms.get(name, 0) + each.detach() for name, each in found.items()}
-        decay = rate_decay(config, step, progress.get("validation", []))
-        for group in optimiser.param_groups:
-            group["lr"] = decay * group["rate"]
-        accelerator.clip_grad_norm_(aid.parameters(), 1.0)
-        optimiser.step()
-        record = everywhere(terms, accelerator)
-        progress["history"].append(record)
-        progress["step"] = step + 1
-        if held_out and progress["step"] % config.plateau.every == 0:
-            before = progress["validation"]
-            before.append(validate(losses, modules, held_out, before, accelerator))
-        bar.update()
-        if writer:
-            for name, value in record.items():
-                writer.add_scalar(f"aid/{name}", value, step)
-            if step % 10 == 0:
-                recent = progress["history"][-30:]
-                left = sum(r["compensation"] for r in recent) / len(recent)
-                bar.set_postfix(discrepancy_left=f"{left:.2f}")
-            done = progress["step"] == config.steps or stopped(config, progress)
-            if done or time.monotonic() - saved > config.save_every_s:
-                save_state(state, modules, optimiser, progress)
-                _log(writer, modules["aid"], losses[0], batch, *drawn[0], step)
-                saved = time.monotonic()
-        if stopped(config, progress):
-            break
-    bar.close()
+    training = Run(config, accelerator, models, aid, weights, modules, optimiser, held_out, writer)
+    progress = load_state(state_of(config), modules, optimiser) or {"step": 0, "history": []}
+    if held_out and not progress["step"]:
+        progress["validation"] = [validate(training, [])]
+    _run_steps(training, listeners, sounds, progress)
     if writer:
         facts = AidFacts(
             **trained(config, progress),
-            healthy=tuple(map(tuple, healthy.tolist())),
+            healthy=tuple(map(tuple, listeners.healthy.tolist())),
             listener=config.told,
             audiogram_hz=AUDIOGRAM_HZ,
             noise_reduction=config.noise_reduction,
@@ -314,22 +285,117 @@ def train(config: Config) -> Path:
     return out / "aid.safetensors"
 
 
-def plateaus(errors: Sequence[float], patience: int) -> int:
-    """How often an error stayed for some validations without falling by `GAIN` below its best.
+def state_of(config: Config) -> Path:
+    """The file from which a run goes on."""
+    return Path(config.out) / "state.safetensors"
 
-    After each plateau the next one is waited for anew.
 
-    >>> plateaus([1.0, 0.8, 0.8, 0.9, 0.7, 0.7, 0.7], patience=2)
-    2
+def _run_steps(training: Run, listeners: Listeners, sounds: Mixtures, progress: dict) -> None:
+    """All steps that are left."""
+    config, accelerator, saved = training.config, training.accelerator, time.monotonic()
+    first = config.steps if stopped(config, progress) else progress["step"]
+    loader = _loader(sounds, config, first, accelerator)
+    gauge = BandLevels().to(accelerator.device)
+    with tqdm(
+        total=config.steps,
+        initial=progress["step"],
+        desc="training aid",
+        unit="step",
+        disable=not accelerator.is_main_process,
+    ) as bar:
+        for step, batch in enumerate(read_ahead(loader), progress["step"]):
+            drawn = _with_listeners(training, listeners, batch, step)
+            record = _step(training, batch, drawn, gauge, step, progress)
+            progress["history"].append(record)
+            progress["step"] = step + 1
+            if training.held_out and progress["step"] % config.plateau.every == 0:
+                progress["validation"].append(validate(training, progress["validation"]))
+            bar.update()
+            done = progress["step"] == config.steps or stopped(config, progress)
+            if training.writer:
+                for name, value in record.items():
+                    training.writer.add_scalar(f"aid/{name}", value, step)
+                recent = progress["history"][-30:]
+                left = sum(r["compensation"] for r in recent) / len(recent)
+                bar.set_postfix(discrepancy_left=f"{left:.2f}", refresh=step % 10 == 0)
+                if done or time.monotonic() - saved > config.save_every_s:
+                    training.save(progress)
+                    _log(training, batch, *drawn[0], step)
+                    saved = time.monotonic()
+            if done:
+                break
+
+
+def _with_listeners(training: Run, listeners: Listeners, batch: Batch, step: int) -> Drawn:
+    """Put what the aid is given of each listener into a batch; returns the listeners, by model."""
+    config, device, mine = training.config, training.accelerator.device, training.mine
+    mixture, known, drawn = draw(config, listeners, seeded(config.seed, step))
+    batch["known"] = known[mine]
+    if config.weights.intelligibility:
+        batch["thresholds"] = (mixture @ listeners.thresholds_db_hl)[mine]
+    for name, value in batch.items():
+        batch[name] = value.to(device)
+    return [(who[mine].to(device), normal[mine].to(device)) for who, normal in drawn]
+
+
+def _step(
+    training: Run, batch: Batch, drawn: Drawn, gauge: BandLevels, step: int, progress: dict
+) -> dict[str, float]:
+    """Learn from a batch; returns the terms of its loss, means over processes."""
+    config, accelerator, models = training.config, training.accelerator, training.models
+    size = len(batch["noisy"])
+    parts = size, config.micro_batch, accelerator, training.aid, training.weights
+    asked = [
+        tasks(models, *rows_of(batch, drawn, rows), config.noise_reduction)
+        for rows in in_parts(*parts)
+    ]
+    count, usual = totals(batch, asked, training.mean)
+    training.optimiser.zero_grad()
+    terms: dict[str, Tensor] = {}
+    for rows, wanted in zip(in_parts(*parts), asked, strict=True):
+        part, _ = rows_of(batch, drawn, rows)
+        values = training_terms(
+            models,
+            training.aid,
+            training.modules["aid"],
+            part,
+            wanted,
+            usual,
+            gauge,
+            unintelligible if config.weights.intelligibility else None,
+        )
+        means = {name: each.sum() / count[name] for name, each in values.items()}
+        share = len(part["noisy"]) / size
+        total = training.weights(torch.stack([means[name] for name in wanted]), share) + sum(
+            weight * means[name]
+            for name, weight in dataclasses.asdict(config.weights).items()
+            if name in means
+        )
+        if not bool(total.isfinite()):
+            raise diverged("the loss", f"step {step}")
+        accelerator.backward(total)
+        terms = {name: terms.get(name, 0) + each.detach() for name, each in means.items()}
+    decay = rate_decay(config, step, progress.get("validation", []))
+    for group in training.optimiser.param_groups:
+        group["lr"] = decay * group["rate"]
+    accelerator.clip_grad_norm_(training.aid.parameters(), 1.0)
+    training.optimiser.step()
+    return everywhere(terms, accelerator)
+
+
+def validate(training: Run, before: Sequence[float]) -> float:
+    """Share of the discrepancies that the aid leaves; the best aid is kept.
+
+    Args:
+        training: Its `best` becomes the aid of today if that leaves less than ever.
+        before: What earlier validations gave.
     """
-    best, since, count = math.inf, 0, 0
-    for error in errors:
-        since += 1
-        if error < best - GAIN:
-            best, since = error, 0
-        elif since == patience:
-            count, since = count + 1, 0
-    return count
+    aid = training.modules["aid"]
+    left = discrepancy_left_over(training.models, aid, training.held_out)
+    error = training.mean(left).item()  # processes must agree on when to stop
+    if error < min(before, default=math.inf):
+        training.modules["best"].load_state_dict(aid.state_dict())
+    return error
 
 
 def stopped(config: Config, progress: dict) -> bool:
@@ -351,19 +417,6 @@ def trained(config: Config, progress: dict) -> dict:
     }
 
 
-class Gauge(nn.Module):
-    """Measures levels in bands, and so what any aid adds to a sound."""
-
-    def __init__(self):
-        super().__init__()
-        self.short_time = ShortTime(WINDOW, HOP)
-        self.bands = Bands(33, self.short_time)
-
-    def forward(self, sound: Tensor) -> Tensor:
-        """`(B, T)` [Pa] to levels [dB SPL], `(B, bands, L)`."""
-        return self.bands.levels(self.short_time.spectra(sound))
-
-
 def make(config: Config, numbers: int) -> Masks | Waveform:
     """An aid that is told so many numbers of its listener, untrained or begun from another.
 
@@ -382,13 +435,8 @@ def make(config: Config, numbers: int) -> Masks | Waveform:
     return aid.train()
 
 
-def listeners(config: Config, cohort: Cohort) -> tuple[list[Ears], Tensor, Tensor, Tensor | None]:
-    """Who judges, and who is to be helped.
-
-    Returns:
-        Ears that judge; what an aid is told of the same listeners, `(A, n)`; θ of the animals
-        with normal hearing, `(n, P)`; and thresholds of the listeners at `AUDIOGRAM_HZ` [dB HL],
-        `(A, F)`, if a term needs them.
+def open_listeners(config: Config, cohort: Cohort) -> Listeners:
+    """The models of hearing, and their listeners.
 
     Raises:
         ValueError: If models know different animals, the fit is of another model, or excerpts are
@@ -406,236 +454,77 @@ def listeners(config: Config, cohort: Cohort) -> tuple[list[Ears], Tensor, Tenso
         raise ValueError(f"{config.only}: is no fit to the others of more_models; leave them out")
     if config.through == "animal" and not fit:
         raise ValueError("through: animal needs the fit of that animal in `only`")
-    first, names = ears.learned(config.model, fit)
+    first, names = hearing.learned(config.model, fit)
     if config.through == "model":
-        heard_by = [first]
+        models = [first]
         for path in config.more_models:
-            other, others = ears.learned(path)
+            other, others = hearing.learned(path)
             if others != names:
                 raise ValueError(f"{path}: knows {others}, but {config.model} knows {names}")
-            heard_by.append(other)
+            models.append(other)
     elif config.through == "auditory":
-        heard_by = [ears.modelled([ears.audiogram(cohort, name) for name in names])]
+        models = [hearing.modelled([audiogram_of(cohort, name) for name in names])]
     else:
-        heard_by = [ears.true(cohort, fit.name)]
+        models = [hearing.true(cohort, fit.name)]
     if config.told == "theta" and not config.weights.intelligibility:
-        return heard_by, first.listeners, first.normal, None
-    audiograms = [ears.audiogram(cohort, name) for name in names]
+        return Listeners(models, first.listeners, first.normal, None)
+    audiograms = [audiogram_of(cohort, name) for name in names]
     thresholds = torch.stack([audiogram.at(AUDIOGRAM_HZ) for audiogram in audiograms]).float()
-    if config.told == "theta":
-        return heard_by, first.listeners, first.normal, thresholds
-    told = torch.stack([from_audiogram(audiogram) for audiogram in audiograms])
-    return heard_by, told, first.normal, thresholds
+    known = first.listeners
+    if config.told == "audiogram":
+        known = torch.stack([from_audiogram(audiogram) for audiogram in audiograms])
+    return Listeners(models, known, first.normal, thresholds)
 
 
 def draw(
-    config: Config, heard_by: list[Ears], told: Tensor, generator: torch.Generator
-) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
-    """One batch of listeners.
-
-    Returns:
-        How much of each known one is in them `(B, A)`, what the aid is told `(B, n)`, and for each
-        of the ears the listeners and the normal ones that they are restored to, `(B, F)` each.
-    """
-    mixture = between_animals(len(told), config.batch, generator)
-    widening = 0.0 if config.only else config.widening
-    drawn = [one.draw(mixture, widening, generator) for one in heard_by]
-    same = config.through == "model" and config.told == "theta"
-    known = drawn[0][0] if same else mixture @ told
-    noise = config.misfit * torch.randn(known.shape, generator=generator)
-    return mixture, (known + noise).clamp(0, 1), drawn
-
-
-def tasks(
-    losses: list[nn.Module],
-    batch: dict[str, Tensor],
-    drawn: list[tuple[Tensor, Tensor]],
-    noise_reduction: bool = True,
-) -> dict[str, list[Task]]:
-    """What listeners should answer to some excerpts.
-
-    Args:
-        losses: Ears that judge.
-        batch: Of `Mixtures`.
-        drawn: For each of the ears its listeners and their references, as `draw` gives them.
-        noise_reduction: With what normal ears should answer to noise.
-
-    Returns:
-        For each kind of task one of each of the ears.
-    """
-    noisy, in_noise = batch["noisy"], batch["in_noise"]
-    judges = [(loss, *pair) for loss, pair in zip(losses, drawn, strict=True)]
-    found = {
-        "compensation": [
-            compensation(loss, noisy, listener, normal, CONTEXT_BINS)
-            for loss, listener, normal in judges
-        ]
-    }
-    if noise_reduction:
-        in_and_without = noisy[in_noise], batch["clean"][in_noise]
-        found["denoising"] = [
-            denoising(loss, *in_and_without, normal[in_noise], CONTEXT_BINS, task.wanted[in_noise])
-            for (loss, _, normal), task in zip(judges, found["compensation"], strict=True)
-        ]
-    return found
+    config: Config, listeners: Listeners, generator: torch.Generator
+) -> tuple[Tensor, Tensor, Drawn]:
+    """Listeners of one batch, as `draw_listeners` gives them."""
+    return draw_listeners(
+        listeners.models,
+        listeners.known,
+        config.batch,
+        generator,
+        theta=config.through == "model" and config.told == "theta",
+        widening=0.0 if config.only else config.widening,
+        misfit=config.misfit,
+    )
 
 
 def validation(
-    config: Config,
-    cohort: Cohort,
-    heard_by: list[Ears],
-    told: Tensor,
-    device: torch.device,
-) -> list[tuple[dict[str, Tensor], dict[str, list[Task]]]]:
+    config: Config, cohort: Cohort, listeners: Listeners, device: torch.device
+) -> list[tuple[Batch, Tasks]]:
     """Excerpts of the validation split with the listeners of each, and what these should answer."""
     sounds, parts = mixtures(config, cohort, "validation"), []
+    models = [one.loss.to(device) for one in listeners.models]
     for first in range(0, len(sounds), config.batch):
         places = range(first, min(first + config.batch, len(sounds)))
         batch = torch.utils.data.default_collate([sounds[place] for place in places])
         # Training draws by seed and step alone.
-        _, batch["known"], drawn = draw(config, heard_by, told, seeded(config.seed, 0, first))
+        _, batch["known"], drawn = draw(config, listeners, seeded(config.seed, 0, first))
         batch = {name: value[: len(places)].to(device) for name, value in batch.items()}
         drawn = [tuple(who[: len(places)].to(device) for who in pair) for pair in drawn]
-        losses = [one.loss.to(device) for one in heard_by]
-        parts.append((batch, tasks(losses, batch, drawn, config.noise_reduction)))
+        parts.append((batch, tasks(models, batch, drawn, config.noise_reduction)))
     return parts
 
 
-@torch.no_grad()
-def validate(
-    losses: list[nn.Module],
-    modules: dict[str, nn.Module],
-    held_out: list[tuple[dict[str, Tensor], dict[str, list[Task]]]],
-    before: Sequence[float],
-    accelerator: Accelerator,
-) -> float:
-    """Share of the discrepancies that the aid leaves, mean over tasks; the best aid is kept.
-
-    Args:
-        losses: Ears that judge.
-        modules: The aid, and the `best` so far, which becomes this one if it leaves less.
-        held_out: Of `validation`.
-        before: What earlier validations gave.
-        accelerator: Processes must agree on when to stop.
-    """
-    aid, left = modules["aid"], collections.defaultdict(list)
-    for batch, asked in held_out:
-        noisy = batch["noisy"]
-        parts = aid(noisy, batch["known"])
-        for name, by_ears in asked.items():
-            if name == "compensation":
-                processed = aid.render(noisy, parts, noise_reduction=0)
-            else:
-                processed = aid.render(noisy, parts, gain=0)[batch["in_noise"]]
-            for loss, task in zip(losses, by_ears, strict=True):
-                if len(processed):
-                    after = loss(processed, task.listener, task.wanted, task.skip_bins)
-                    left[name].append(torch.stack([after.sum(), task.unaided.sum()]))
-    sums = torch.stack([torch.stack(pairs).sum(0) for pairs in left.values()])
-    error = accelerator.reduce((sums[:, 0] / sums[:, 1]).mean(), "mean").item()
-    if error < min(before, default=math.inf):
-        modules["best"].load_state_dict(modules["aid"].state_dict())
-    return error
-
-
-def totals(
-    batch: dict[str, Tensor], asked: list[dict[str, list[Task]]], accelerator: Accelerator
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """What parts of a batch must know of the whole.
-
-    Args:
-        batch: Of this process.
-        asked: Tasks of each of its parts.
-        accelerator: Of all processes.
-
-    Returns:
-        By term, how many excerpts have it, mean over processes; and by kind of task, how far each
-        of the ears is from it without an aid, mean over all excerpts.
-    """
-    in_noise = batch["in_noise"]
-    both = torch.stack([torch.ones_like(in_noise).sum(), in_noise.sum()]).to(batch["noisy"])
-    # Where no process has noise, sums are zero whatever they are divided by.
-    every, some = accelerator.reduce(both, "mean").clamp(min=1e-6)
-    count = collections.defaultdict(lambda: every, denoising=some, distortion=some)
-    usual = {}
-    for name in asked[0]:
-        by_ears = zip(*(part[name] for part in asked), strict=True)
-        sums = torch.stack([sum(task.unaided.sum() for task in parts) for parts in by_ears])
-        usual[name] = accelerator.reduce(sums, "mean") / count[name]
-    return count, usual
-
-
-def training_terms(
-    losses: list[nn.Module],
-    aid: nn.Module,
-    plain: Masks | Waveform,
-    batch: dict[str, Tensor],
-    asked: dict[str, list[Task]],
-    usual: dict[str, Tensor],
-    gauge: Gauge,
-    config: Config,
-) -> dict[str, Tensor]:
-    """Every term of the objective on some excerpts, one number for each that has it.
-
-    Args:
-        losses: Ears that judge.
-        aid: To be trained, possibly wrapped for several processes.
-        plain: The same, not wrapped.
-        batch: Of `Mixtures`, with what the aid is told of each listener as `known`, and their
-            `thresholds` if a term needs them.
-        asked: Of `tasks`.
-        usual: Of `totals`.
-        gauge: Measures levels.
-        config: Of the run.
-
-    Raises:
-        FloatingPointError: If what the aid makes of the sounds is not finite.
-    """
-    noisy, clean, in_noise = batch["noisy"], batch["clean"], batch["in_noise"]
-    parts = aid(noisy, batch["known"])
-    processed = {"compensation": plain.render(noisy, parts, noise_reduction=0)}
-    if not bool(processed["compensation"].isfinite().all()):
-        raise diverged("the aid's output")
-    if "denoising" in asked:
-        processed["denoising"] = plain.render(noisy, parts, gain=0)[in_noise]
-    terms = {}
-    for name, by_ears in asked.items():
-        judges = zip(losses, by_ears, usual[name], strict=True)
-        left = [discrepancy_left(loss, processed[name], *of_ears) for loss, *of_ears in judges]
-        terms[name] = torch.stack(left).mean(0)
-    if "denoising" in asked:
-        terms["distortion"] = distortion(processed["denoising"], noisy[in_noise], clean[in_noise])
-    levels = gauge(noisy)
-    gains = gauge(processed["compensation"]) - levels
-    terms |= {
-        "roughness": roughness(gains),
-        "flutter": flutter(gains),
-        "effort": effort(gains),
-        "hiss": hiss(gains, levels),
-        "contrast": contrast(gains, levels),
-    }
-    if config.weights.intelligibility:
-        heard = plain.render(noisy, parts)
-        terms["intelligibility"] = unintelligible(clean, heard, batch["thresholds"])
-    return terms
-
-
-def unintelligible(clean: Tensor, heard: Tensor, thresholds_db_hl: Tensor) -> Tensor:
+def unintelligible(clean: Tensor, processed: Tensor, thresholds_db_hl: Tensor) -> Tensor:
     """1 − HASPI of each sound, `(B,)`; 0 where there is none.
 
     Args:
         clean: `(B, T)` [Pa].
-        heard: The same, processed.
+        processed: What the aid makes of it in noise.
         thresholds_db_hl: Of each listener at `AUDIOGRAM_HZ`, `(B, F)`.
     """
-    found, ears_db_hl = [], [Audiogram(AUDIOGRAM_HZ, row) for row in thresholds_db_hl]
-    for first, second, ear in zip(clean.split(1), heard.split(1), ears_db_hl, strict=True):
+    missing, audiograms = [], [Audiogram(AUDIOGRAM_HZ, row) for row in thresholds_db_hl]
+    pairs = zip(clean.split(1), processed.split(1), audiograms, strict=True)
+    for first, second, audiogram in pairs:
         # Where nothing of the clean sound is heard there is nothing to understand.
         value = 0 * second.sum(1)
         with contextlib.suppress(ValueError):
-            value = 1 - haspi(first, second, SAMPLE_RATE, ear, noise=None)
-        found.append(value.reshape(1))
-    return torch.cat(found)
+            value = 1 - haspi(first, second, SAMPLE_RATE, audiogram, noise=None)
+        missing.append(value.reshape(1))
+    return torch.cat(missing)
 
 
 def mixtures(config: Config, cohort: Cohort, split: str = "train") -> Mixtures:
@@ -686,14 +575,6 @@ def _loader(sounds: Mixtures, config: Config, first: int, accelerator: Accelerat
     return DataLoader(sounds, batch_sampler=batches, num_workers=config.workers)
 
 
-def _rows(
-    batch: dict[str, Tensor], drawn: list[tuple[Tensor, Tensor]], rows: slice
-) -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]]]:
-    """Some excerpts of a batch and their listeners."""
-    part = {name: value[rows] for name, value in batch.items()}
-    return part, [(listener[rows], normal[rows]) for listener, normal in drawn]
-
-
 def rate_decay(config: Config, step: int, validation: Sequence[float] = ()) -> float:
     """Factor on all learning rates at a step."""
     warm = min(1.0, (step + 1) / 20)
@@ -703,16 +584,9 @@ def rate_decay(config: Config, step: int, validation: Sequence[float] = ()) -> f
 
 
 @torch.no_grad()
-def _log(
-    writer: SummaryWriter,
-    aid: Masks | Waveform,
-    loss: ResponseLoss,
-    batch: dict[str, Tensor],
-    listener: Tensor,
-    normal: Tensor,
-    step: int,
-) -> None:
+def _log(training: Run, batch: Batch, listener: Tensor, normal: Tensor, step: int) -> None:
     """One excerpt before and after, as sound, spectrogram and response, to TensorBoard."""
+    writer, aid, loss = training.writer, training.modules["aid"], training.models[0]
     noisy, who, normal = batch["noisy"][:1], listener[:1], normal[:1]
     after = aid.process(noisy, batch["known"][:1], noise_reduction=0)
     loudest = max(noisy.abs().max(), after.abs().max())

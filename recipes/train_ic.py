@@ -37,17 +37,24 @@ from icsim.optimiser import Muon, split_parameters
 from icsim.recording import ALIGNMENT
 from icsim.seeds import seeded
 from icsim.store import Cohort
-from recipes import figures
-from recipes.ranges import Count, CountOrZero, NotEmptyStr, NotNegative, Positive, Seed, checked
-from recipes.state import (
+from recipes.reports import figures
+from recipes.running.commands import claim, run
+from recipes.running.ranges import (
+    Count,
+    CountOrZero,
+    NotEmptyStr,
+    NotNegative,
+    Positive,
+    Seed,
+    checked,
+)
+from recipes.running.training import (
     autocast,
-    claim,
     diverged,
     everywhere,
     in_parts,
     load_state,
     read_ahead,
-    run,
     save_state,
 )
 

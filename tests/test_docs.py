@@ -36,7 +36,7 @@ def test_the_papers_name_commands():
 @pytest.mark.parametrize(("module", "arguments"), commands())
 def test_commands_of_the_papers_exist_and_take_their_arguments(module, arguments, monkeypatch):
     pytest.importorskip("jsonargparse")
-    from recipes.state import parse
+    from recipes.running.commands import parse
 
     monkeypatch.chdir(ROOT)
     recipe = importlib.import_module(module)

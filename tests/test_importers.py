@@ -837,7 +837,7 @@ def test_what_is_unusual_or_will_fail_is_said_at_the_import(tmp_path, recipe):
         "a heard less than 30 s of training sounds in the first 2 h",
     ):
         assert message in said
-    from recipes.import_report import printed
+    from recipes.reports.recording import printed
 
     assert "| train | 6 | 6.0 | 6 | speech 6 | 8 / 8 / 8 |" in printed(found)
     assert "| a | NH | seen | no | 2 | 0.07 | 6 (2), 8 s | 0 (0), 0 s | 0 (0), 0 s |" in printed(
@@ -847,7 +847,7 @@ def test_what_is_unusual_or_will_fail_is_said_at_the_import(tmp_path, recipe):
 
 def test_silence_alone_is_drawn_too(tmp_path):
     pytest.importorskip("matplotlib")
-    from recipes.import_report import picture
+    from recipes.reports.recording import picture
 
     cohort = store.create(
         tmp_path / "c", [Sound("rest", "spontaneous", "silence", "train", torch.zeros(24_414))]
@@ -872,7 +872,7 @@ def test_cells_are_imported_by_one_command(tmp_path, recipe):
 
 def test_trials_of_one_signal_correlate_as_their_noise_lets_them():
     pytest.importorskip("matplotlib")
-    from recipes.import_report import trial_correlation
+    from icsim.description import trial_correlation
 
     generator = torch.Generator().manual_seed(0)
     signal = torch.randn(1, 20_000, 2, generator=generator)
@@ -884,7 +884,7 @@ def test_trials_of_one_signal_correlate_as_their_noise_lets_them():
 def test_a_starlings_song_and_spikes_fit_together(tmp_path, recipe, monkeypatch):
     if not STARLING.is_dir():
         pytest.skip("no starling")
-    from recipes.state import parse
+    from recipes.running.commands import parse
 
     monkeypatch.chdir(Path(__file__).parents[1])
     shipped = Path("recipes/configs/import_recording/starling.yaml")

@@ -125,7 +125,7 @@ def test_filters_are_those_of_pyclarity():
 @pytest.mark.parametrize("kind", ["noisy, normal ear", "clipped and late", "recorded speech"])
 def test_what_is_kept_is_what_pyclarity_says(score, kind):
     pytest.importorskip("clarity")
-    from recipes.benchmark_scores import by_pyclarity
+    from recipes.benchmarks.scores import by_pyclarity
 
     clean, processed, rate_hz, ear = pair(kind)
     found = by_pyclarity(score, clean[0], processed[0], rate_hz, ear, seed=3)

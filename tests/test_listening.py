@@ -880,7 +880,7 @@ def test_pages_load_nothing_from_elsewhere(begin):
 
 
 def test_what_is_exported_is_what_happened(begin, tmp_path):
-    fits = pytest.importorskip("recipes.fits")
+    fits = pytest.importorskip("icsim.fits")
     session = begin()
     page = browser(session)
     consent(page)

@@ -17,7 +17,7 @@ from icsim.files import whole_file
 from icsim.simulation.abr import ABR_FREQUENCIES_HZ
 from icsim.simulation.hearing import NORMAL_THRESHOLDS_DB_SPL, SHIFT_DB
 from icsim.sound import RESPONSE_RATE
-from recipes.figures import BAR_BELOW, COLOURS, CYCLE, HALF, MARKERS, WHOLE, brightest
+from recipes.reports.figures import BAR_BELOW, COLOURS, CYCLE, HALF, MARKERS, WHOLE, brightest
 
 STYLES = {
     "NH": {"color": COLOURS["NH"]},

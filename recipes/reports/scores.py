@@ -16,10 +16,10 @@ from evaluation.scores import MEANINGS
 from evaluation.summary import compared, levels, summary, table, warnings, why
 from evaluation.table import write_csv
 from icsim.audiogram import audiogram
-from recipes.cells import number
-from recipes.figures import HALF
-from recipes.pages import inline, png, template
-from recipes.state import write_json, write_whole
+from icsim.files import write_json, write_whole
+from recipes.reports.figures import HALF
+from recipes.reports.page import inline, png, template
+from recipes.reports.tables import number
 
 WINDOW_S = 0.02
 """Of the spectrograms [s]."""

@@ -29,14 +29,15 @@ import psutil
 import torch
 from tqdm import tqdm
 
+from icsim.files import write_json, write_whole
 from icsim.importers.nwb_export import write_nwb
 from icsim.sound import SAMPLE_RATE, read, resample, write
 from icsim.store import Cohort
 from icsim.weights import load_tensors
-from recipes.cells import Table, number
-from recipes.jobs import BY_TWO
-from recipes.ranges import Count, NotEmptyStr, Seconds, Seed, checked
-from recipes.state import claim, run, write_json, write_whole
+from recipes.reports.tables import Table, number
+from recipes.running.commands import claim, run
+from recipes.running.jobs import BY_TWO
+from recipes.running.ranges import Count, NotEmptyStr, Seconds, Seed, checked
 
 TIMES = ("seconds", "wall_s", "token", "created", "begun")
 """What differs from run to run in the JSON that recipes write."""

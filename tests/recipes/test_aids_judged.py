@@ -6,16 +6,18 @@ import pandas as pd
 import pytest
 import torch
 
+from compensation.devices import Device, simple
+from evaluation.devices import level_rows
 from icsim.audiogram import Audiogram
+from icsim.excerpts import Condition
+from icsim.fits import Fit
 from icsim.metrics import expected_counts
 from icsim.models.encoders import SincNetConfig
 from icsim.models.response import ResponseModel, beta_icnet
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
+from icsim.simulation.material import NOISE
 from icsim.sound import calibrate, level
-from recipes.benchmark_compensation import tasks
-from recipes.benchmark_compensation.material import NOISE, Condition
-from recipes.devices import Device
-from recipes.fits import Fit
+from recipes.benchmarks import judgement
 
 
 def normal(sound: torch.Tensor) -> torch.Tensor:
@@ -33,21 +35,21 @@ LOST_DB = {"truth": 10.0, "model": 4.0}
 
 
 @pytest.fixture
-def listener() -> tasks.Listener:
+def listener() -> judgement.Listener:
     """One who hears everything 10 dB too soft, and 4 dB in the model's opinion."""
     pairs = {
         judge: (lambda sound, lost_db=lost_db: normal(sound * 10 ** (-lost_db / 20)), normal)
         for judge, lost_db in LOST_DB.items()
     }
     flat = Audiogram((1000,), (0,))
-    return tasks.Listener("new", "mild", flat, torch.zeros(2), None, pairs)
+    return judgement.Listener("new", "mild", flat, torch.zeros(2), None, pairs)
 
 
 def test_simple_gains_are_what_the_truth_and_the_model_ask_for(listener):
     pytest.importorskip("clarity.enhancer.nalr", reason="pyclarity is not installed")
     training = noise(4, 65.0)
     louder = Device("+6 dB", lambda sound: 2 * sound, 0.0)
-    devices, chosen_db = tasks.baselines(listener, louder, training)
+    devices, chosen_db = simple(listener.ear, listener.midbrains, louder, training)
     assert chosen_db["nal_r_matched"] == pytest.approx(6.02, abs=0.01)
     for judge, lost_db in LOST_DB.items():
         for name in ("flat", "nal_r_best"):
@@ -62,7 +64,7 @@ def test_rows_hold_the_discrepancies_of_each_judge_from_what_the_normal_ear_hear
     noisy = clean + masker
     condition = Condition(NOISE, 65.0, ["a", "b"], ["babble", "white"], clean, noisy)
     processed = {"aid": 2 * noisy}
-    table = pd.concat(tasks.restored(listener, condition, processed))
+    table = pd.concat(judgement.restored(listener, condition, processed))
     for judge, (impaired, _) in listener.midbrains.items():
         for measure, target in (("fidelity", noisy), ("clarity", clean)):
             rows = table[(table.judge == judge) & (table.measure == measure)]
@@ -71,7 +73,7 @@ def test_rows_hold_the_discrepancies_of_each_judge_from_what_the_normal_ear_hear
             for column, sound in (("value", 2 * noisy), ("unaided", noisy)):
                 apart = (impaired(sound).double() - normal(target).double()).square().sum((1, 2))
                 assert rows[column].tolist() == pytest.approx(apart.tolist())
-    assert tasks.added(condition, processed).value.tolist() == pytest.approx([6.02] * 2, abs=0.01)
+    assert level_rows(condition, processed).value.tolist() == pytest.approx([6.02] * 2, abs=0.01)
 
 
 def test_the_truth_is_the_animal_beside_its_twin_and_the_model_knows_normal_animals(monkeypatch):
@@ -82,14 +84,14 @@ def test_the_truth_is_the_animal_beside_its_twin_and_the_model_knows_normal_anim
     model = ResponseModel(beta_icnet(3, 4, 2, encoder, fusion_size=4))
     theta, fit = torch.rand(3, 2), Fit("new", torch.tensor([0.2, 0.9]), None)
     known = SimpleNamespace(loss=SimpleNamespace(model=model), normal=theta[:2], listeners=theta)
-    monkeypatch.setattr(tasks.ears, "learned", lambda path: (known, []))
-    monkeypatch.setattr(tasks.ears, "audiogram", lambda *_: Audiogram((1000,), (0,)))
-    monkeypatch.setattr(tasks, "fingerprint", lambda path: f"mark of {path}")
+    monkeypatch.setattr(judgement.hearing, "learned", lambda path: (known, []))
+    monkeypatch.setattr(judgement, "audiogram_of", lambda *_: Audiogram((1000,), (0,)))
+    monkeypatch.setattr(judgement, "fingerprint", lambda path: f"mark of {path}")
     monkeypatch.setattr(
-        tasks, "read_fit", lambda path, of: {("fit", "mark of model"): fit}[path, of]
+        judgement, "read_fit", lambda path, of: {("fit", "mark of model"): fit}[path, of]
     )
     job = SimpleNamespace(fit="fit", model="model")
-    listener = tasks._listener(job, SimpleNamespace(truth=lambda name: truth))
+    listener = judgement._listener(job, SimpleNamespace(truth=lambda name: truth))
     assert (listener.name, listener.group) == ("new", "severe")
 
     def answers(who):
@@ -110,4 +112,4 @@ def test_the_truth_is_the_animal_beside_its_twin_and_the_model_knows_normal_anim
     [("NH", 1.0, "normal"), ("hidden", 1.0, "hidden"), ("HI", 0.9, "mild"), ("HI", 1.0, "severe")],
 )
 def test_listeners_are_grouped_by_what_they_have_lost(hearing, severity, group):
-    assert tasks.group({"hearing": hearing, "severity": severity}) == group
+    assert judgement.group({"hearing": hearing, "severity": severity}) == group

@@ -33,14 +33,8 @@ from icsim.sound import Sound
 from icsim.weights import fingerprint, save_network, save_tensors
 from recipes import (
     align,
-    benchmark_compensation,
-    benchmark_ic,
-    benchmark_listening,
-    benchmark_scores,
-    benchmark_speed,
     cross_validate_ic,
     demo,
-    demo_report,
     describe_animals,
     describe_gains,
     evaluate,
@@ -54,7 +48,13 @@ from recipes import (
     train_compensation,
     train_ic,
 )
-from recipes.state import run
+from recipes.benchmarks import aids as benchmark_compensation
+from recipes.benchmarks import ic as benchmark_ic
+from recipes.benchmarks import listening as benchmark_listening
+from recipes.benchmarks import scores as benchmark_scores
+from recipes.benchmarks import speed as benchmark_speed
+from recipes.reports import demo as demo_report
+from recipes.running.commands import run
 
 RECIPES = {
     "align": (align.align, align.Config),
@@ -82,10 +82,10 @@ RECIPES = {
 
 GOOD = {
     "align": "--cohort {cohort}",
-    "benchmark_compensation": "--config {configs}/benchmark_compensation/tiny.yaml --out out "
+    "benchmark_compensation": "--config {configs}/benchmarks/aids/tiny.yaml --out out "
     "--cohort {configs}/make_cohort/tiny.yaml --training {configs}/train_ic/tiny.yaml "
     "--icnet_training {configs}/train_ic/tiny_icnet.yaml",
-    "benchmark_ic": "--config {configs}/benchmark_ic/tiny.yaml --out out "
+    "benchmark_ic": "--config {configs}/benchmarks/ic/tiny.yaml --out out "
     "--cohort {configs}/make_cohort/tiny_twenty.yaml --training {configs}/train_ic/tiny.yaml",
     "benchmark_listening": "--out out",
     "benchmark_scores": "--out out",
@@ -314,7 +314,7 @@ CASES = {
     "benchmark_compensation": [
         ("--cohort {missing}", "missing"),
         ("--own_steps 0", "own_steps"),
-        ("--material.levels_db_spl [65,999]", "999 does not conform"),
+        ("--material.levels_db_spl [65,999]", "levels_db_spl must be within"),
         ("--material.speakers 21", "there are 20"),
         ("--plateau.patience 0", "patience"),
         ("--training {void}", "out"),
@@ -732,8 +732,8 @@ def test_commands_say_by_their_exit_code_that_nothing_was_done(made, tmp_path):
 POOL = """
 import dataclasses, os, signal, sys, time
 from pathlib import Path
-from recipes.jobs import Job, side_by_side
-from recipes.state import claim, run
+from recipes.running.jobs import Job, side_by_side
+from recipes.running.commands import claim, run
 
 @dataclasses.dataclass(frozen=True)
 class Config:

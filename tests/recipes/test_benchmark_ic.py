@@ -17,15 +17,15 @@ from icsim.simulation.hearing import FREQUENCIES_HZ
 from icsim.sound import BIN_SAMPLES, Sound
 from icsim.store import Cohort
 from icsim.theta import Listeners, movement
-from recipes import benchmark_ic
-from recipes.benchmark_ic import report
-from recipes.benchmark_ic.comparisons import compared
-from recipes.benchmark_ic.listeners import bounds, linearly_decoded
-from recipes.benchmark_ic.results import ABLATIONS, FITTED, MODELS, read, scored
-from recipes.benchmark_ic.search_figures import WAYS
-from recipes.benchmark_ic.summary import summarise
-from recipes.benchmark_ic.tables import tables
-from recipes.state import parse
+from recipes.benchmarks import ic as benchmark_ic
+from recipes.benchmarks.ic import report
+from recipes.reports.ic.comparisons import compared
+from recipes.reports.ic.listeners import bounds, linearly_decoded
+from recipes.reports.ic.results import ABLATIONS, FITTED, MODELS, read, scored
+from recipes.reports.ic.search_figures import WAYS
+from recipes.reports.ic.summary import summarise
+from recipes.reports.ic.tables import tables
+from recipes.running.commands import parse
 
 MEMBERS = {
     "normal-1": ("NH", "seen"),
@@ -38,7 +38,7 @@ MEMBERS = {
     "new-lost": ("hidden", "unseen"),
 }
 
-SMALLEST = Path(benchmark_ic.__file__).parents[1] / "configs" / "benchmark_ic" / "tiny.yaml"
+SMALLEST = Path(benchmark_ic.__file__).parents[1] / "configs" / "benchmarks" / "ic" / "tiny.yaml"
 
 CONFIG = dataclasses.replace(
     parse(benchmark_ic.Config, ["--config", str(SMALLEST)]),

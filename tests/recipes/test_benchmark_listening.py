@@ -11,10 +11,10 @@ from evaluation.comparison import CANNOT_BE_TOLD
 from evaluation.neural import fidelity_and_clarity, pooled_restoration
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.sound import calibrate
-from recipes import benchmark_listening as recipe
-from recipes.state import parse
+from recipes.benchmarks import listening as recipe
+from recipes.running.commands import parse
 
-TINY = "recipes/configs/benchmark_listening/tiny.yaml"
+TINY = "recipes/configs/benchmarks/listening/tiny.yaml"
 
 
 @pytest.fixture(scope="module")

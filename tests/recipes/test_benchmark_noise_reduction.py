@@ -7,10 +7,10 @@ import pytest
 import soundfile
 import torch
 
+from compensation.devices import without_rnnoise
 from compensation.load import AidFacts, save_aid
 from compensation.masks import Masks, MasksConfig
-from recipes import benchmark_noise_reduction as recipe
-from recipes.devices import without_rnnoise
+from recipes.benchmarks import noise_reduction as recipe
 
 RATE_HZ = 16000
 FACTS = AidFacts("theta", "feed", True, healthy=((0.2, 0.4, 0.6),))

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from recipes import benchmark_scores as recipe
+from recipes.benchmarks import scores as recipe
 
 
 def test_both_programs_score_alike_and_are_timed(tmp_path):

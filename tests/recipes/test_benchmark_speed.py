@@ -11,7 +11,7 @@ from compensation.masks import MasksConfig
 from compensation.waveform import WaveformConfig
 from icsim import convolution
 from icsim.models.encoders import SincNetConfig
-from recipes import benchmark_speed as recipe
+from recipes.benchmarks import speed as recipe
 
 SMALL = SincNetConfig(filters=4, kernels=6, size=8, bottleneck=4)
 

@@ -19,23 +19,24 @@ from icsim.models.encoders import SincNetConfig
 from icsim.models.facts import cohort_facts, require_thresholds
 from icsim.models.load import load_model, load_theta_model
 from icsim.seeds import seeded
+from icsim.simulation import cohort as simulated_cohort
 from icsim.store import Cohort
 from icsim.theta import Listeners, movement
+from icsim.threshold_shifts import audiogram_of, audiograms_of
 from icsim.weights import load_network, load_tensors, save_network
 from recipes import (
-    benchmark_speed,
     cross_validate_ic,
     demo,
-    demo_report,
-    ears,
     fit_theta,
     make_cohort,
     score_ic,
-    stages,
     train_compensation,
     train_ic,
 )
-from recipes.benchmark_ic import tasks
+from recipes.benchmarks import ic_tasks as tasks
+from recipes.benchmarks import speed as benchmark_speed
+from recipes.reports import demo as demo_report
+from recipes.running import stages
 from tests.faults import campaign
 
 
@@ -230,7 +231,7 @@ def test_interrupted_simulation_ends_as_an_uninterrupted_one(finished, tmp_path,
     sounds = make_cohort.gather_sounds(config)
     monkeypatch.setattr(make_cohort, "gather_sounds", lambda config: sounds)
     for module_call in (("filter_sound", 5), ("abr_thresholds", 3)):
-        interrupt(monkeypatch, make_cohort, *module_call)
+        interrupt(monkeypatch, simulated_cohort, *module_call)
         with pytest.raises(Killed):
             make_cohort.make_cohort(config)
     found = Cohort.open(make_cohort.make_cohort(config))
@@ -332,14 +333,14 @@ def test_an_aid_is_told_what_its_listeners_are(finished, tmp_path):
         ({"more_models": [config.model]}, 3, "ResponseModel"),
     ):
         changed = dataclasses.replace(config, **changes)
-        heard_by, told, normal, thresholds = train_compensation.listeners(changed, cohort)
-        assert (thresholds is not None) == (numbers == 12)
-        assert told.shape == (4, numbers)
-        assert normal.shape == (2, 3)
-        assert {type(one.loss.model).__name__ for one in heard_by} == {judges}
-        _, known, drawn = train_compensation.draw(changed, heard_by, told, seeded(0, 1))
+        listeners = train_compensation.open_listeners(changed, cohort)
+        assert (listeners.thresholds_db_hl is not None) == (numbers == 12)
+        assert listeners.known.shape == (4, numbers)
+        assert listeners.healthy.shape == (2, 3)
+        assert {type(one.loss.model).__name__ for one in listeners.models} == {judges}
+        _, known, drawn = train_compensation.draw(changed, listeners, seeded(0, 1))
         assert known.shape == (config.batch, numbers)
-        assert len(drawn) == len(heard_by)
+        assert len(drawn) == len(listeners.models)
         if numbers == 3:
             # Both models are asked about the same mixture of animals.
             torch.testing.assert_close(known, drawn[0][0])
@@ -354,10 +355,10 @@ def test_an_aid_may_be_for_one_listener_alone_and_begin_from_another(finished, t
     )
     for through in ("model", "animal"):
         changed = dataclasses.replace(begun, through=through, out=str(tmp_path / through))
-        heard_by, told, *_ = train_compensation.listeners(changed, Cohort.open(config.cohort))
+        listeners = train_compensation.open_listeners(changed, Cohort.open(config.cohort))
         theta = json.loads(fit.read_text())["theta"]
-        assert told[0].tolist() == pytest.approx(theta)
-        _, known, _ = train_compensation.draw(changed, heard_by, told, seeded(0, 1))
+        assert listeners.known[0].tolist() == pytest.approx(theta)
+        _, known, _ = train_compensation.draw(changed, listeners, seeded(0, 1))
         assert known[1].tolist() == pytest.approx(theta)
         aid, facts = load_network(train_compensation.train(changed), Masks)
         assert aid.config.listener == 3
@@ -407,9 +408,9 @@ def test_what_an_aid_cannot_be_trained_with_is_refused_before_anything_is_writte
 def test_a_model_knows_the_audiograms_of_its_animals(finished):
     cohort = Cohort.open(finished[0] / "cohort" / "cohort.zarr")
     model, facts = load_model(finished[0] / "ic" / "model.safetensors")
-    found = ears.audiograms(facts)
-    assert found == [ears.audiogram(cohort, name) for name in facts.animals]
-    assert ears.audiograms(dataclasses.replace(facts, abr_frequencies_hz=None)) is None
+    found = audiograms_of(facts)
+    assert found == [audiogram_of(cohort, name) for name in facts.animals]
+    assert audiograms_of(dataclasses.replace(facts, abr_frequencies_hz=None)) is None
     theta = model.listeners.at().detach()
     severe = facts.animals.index("severe")
     guess = theta_like(found[severe], found, theta)

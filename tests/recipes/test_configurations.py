@@ -6,15 +6,16 @@ from pathlib import Path
 import pytest
 
 from icsim.seeds import seeded
-from recipes.state import claim, parse
+from recipes.running.commands import claim, parse
 
 CONFIGS = Path(__file__).parents[2] / "recipes" / "configs"
-SHIPPED = sorted(CONFIGS.glob("*/*.yaml"))
+SHIPPED = sorted(CONFIGS.rglob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: f"{p.parent.name}/{p.stem}")
 def test_every_shipped_configuration_is_parsed(path):
-    recipe = importlib.import_module(f"recipes.{path.parent.name}")
+    name = ".".join(path.parent.relative_to(CONFIGS).parts)
+    recipe = importlib.import_module(f"recipes.{name}")
     parse(recipe.Config, ["--config", str(path)])
 
 

@@ -47,10 +47,10 @@ def test_noisy_speech_is_refused_before_an_earlier_demo_is_moved_aside(tmp_path)
 
 
 def test_a_listener_that_heard_nothing_in_time_is_named_before_training(monkeypatch):
-    def heard_nothing(cohort, config):
+    def heard_nothing(cohort, animal, first_hours):
         raise ValueError("no frame of 8192 samples")
 
-    monkeypatch.setattr(fit_theta, "first_frames", heard_nothing)
+    monkeypatch.setattr(demo, "first_frames", heard_nothing)
     config = fit_theta.Config("C", "M", "O", "new", first_hours=2.0)
 
     class Cohort:

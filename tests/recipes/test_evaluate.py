@@ -17,6 +17,7 @@ import torch
 
 from evaluation.comparison import CANNOT_BE_TOLD
 from evaluation.folders import devices, match, prepare
+from evaluation.midbrains import model_midbrains
 from evaluation.quality import si_sdr
 from evaluation.summary import compared
 from icsim.audiogram import Audiogram
@@ -26,10 +27,10 @@ from icsim.models.load import save_model
 from icsim.models.response import ResponseModel, beta_icnet
 from icsim.sound import REFERENCE_PA
 from icsim.weights import fingerprint
-from recipes import evaluate, jobs
+from recipes import evaluate
 from recipes.evaluate import Config, wanted_scores
-from recipes.midbrain import midbrains
 from recipes.reports import scores as report
+from recipes.running import jobs
 
 RATE = 16000
 QUICK = ["stoi", "si_sdr_db", "output_db_spl", "level_change_db"]
@@ -273,9 +274,9 @@ def test_restoration_is_none_for_what_went_in_and_pooled_over_files(config, list
 
 def test_long_sounds_are_heard_piece_by_piece_as_in_one(listener, monkeypatch):
     sound = 0.02 * torch.randn(1, 9600, generator=torch.Generator().manual_seed(0))
-    impaired, normal = midbrains(listener["model"], listener["theta"])
+    impaired, normal = model_midbrains(listener["model"], listener["theta"])
     whole = impaired(sound), normal(sound)
-    monkeypatch.setattr("recipes.midbrain.CHUNK_BINS", 64)
+    monkeypatch.setattr("evaluation.midbrains.CHUNK_BINS", 64)
     for one, pieces in zip(whole, (impaired(sound), normal(sound)), strict=True):
         assert one.shape == (1, 4, 300)
         torch.testing.assert_close(one, pieces)
@@ -580,7 +581,7 @@ def test_folders_are_called_by_what_tells_them_apart():
     ],
 )
 def test_processed_folders_are_given_alone_as_a_list_or_one_by_one(given, processed):
-    from recipes.state import parse
+    from recipes.running.commands import parse
 
     found = parse(Config, evaluate.joined(["--clean", "C", *given]))
     assert (found.clean, found.processed) == ("C", processed)
@@ -681,7 +682,7 @@ def test_a_listener_of_another_model_is_refused(config, listener, tmp_path):
         )
         with pytest.raises(ValueError, match=message):
             evaluate.evaluate(asked)
-        midbrains.cache_clear()
+        model_midbrains.cache_clear()
 
 
 def test_scores_follow_from_who_listens(config):

@@ -10,7 +10,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from icsim.sound import RESPONSE_RATE
-from recipes import figures
+from recipes.reports import figures
 
 
 def pixels(figure: Figure) -> bytes:

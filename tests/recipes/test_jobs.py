@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from recipes.jobs import Job, side_by_side
+from recipes.running.jobs import Job, side_by_side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def test_jobs_are_done_once_and_what_was_done_before_a_failure_is_kept(tmp_path)
 LINGER = """
 import os, sys, time
 from pathlib import Path
-from recipes.jobs import Job, side_by_side
+from recipes.running.jobs import Job, side_by_side
 
 def linger(folder):
     Path(folder, f"{os.getpid()}.pid").touch()

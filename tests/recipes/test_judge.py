@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from compensation.devices import Device, louder, without_rnnoise
 from compensation.listener import AUDIOGRAM_HZ, from_audiogram
 from compensation.masks import Masks, MasksConfig
 from compensation.noise_reduction import wiener
@@ -24,9 +25,9 @@ from icsim.recording import Recording
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.sound import SAMPLE_RATE, Sound, calibrate, level
 from icsim.weights import fingerprint, save_network
-from recipes import judge, judge_summary
-from recipes.devices import Device, louder, without_rnnoise
-from recipes.judge_report import LEVEL_QUIET, LEVELS, MEASURES
+from recipes import judge
+from recipes.reports import judge_summary
+from recipes.reports.judged import LEVEL_QUIET, LEVELS, MEASURES
 
 CHANNELS, FREQUENCIES = 4, (1e3, 4e3, 8e3)
 

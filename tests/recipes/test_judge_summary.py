@@ -3,7 +3,7 @@
 import pytest
 
 from evaluation.comparison import CANNOT_BE_TOLD
-from recipes.judge_summary import ALL, comparisons, gaps, means
+from recipes.reports.judge_summary import ALL, comparisons, gaps, means
 
 STATUSES = {"n": "NH", "a": "HI", "b": "HI", "c": "HI", "d": "HI"}
 SOURCES = [f"voice {n}" for n in range(12)]

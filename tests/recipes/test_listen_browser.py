@@ -19,14 +19,14 @@ import torch
 
 from compensation.load import AidFacts, save_aid
 from compensation.masks import Masks, MasksConfig
+from icsim.fits import read_fit
 from icsim.models.encoders import SincNetConfig
 from icsim.models.facts import ModelFacts
 from icsim.models.load import save_model
 from icsim.models.response import ResponseModel, beta_icnet
 from icsim.weights import fingerprint
 from recipes import listen
-from recipes.fits import read_fit
-from recipes.state import run
+from recipes.running.commands import run
 
 sync_api = pytest.importorskip("playwright.sync_api")
 axe_core = pytest.importorskip("axe_playwright_python.base")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from recipes.pages import TEMPLATES, inline, template
+from recipes.reports.page import TEMPLATES, inline, template
 
 sync_api = pytest.importorskip("playwright.sync_api")
 

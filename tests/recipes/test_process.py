@@ -18,7 +18,7 @@ from icsim.sound import REFERENCE_PA, resample
 from icsim.weights import load_network, save_network
 from recipes import process
 from recipes.process import Config
-from recipes.state import run
+from recipes.running.commands import run
 
 THETA = [0.1, 0.5, 0.9]
 SIZES = {"bands": 9, "width": 6, "layers": 1, "window": 128, "hop": 24}

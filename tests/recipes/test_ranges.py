@@ -10,8 +10,9 @@ import typing
 import pytest
 
 import recipes
-from recipes import ranges, train_compensation, train_ic
-from recipes.state import parse
+from recipes import train_compensation, train_ic
+from recipes.running import ranges
+from recipes.running.commands import parse
 
 OUTSIDE = {
     "Count": (0, -1, 10**10, 1.5, math.nan, "many", True),

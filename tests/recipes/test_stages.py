@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from recipes import stages
+from recipes.running import stages
 
 PLAN = {"simulation": 60.0, "training": 240.0, "report": 60.0}
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from compensation import hearing
 from icsim.clock import Clock
 from icsim.models.conditions import BranchesConfig, NoCondition, ThetaConfig, ThresholdsConfig
 from icsim.models.encoders import SincNetConfig
@@ -16,7 +17,7 @@ from icsim.recording import Recording
 from icsim.sound import Sound
 from icsim.store import Cohort, create
 from icsim.weights import load_tensors
-from recipes import ears, fit_theta, score_ic, train_ic
+from recipes import fit_theta, score_ic, train_ic
 
 ENCODER = SincNetConfig(
     filters=4, kernels=6, size=4, sinc_size=16, bottleneck=6, input_scale=20.0, context_bins=8
@@ -90,7 +91,7 @@ def test_a_cohort_of_wide_bins_many_repeats_and_large_counts_trains_with_a_poiss
     found = fit_theta.fit_theta(dataclasses.replace(fit, channel_gains=False))
     assert len(found["theta"]) == 2
     with pytest.raises(ValueError, match="48000 Hz, and aids are made for 24414"):
-        ears.learned(str(path))
+        hearing.learned(str(path))
 
 
 def progress_of(path: Path) -> dict:

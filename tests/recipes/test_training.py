@@ -9,21 +9,26 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from accelerate import Accelerator
 
+from compensation import hearing
 from compensation.auditory import AuditoryModel
 from compensation.listener import AUDIOGRAM_HZ, from_audiogram
 from compensation.load import load_aid
 from compensation.masks import Masks, MasksConfig
 from compensation.objective import discrepancy_left, effort
+from compensation.training import BandLevels, tasks, training_terms
+from icsim import cohort_alignment
 from icsim.channel_gains import broad
-from icsim.fitting import laplace
+from icsim.cohort_alignment import likeness, octave_errors, reference_brains
+from icsim.fits import Fit
+from icsim.fitting import laplace, warm_descent
 from icsim.frames import Frames
 from icsim.loss import ResponseLoss
 from icsim.models import listener_cost, matching, scoring
 from icsim.models.conditions import ThetaConfig
 from icsim.models.encoders import SincNetConfig
 from icsim.models.facts import ModelFacts, cohort_facts
+from icsim.models.listener_fit import FittedListener, baselines, first_frames, fit_listener
 from icsim.models.load import load_model
 from icsim.models.response import ResponseModel
 from icsim.models.start import config_for
@@ -32,14 +37,14 @@ from icsim.objective import listener_divergence, threshold_penalty
 from icsim.recording import APART, AnimalRecording
 from icsim.seeds import seeded
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
+from icsim.simulation.material import Material
 from icsim.sound import level
 from icsim.store import Cohort
+from icsim.threshold_shifts import audiogram_of, audiograms_of
 from icsim.weights import fingerprint, load_tensors
-from recipes import align, ears, fit_theta, score_ic, train_compensation, train_ic
-from recipes.benchmark_compensation import tasks as aid_tasks
-from recipes.benchmark_compensation.material import Material
-from recipes.benchmark_ic.tasks import best_matching
-from recipes.fits import Fit
+from recipes import align, fit_theta, score_ic, train_compensation, train_ic
+from recipes.benchmarks import judgement
+from recipes.benchmarks.ic_tasks import best_matching
 from tests.planted import (
     FOLLOWED,
     MISSED,
@@ -213,7 +218,7 @@ def test_a_stranger_is_fitted_to_training_sounds_of_the_first_hours_alone(
     config = fit_theta.Config(
         cohort, str(training.path), str(tmp_path), "stranger", first_hours=4.0, seconds=2.0
     )
-    batch = fit_theta.first_frames(Cohort.open(cohort), config)
+    batch = first_frames(Cohort.open(cohort), "stranger", first_hours=4.0, seconds=2.0)
     assert set(reads.answers) == {("stranger", "train")}
     assert set(reads.sounds) == {"train"}
     assert reads.latest_h <= 4.0
@@ -225,7 +230,7 @@ def test_a_stranger_is_fitted_to_training_sounds_of_the_first_hours_alone(
     # What is stored is the fit with gains of channels, and its own uncertainty.
     model, facts = load_model(training.path)
     matching = Cohort.open(cohort).animal("stranger").alignment().matching
-    fitted = fit_theta.fit_listener(model, batch, matching, config, facts.channel_prior)
+    fitted = fit_listener(model, batch, matching, facts.channel_prior, warm_descent)
     assert fit["theta"] == pytest.approx(fitted.theta.tolist())
     assert fit["matching"] == matching.tolist()
     assert fit["channel_gains"] == pytest.approx(fitted.all_gains().numpy())
@@ -238,23 +243,21 @@ def test_a_stranger_is_fitted_to_training_sounds_of_the_first_hours_alone(
 def test_no_more_sound_is_used_for_a_fit_than_was_asked_for(cohort):
     frame_s = 8192 / 24414.0625
     for most, each in ((3, 9), (9, 1)):
-        config = fit_theta.Config(
-            cohort,
-            "model",
-            "out",
+        chosen = first_frames(
+            Cohort.open(cohort),
             "stranger",
             first_hours=10.0,
             seconds=(most + 0.5) * frame_s,
             seconds_a_sound=(each + 0.5) * frame_s,
         )
-        sounds = fit_theta.first_frames(Cohort.open(cohort), config)["sound_index"].tolist()
+        sounds = chosen["sound_index"].tolist()
         assert len(sounds) == min(most, each * SPLITS.count("train"))
         assert max(Counter(sounds).values()) <= each
 
 
 def test_channels_that_are_set_apart_get_no_gains():
     gains = 2 * torch.eye(5)[:2]
-    fitted = fit_theta.FittedListener(
+    fitted = FittedListener(
         None, torch.zeros(2), None, torch.tensor([4, APART, 0]), broad(5), gains
     )
     assert torch.equal(fitted.all_gains(), torch.stack([gains[0], broad(5).mean, gains[1]]))
@@ -267,7 +270,7 @@ def test_a_fit_is_shown_beside_the_mean_and_the_best_of_seen_animals():
         def profile(self, theta):
             return (theta[:, 0] - 0.2).abs()
 
-    nats = fit_theta.baselines(Fitted(), torch.tensor([[0.9], [0.3]]), ["far", "near"])
+    nats = baselines(Fitted(), torch.tensor([[0.9], [0.3]]), ["far", "near"])
     assert nats == {
         "fit": 0.0,
         "mean of the seen animals": pytest.approx(0.4),
@@ -354,7 +357,7 @@ def test_an_aid_is_trained_on_training_sounds_and_asks_no_animal(
     assert not reads.silence
     assert not reads.answers
     assert not reads.truths
-    normal = ears.learned(str(training.path))[0].normal
+    normal = hearing.learned(str(training.path))[0].normal
     assert torch.tensor(facts.healthy).equal(normal)
 
 
@@ -365,55 +368,55 @@ def test_the_normal_animals_are_those_seen_that_hear_normally(training):
     _, facts = load_model(training.path)
     assert facts.animals == tuple(SEEN)
     assert facts.normal == tuple(name for name in SEEN if name in NORMAL)
-    hearing, names = ears.learned(str(training.path))
-    theta = hearing.loss.model.listeners.at()
+    space, names = hearing.learned(str(training.path))
+    theta = space.loss.model.listeners.at()
     assert names == SEEN
-    assert torch.equal(hearing.listeners, theta)
-    assert torch.equal(hearing.normal, theta[[names.index("fresh"), names.index("young")]])
+    assert torch.equal(space.listeners, theta)
+    assert torch.equal(space.normal, theta[[names.index("fresh"), names.index("young")]])
 
 
 def test_listeners_are_drawn_near_those_meant_and_restored_to_normal_ones(training):
-    hearing, names = ears.learned(str(training.path))
+    space, names = hearing.learned(str(training.path))
     weights = torch.zeros(200, len(names))
     weights[:, names.index("aged")] = 1.0
-    listener, normal = hearing.draw(weights, 0.0, torch.Generator().manual_seed(0))
-    aged = hearing.listeners[names.index("aged")]
+    listener, normal = space.draw(weights, 0.0, torch.Generator().manual_seed(0))
+    aged = space.listeners[names.index("aged")]
     assert (listener.mean(0) - aged).abs().max() < 0.02
-    assert {tuple(row) for row in normal.tolist()} == {tuple(r) for r in hearing.normal.tolist()}
+    assert {tuple(row) for row in normal.tolist()} == {tuple(r) for r in space.normal.tolist()}
 
 
 def test_an_aid_for_one_listener_is_for_its_fit_and_restores_to_normal_animals(training):
     fit = Fit("stranger", torch.tensor([0.1, 0.8]), None)
-    hearing, names = ears.learned(str(training.path), fit)
+    space, names = hearing.learned(str(training.path), fit)
     assert names == ["stranger"]
-    assert torch.equal(hearing.listeners, fit.theta[None])
-    assert not hearing.deviation.any()
-    assert torch.equal(hearing.normal, ears.learned(str(training.path))[0].normal)
+    assert torch.equal(space.listeners, fit.theta[None])
+    assert not space.deviation.any()
+    assert torch.equal(space.normal, hearing.learned(str(training.path))[0].normal)
 
 
 def test_a_true_animal_is_restored_to_its_healthy_twin(cohort, monkeypatch):
     animal = Animal(draw_anatomy(4, 0), draw_loss("HI", 1.5, 0))
     monkeypatch.setattr(Cohort, "truth", lambda *_: animal.truth())
-    hearing = ears.true(Cohort.open(cohort), "stranger")
+    space = hearing.true(Cohort.open(cohort), "stranger")
     sound = 0.02 * torch.randn(1, 3200)
-    impaired, normal = hearing.draw(torch.ones(1, 1), 0.0, seeded(0))
+    impaired, normal = space.draw(torch.ones(1, 1), 0.0, seeded(0))
     for listener, ear in ((impaired, animal), (normal, animal.healthy())):
         expected = ear.count_probabilities(sound)
-        torch.testing.assert_close(hearing.loss.respond(sound, listener).exp(), expected)
+        torch.testing.assert_close(space.loss.respond(sound, listener).exp(), expected)
 
 
 def test_an_audiogram_is_the_shift_from_seen_normal_animals(cohort):
     usual = (THRESHOLDS_DB_SPL["fresh"] + THRESHOLDS_DB_SPL["young"]) / 2
     for name in ("aged", "visitor"):
         shift = THRESHOLDS_DB_SPL[name] - usual
-        audiogram = ears.audiogram(Cohort.open(cohort), name)
+        audiogram = audiogram_of(Cohort.open(cohort), name)
         assert audiogram.at((1e3, 4e3)).tolist() == pytest.approx([shift, shift])
 
 
 def test_a_checkpoint_says_the_audiograms_of_its_animals(training, cohort):
     _, facts = load_model(training.path)
     opened = Cohort.open(cohort)
-    assert ears.audiograms(facts) == [ears.audiogram(opened, name) for name in SEEN]
+    assert audiograms_of(facts) == [audiogram_of(opened, name) for name in SEEN]
 
 
 # --- alignment ----------------------------------------------------------------------------------
@@ -438,34 +441,35 @@ def test_channels_are_brought_to_slots_that_follow_the_same(cohort, method):
         matching = alignment.matching.tolist()
         assert [None if slot == APART else slots[slot] for slot in matching] == list(followed)
         assert [slot == APART for slot in matching] == [k is None for k in followed]
-    config = align.Config(cohort, method=method, name=method)
-    errors = align.octave_errors(opened, config)
+    errors = octave_errors(opened, reference_brains(opened, method), method)
     assert max(errors["after alignment"].values()) < 1e-3
     assert max(errors["before alignment"].values()) > 0.5
 
 
 def test_the_capacity_is_that_of_the_configuration(cohort, monkeypatch):
-    capacities, work = set(), align.transport
-    monkeypatch.setattr(align, "transport", lambda c, most: capacities.add(most) or work(c, most))
+    capacities, work = set(), cohort_alignment.transport
+    monkeypatch.setattr(
+        cohort_alignment, "transport", lambda c, most: capacities.add(most) or work(c, most)
+    )
     align.align(align.Config(cohort, name="tight", capacity=1.25))
     assert capacities == {1.25}
 
 
 def test_likeness_is_that_of_the_matched_channels():
     cost, matching = torch.tensor([[0.0, 0.5], [0.25, 1.0], [0.0, 0.0]]), torch.tensor([1, 0, -1])
-    assert align.likeness(cost, matching) == pytest.approx(1 - (0.5 + 0.25) / 2)
+    assert likeness(cost, matching) == pytest.approx(1 - (0.5 + 0.25) / 2)
 
 
 def test_validation_sounds_say_how_good_an_alignment_is_and_do_not_make_it(cohort, monkeypatch):
     align.align(align.Config(cohort, name="usual", reliable=RELIABLE))
-    work = align.sound_responses
+    work = cohort_alignment.sound_responses
 
     def scrambled(cohort, name, smooth_bins, split="train"):
         answers = work(cohort, name, smooth_bins, split)
         shift = list(FOLLOWED).index(name) if split == "validation" else 0
         return {sound: x.roll(shift, 0) for sound, x in answers.items()}
 
-    monkeypatch.setattr(align, "sound_responses", scrambled)
+    monkeypatch.setattr(cohort_alignment, "sound_responses", scrambled)
     report = align.align(align.Config(cohort, name="scrambled", reliable=RELIABLE))
     opened = Cohort.open(cohort)
     for name in FOLLOWED:
@@ -725,21 +729,21 @@ def aid_config(training, cohort, out="out", **changes) -> train_compensation.Con
 def test_an_aid_is_told_of_the_listeners_that_judge_it(training, cohort):
     opened = Cohort.open(cohort)
     config = aid_config(training, cohort)
-    judges, told, _, _ = train_compensation.listeners(config, opened)
-    _, listener, drawn = train_compensation.draw(config, judges, told, seeded(0))
+    listeners = train_compensation.open_listeners(config, opened)
+    _, listener, drawn = train_compensation.draw(config, listeners, seeded(0))
     assert torch.equal(listener, drawn[0][0])
     inexact = dataclasses.replace(config, misfit=0.05, batch=400)
-    _, listener, drawn = train_compensation.draw(inexact, judges, told, seeded(0))
+    _, listener, drawn = train_compensation.draw(inexact, listeners, seeded(0))
     inside = ((drawn[0][0] > 0.2) & (drawn[0][0] < 0.8)).all(1)
     assert (listener - drawn[0][0])[inside].std() == pytest.approx(0.05, rel=0.2)
     config = dataclasses.replace(config, told="audiogram")
-    judges, told, _, thresholds = train_compensation.listeners(config, opened)
-    expected = torch.stack([from_audiogram(ears.audiogram(opened, name)) for name in SEEN])
-    assert torch.equal(told, expected)
+    listeners = train_compensation.open_listeners(config, opened)
+    expected = torch.stack([from_audiogram(audiogram_of(opened, name)) for name in SEEN])
+    assert torch.equal(listeners.known, expected)
     aged = THRESHOLDS_DB_SPL["aged"] - 22.0
-    assert thresholds[0, AUDIOGRAM_HZ.index(4000.0)].item() == pytest.approx(aged)
-    mixture, listener, _ = train_compensation.draw(config, judges, told, seeded(0))
-    torch.testing.assert_close(listener, mixture @ told)
+    assert listeners.thresholds_db_hl[0, AUDIOGRAM_HZ.index(4000.0)].item() == pytest.approx(aged)
+    mixture, listener, _ = train_compensation.draw(config, listeners, seeded(0))
+    torch.testing.assert_close(listener, mixture @ listeners.known)
 
 
 def test_an_aid_for_one_listener_is_judged_by_it_alone(training, cohort, tmp_path, monkeypatch):
@@ -747,15 +751,15 @@ def test_an_aid_for_one_listener_is_judged_by_it_alone(training, cohort, tmp_pat
     fit = {"animal": "stranger", "theta": [0.3, 0.6], "model": fingerprint(training.path)}
     path.write_text(json.dumps(fit))
     config = aid_config(training, cohort, only=str(path))
-    judges, told, _, _ = train_compensation.listeners(config, opened)
-    _, listener, drawn = train_compensation.draw(config, judges, told, seeded(0))
+    listeners = train_compensation.open_listeners(config, opened)
+    _, listener, drawn = train_compensation.draw(config, listeners, seeded(0))
     for theta in (listener, drawn[0][0]):
         torch.testing.assert_close(theta, torch.tensor([[0.3, 0.6]]).expand(4, -1))
-    monkeypatch.setattr(ears, "true", lambda cohort, name: f"true {name}")
+    monkeypatch.setattr(hearing, "true", lambda cohort, name: f"true {name}")
     truly = dataclasses.replace(config, through="animal")
-    assert train_compensation.listeners(truly, opened)[0] == ["true stranger"]
+    assert train_compensation.open_listeners(truly, opened).models == ["true stranger"]
     human = dataclasses.replace(config, only=None, through="auditory")
-    (judge,) = train_compensation.listeners(human, opened)[0]
+    (judge,) = train_compensation.open_listeners(human, opened).models
     assert isinstance(judge.loss.model, AuditoryModel)
 
 
@@ -766,11 +770,11 @@ def judged(training, cohort):
     config = aid_config(training, cohort)
     aid = Masks(config.masks)
     torch.nn.init.normal_(aid.leave.weight, std=1.0)
-    judges = train_compensation.listeners(config, Cohort.open(cohort))[0]
+    listeners = train_compensation.open_listeners(config, Cohort.open(cohort))
+    judges = listeners.models
     other = ResponseModel(judges[0].loss.model.config)
     judges += [dataclasses.replace(judges[0], loss=ResponseLoss(other))]
-    told = judges[0].listeners
-    _, listener, drawn = train_compensation.draw(config, judges, told, seeded(0))
+    _, listener, drawn = train_compensation.draw(config, listeners, seeded(0))
     clean = 0.02 * torch.randn(4, 8192)
     noisy, in_noise = clean.clone(), torch.tensor([True, False, True, False])
     noisy[in_noise] += 0.02 * torch.randn(2, 8192)
@@ -780,9 +784,9 @@ def judged(training, cohort):
 
 def test_normal_ears_judge_noise_reduction_and_the_listener_compensation(judged):
     _, _, losses, batch, drawn = judged
-    asked = train_compensation.tasks(losses, batch, drawn)
-    for loss, (listener, normal), *tasks in zip(losses, drawn, *asked.values(), strict=True):
-        compensation, denoising = tasks
+    asked = tasks(losses, batch, drawn)
+    every = zip(losses, drawn, *asked.values(), strict=True)
+    for loss, (listener, normal), compensation, denoising in every:
         assert torch.equal(compensation.listener, listener)
         torch.testing.assert_close(compensation.wanted, loss.respond(batch["noisy"], normal))
         clean = loss.respond(batch["clean"], normal)[batch["in_noise"]]
@@ -791,11 +795,11 @@ def test_normal_ears_judge_noise_reduction_and_the_listener_compensation(judged)
 
 
 def test_each_task_hears_its_own_mask_and_all_ears_judge(judged):
-    config, aid, losses, batch, drawn = judged
-    asked = train_compensation.tasks(losses, batch, drawn)
+    _, aid, losses, batch, drawn = judged
+    asked = tasks(losses, batch, drawn)
     usual = {name: torch.ones(len(losses)) for name in asked}
-    gauge = train_compensation.Gauge()
-    terms = train_compensation.training_terms(losses, aid, aid, batch, asked, usual, gauge, config)
+    gauge = BandLevels()
+    terms = training_terms(losses, aid, aid, batch, asked, usual, gauge)
     noisy, listener, in_noise = batch["noisy"], batch["known"], batch["in_noise"]
     louder = aid.process(noisy, listener, noise_reduction=0, gain=1)
     cleaner = aid.process(noisy, listener, noise_reduction=1, gain=0)[in_noise]
@@ -823,8 +827,8 @@ def test_the_end_of_an_aids_training_is_found_on_validation_sounds(training, coh
     plateau = train_compensation.Plateau(excerpts=6)
     config = aid_config(training, cohort, plateau=plateau)
     opened = Cohort.open(cohort)
-    judges, told, _, _ = train_compensation.listeners(config, opened)
-    held_out = train_compensation.validation(config, opened, judges, told, torch.device("cpu"))
+    listeners = train_compensation.open_listeners(config, opened)
+    held_out = train_compensation.validation(config, opened, listeners, torch.device("cpu"))
     assert set(reads.sounds) == {"validation"}
     assert [len(batch["noisy"]) for batch, _ in held_out] == [4, 2]
 
@@ -841,10 +845,11 @@ def test_the_best_aid_of_all_validations_is_kept(training, cohort, tmp_path, mon
     monkeypatch.setattr(train_compensation, "_log", lambda *_: None)
     errors, weights, work = iter([0.9, 0.5, 0.8, 0.7]), [], train_compensation.validate
 
-    def planted(losses, modules, held_out, before, accelerator):
+    def planted(training, before):
         """As if the aid left these shares."""
+        modules = training.modules
         weights.append({name: x.clone() for name, x in modules["aid"].state_dict().items()})
-        work(losses, modules, held_out, before, accelerator)
+        work(training, before)
         error = next(errors)
         if error < min(before, default=math.inf):
             modules["best"].load_state_dict(modules["aid"].state_dict())
@@ -862,13 +867,14 @@ def test_the_best_aid_of_all_validations_is_kept(training, cohort, tmp_path, mon
 
 def test_a_validation_keeps_an_aid_that_leaves_less(judged):
     _, aid, losses, batch, drawn = judged
-    held_out = [(batch, train_compensation.tasks(losses, batch, drawn))]
-    modules, accelerator = {"aid": aid, "best": Masks(aid.config)}, Accelerator(cpu=True)
-    left = train_compensation.validate(losses, modules, held_out, [0.0], accelerator)
+    held_out = [(batch, tasks(losses, batch, drawn))]
+    modules = {"aid": aid, "best": Masks(aid.config)}
+    run = SimpleNamespace(models=losses, modules=modules, held_out=held_out, mean=lambda x: x)
+    left = train_compensation.validate(run, [0.0])
     assert left > 0
     assert not torch.equal(modules["best"].leave.weight, aid.leave.weight)
     before = [9 + left, 1 + left]
-    again = train_compensation.validate(losses, modules, held_out, before, accelerator)
+    again = train_compensation.validate(run, before)
     assert again == left
     assert torch.equal(modules["best"].leave.weight, aid.leave.weight)
 
@@ -876,7 +882,7 @@ def test_a_validation_keeps_an_aid_that_leaves_less(judged):
 def test_gains_of_baselines_are_chosen_on_training_sounds(cohort, reads):
     material = Material(levels_db_spl=(50.0, 65.0))
     job = SimpleNamespace(seed=0, training_excerpts=8, training_s=0.3, material=material)
-    sounds = aid_tasks.training_sounds(Cohort.open(cohort), job)
+    sounds = judgement.training_sounds(Cohort.open(cohort), job)
     assert set(reads.sounds) == {"train"}
     assert level(sounds).tolist() == pytest.approx([50.0] * 4 + [65.0] * 4, abs=0.01)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from recipes import verdicts
+from recipes.reports import verdicts
 
 
 def test_new_animals_come_close_to_known_ones_or_do_not():

@@ -1,0 +1,92 @@
+"""What devices do to sounds, for one listener, as rows of a tidy table (`evaluation.tidy`)."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from evaluation import tidy
+from evaluation.neural import Midbrain, fidelity_and_clarity
+from evaluation.quality import level_change
+from evaluation.scores import EAR_METRICS, METRICS
+from evaluation.table import Score
+from icsim.audiogram import Audiogram
+from icsim.excerpts import Condition
+from icsim.sound import SAMPLE_RATE
+
+Processed = Mapping[str, Tensor]
+"""What each device made of the noisy sounds of a condition [Pa], `(B, T)`, aligned."""
+
+
+def restoration_rows(
+    midbrains: Mapping[str, tuple[Midbrain, Midbrain]], condition: Condition, processed: Processed
+) -> list[pd.DataFrame]:
+    """Discrepancies of fidelity, and in noise of clarity, with each device and without.
+
+    Args:
+        midbrains: The impaired and the normal one, by who judges.
+        condition: The sounds.
+        processed: By device.
+    """
+    tables = []
+    for judge, pair in midbrains.items():
+        both = fidelity_and_clarity(*pair, condition.clean, condition.noisy, processed)
+        measures = ["fidelity"] if condition.clean is condition.noisy else ["fidelity", "clarity"]
+        for measure in measures:
+            by_device = {device: found[measure] for device, found in both.items()}
+            tables.append(tidy.table(by_device, judge=judge, measure=measure, **condition.columns))
+    return tables
+
+
+def level_rows(condition: Condition, processed: Processed) -> pd.DataFrame:
+    """How much louder each device makes each sound [dB]."""
+    added = {
+        device: level_change(condition.noisy, after, SAMPLE_RATE).values
+        for device, after in processed.items()
+    }
+    return tidy.table(added, measure="added_db", **condition.columns)
+
+
+def score_rows(
+    condition: Condition,
+    processed: Processed,
+    names: Sequence[str],
+    ear: Audiogram | None = None,
+    each: Callable = map,
+) -> tuple[list[pd.DataFrame], dict[str, str]]:
+    """Scores of what each device made, beside the clean sounds.
+
+    Args:
+        condition: The sounds.
+        processed: By device.
+        names: Scores of `evaluation.scores`; those of ears are left out without one.
+        ear: The listener's thresholds.
+        each: `map`, or that of a pool.
+
+    Returns:
+        Tables, and by score why it is missing where it is.
+    """
+    names = [name for name in names if ear or name not in EAR_METRICS]
+    jobs = [(name, condition.clean, after, ear) for name in names for after in processed.values()]
+    scores = iter(list(each(_score, *zip(*jobs, strict=True)))) if jobs else iter(())
+    tables, reasons = [], {}
+    for name in names:
+        of_devices = {device: next(scores) for device in processed}
+        for score in of_devices.values():
+            for reason in filter(None, score.reasons):
+                reasons.setdefault(name, reason)
+        values = {device: score.values for device, score in of_devices.items()}
+        tables.append(tidy.table(values, measure=name, **condition.columns))
+    return tables, reasons
+
+
+def in_parts(midbrain: Midbrain, batch: int = 4) -> Midbrain:
+    """The same with no more than a few sounds at once: memory grows with them."""
+    return lambda sound: torch.cat([midbrain(part) for part in sound.split(batch)])
+
+
+def _score(name: str, clean: Tensor, after: Tensor, ear: Audiogram | None) -> Score:
+    if name in EAR_METRICS:
+        return EAR_METRICS[name](clean, after, SAMPLE_RATE, ear)
+    return METRICS[name](clean, after, SAMPLE_RATE)

@@ -1,0 +1,235 @@
+"""One tidy table of results, a row a number, and what it says: means, differences, shares.
+
+A row is of one listener who heard one sound by one device (or whose responses one network
+predicted): columns `seed`, `listener`, `sound`, `measure`, `value`, and whatever else tells rows
+apart. Of restoration the `value` is the discrepancy with the device and `unaided` that without it,
+and numbers are pooled over sounds (`evaluation.neural`); of any other measure `unaided` is missing,
+and they are means. What is said of several listeners has its interval over seeds, listeners and
+sounds (`evaluation.comparison`).
+"""
+
+import dataclasses
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from evaluation.comparison import Comparison, Resampled, resample
+
+COLUMNS = (
+    *("seed", "listener", "group", "device", "judge", "condition", "level_db_spl", "noise"),
+    *("sound", "measure", "value", "unaided"),
+)
+"""Of a table about devices. `judge` is truth or model of restoration, and empty for what sounds
+alone say."""
+
+NUMBERS = ("seed", "level_db_spl", "value", "unaided")
+"""Those of them that are numbers."""
+
+PLACE = ("seed", "listener", "sound", "level_db_spl", "noise", "condition", "excerpt")
+"""What tells the sounds of a comparison apart; not every table has all of it."""
+
+POOLED = "pooled"
+"""Sound of rows that are sums over sounds."""
+
+
+def table(by_device: Mapping[str, Tensor | tuple[Tensor, Tensor]], **columns: Any) -> pd.DataFrame:
+    """A row for each device and sound.
+
+    Args:
+        by_device: Values `(B,)`, or discrepancies with the device and without, `(B,)` each.
+        columns: Others: one value for all, or B.
+    """
+    tables = []
+    for device, values in by_device.items():
+        value, unaided = values if isinstance(values, tuple) else (values, None)
+        numbers = {
+            "value": value.double().numpy(),
+            "unaided": np.nan if unaided is None else unaided.double().numpy(),
+        }
+        tables.append(pd.DataFrame({"device": device, **columns, **numbers}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def facts(device: str, values: Mapping[str, float], condition: str) -> pd.DataFrame:
+    """Numbers of a device that are of no sound, by measure."""
+    rows = [{"measure": name, "value": float(value)} for name, value in values.items()]
+    return pd.DataFrame(rows, columns=["measure", "value"]).assign(
+        device=device, condition=condition
+    )
+
+
+def complete(tables: Sequence[pd.DataFrame], **columns: Any) -> pd.DataFrame:
+    """Tables as one with all of `COLUMNS`, without the rows that have no value.
+
+    Args:
+        tables: Some of its columns each.
+        columns: Values for all rows.
+    """
+    rows = pd.concat(tables, ignore_index=True).dropna(subset="value").assign(**columns)
+    for column in COLUMNS:
+        empty = np.nan if column in NUMBERS else ""
+        rows[column] = rows[column].fillna(empty) if column in rows else empty
+    return rows[[column for column in COLUMNS if column != "seed" or "seed" in columns]]
+
+
+def read(file: str | Path | io.BytesIO) -> pd.DataFrame:
+    """Rows from CSV, compressed or not.
+
+    Raises:
+        ValueError: If there is no such file.
+    """
+    if not isinstance(file, io.BytesIO) and not Path(file).is_file():
+        raise ValueError(f"{file}: no such file; correct the path, or make it again")
+    # "NaN" and the like are names like any other.
+    empty = {name: [""] for name in NUMBERS}
+    texts = {name: str for name in COLUMNS if name not in NUMBERS}
+    return pd.read_csv(file, dtype=texts, keep_default_na=False, na_values=empty)
+
+
+def where(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """Rows whose columns have a value, or one of several; None asks for nothing.
+
+    >>> where(pd.DataFrame({"a": [1, 2], "b": ["x", "y"]}), a=[2, 3], b=None).b.tolist()
+    ['y']
+    """
+    for column, wanted in columns.items():
+        if wanted is not None:
+            one = isinstance(wanted, str) or not isinstance(wanted, Sequence)
+            rows = rows[rows[column] == wanted] if one else rows[rows[column].isin(wanted)]
+    return rows
+
+
+def sample(rows: pd.DataFrame, names: Sequence[str], by: str = "device") -> Resampled | None:
+    """Values of listeners by some names of a column, as they are and drawn again.
+
+    Places that any of the names lacks are left out for all. None if a name was not measured.
+
+    Args:
+        rows: Of one measure.
+        names: D of them.
+        by: The column.
+    """
+    chosen = where(rows, **{by: list(names)})
+    if not set(names) <= set(chosen[by]):
+        return None
+    place = [column for column in PLACE if column in chosen and column != by]
+    chosen = chosen.assign(unaided=chosen.get("unaided", np.nan))
+    wide = chosen.pivot(index=place, columns=by, values=["value", "unaided"])
+    values, totals = (
+        torch.tensor([wide[column][name].tolist() for name in names]).double()
+        for column in ("value", "unaided")
+    )
+    pooled = bool(totals.isfinite().any())
+    amounts = totals - values if pooled else values
+    totals = totals if pooled else torch.ones_like(values)
+    measured = (amounts.isfinite() & totals.isfinite()).all(0)
+    if not bool(measured.any()):
+        return None
+    index = wide.index.to_frame(index=False)[measured.numpy()]
+    sounds = None if set(index.sound) == {POOLED} else index.sound.tolist()
+    return resample(
+        amounts[:, measured],
+        totals[:, measured],
+        index.seed.tolist() if "seed" in index else [0] * len(index),
+        index.listener.tolist(),
+        sounds,
+    )
+
+
+def mean(rows: pd.DataFrame, name: str, by: str = "device") -> Comparison | None:
+    """Mean over listeners with a device; None if it was not measured."""
+    draws = sample(rows, [name], by)
+    return draws and draws.comparison(draws.mean()[:, 0], bound=None)
+
+
+def difference(
+    rows: pd.DataFrame, name: str, other: str, by: str = "device", bound: float = 0.0, more: int = 1
+) -> Comparison | None:
+    """By how much a device has more than another on the same sounds, mean over listeners.
+
+    Args:
+        rows: Of one measure.
+        name: The device in question.
+        other: What it is compared with.
+        by: Their column.
+        bound: What the difference is held against.
+        more: 1, or −1 of a measure of which less is better.
+    """
+    draws = sample(rows, [name, other], by)
+    if draws is None:
+        return None
+    ours, others = draws.mean().T
+    return draws.comparison(more * (ours - others), bound)
+
+
+def share(
+    rows: pd.DataFrame, name: str, of: str, by: str = "device", bound: float | None = None
+) -> Comparison | None:
+    """Which share of another device's mean a device reaches, held against what is wanted."""
+    draws = sample(rows, [name, of], by)
+    if draws is None:
+        return None
+    ours, others = draws.mean().T
+    return draws.comparison(ours / others, bound)
+
+
+def ratio(
+    rows: pd.DataFrame, others: pd.DataFrame, bound: float | None = None
+) -> Comparison | None:
+    """Mean of some listeners over that of others, who may be different ones.
+
+    Args:
+        rows: Of the first, one device.
+        others: Of the second.
+        bound: The share that is wanted.
+
+    Returns:
+        None where somebody has no value, or the others' mean is not above zero.
+    """
+    both = [one.dropna(subset="value").assign(of=n) for n, one in enumerate((rows, others))]
+    if any(one.empty for one in both):
+        return None
+    together = pd.concat(both)
+    keys = [tuple(key) for key in together[["seed", "of", "listener"]].to_numpy().tolist()]
+    draws = resample(
+        torch.tensor([together.value.tolist()]),
+        torch.ones(len(together)),
+        together.seed.tolist(),
+        [key[1:] for key in keys],
+        together.sound.tolist(),
+    )
+    first = torch.tensor([key[1] == 0 for key in dict.fromkeys(keys)])
+    ours, theirs = (
+        dataclasses.replace(
+            draws, values=draws.values[..., some], weights=draws.weights[:, some]
+        ).mean()[:, 0]
+        for some in (first, ~first)
+    )
+    # Where the others are not explained, a share of it means nothing.
+    return draws.comparison(ours / theirs, bound) if theirs[0] > 0 else None
+
+
+def gap(
+    rows: pd.DataFrame, device: str, of: str, less: str
+) -> dict[str, Comparison | float] | None:
+    """How far one judge's numbers of a device lie from another's, listener by listener.
+
+    Returns:
+        The `mean`, in which errors of either sign cancel, the mean of `magnitude`s, and the
+        `largest` magnitude; None where one of the two judged nothing.
+    """
+    draws = sample(where(rows, device=device), [of, less], by="judge")
+    if draws is None:
+        return None
+    apart = dataclasses.replace(draws, values=draws.values[:, :1] - draws.values[:, 1:])
+    return {
+        "mean": apart.comparison(apart.mean()[:, 0], bound=None),
+        "magnitude": apart.comparison(apart.mean_magnitude()[:, 0], bound=None),
+        "largest": apart.values[0, 0].abs().max().item(),
+    }

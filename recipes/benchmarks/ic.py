@@ -1,0 +1,256 @@
+"""The model of the midbrain on cohorts whose truth is known: the paper's table, and more.
+
+`python -m recipes.benchmarks.ic --config recipes/configs/benchmarks/ic/small.yaml`
+
+Run the same command again to go on: every network, fit and score that was finished is kept.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import get_args
+
+from icsim.models.conditions import (
+    BranchesConfig,
+    ConditionConfig,
+    ThetaConfig,
+    ThresholdsConfig,
+)
+from icsim.models.encoders import SincNetConfig
+from icsim.recording import ALIGNMENT
+from icsim.store import Cohort
+from recipes import train_ic
+from recipes.benchmarks import cohorts, ic_tasks
+from recipes.reports.ic import report
+from recipes.reports.ic.results import FITTED, SEARCHED, Shared
+from recipes.running.commands import claim, parse, run
+from recipes.running.jobs import Job, side_by_side
+from recipes.running.ranges import Count, NotEmptyStr, Seconds, Seed, checked
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is compared; the animals are those of the cohort's configuration."""
+
+    out: NotEmptyStr
+    """Folder: one folder for each seed, `summary.json`, tables and figures."""
+    cohort: NotEmptyStr
+    """Configuration of `recipes.make_cohort`: all animals, those of `smaller` among them."""
+    training: NotEmptyStr
+    """Configuration of `recipes.train_ic`, for all that is compared."""
+    icnet_training: NotEmptyStr
+    """The same for the ICNets that these begin from."""
+    smaller: list[NotEmptyStr]
+    """The smaller group of training animals; the larger one is all that are seen."""
+    singles: list[NotEmptyStr]
+    """Animals of `smaller` that get an ICNet of their own, none of them of the template."""
+    networks: list[Shared] = dataclasses.field(default_factory=lambda: list(get_args(Shared)))
+    """Networks of several animals; beta-6 is what others are compared with."""
+    seeds: list[Seed] = dataclasses.field(default_factory=lambda: [1, 2, 3])
+    """Numbers of seeds, not how many: each is another cohort, other sounds and other networks.
+    These are reported. Seed 0 is for development: choices may be made by it."""
+    ablation_seeds: list[Seed] = dataclasses.field(default_factory=lambda: [1])
+    """Numbers of those for which the ablations are trained too."""
+    searched: list[NotEmptyStr] = dataclasses.field(default_factory=list)
+    """Unseen animals on which the ways of searching θ are compared; the others take no part in
+    that."""
+    fit_seconds: Seconds = 20.0
+    """Sound that a listener is fitted on [s]."""
+    dense: Count = 128
+    """Points of the dense search that finds each search's target."""
+    jobs: Count = 2
+    """Processes side by side."""
+
+    __post_init__ = checked
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """One network to train."""
+
+    name: str
+    condition: ConditionConfig
+    """Of the usual sizes, if it is that of `training`."""
+    animals: list[str]
+    alignment: str = ALIGNMENT
+    begin_from: str | None = "start-multi"
+    """ICNet whose encoder and rows a network begins from."""
+    changes: dict = dataclasses.field(default_factory=dict)
+    """Of the training's configuration."""
+
+
+def benchmark(config: Config) -> dict:
+    """Do what has not been done, seed by seed and the ablations last; write the summary."""
+    out = Path(config.out)
+    _require_comparable(config)
+    for file in (config.training, config.icnet_training):
+        parse(train_ic.Config, ["--config", file])
+    if not isinstance(_theta(config), ThetaConfig):
+        raise ValueError(f"{config.training}: condition theta is what others are compared with")
+    claim(out, config)
+    for seed in config.seeds:
+        cohort = cohorts.aligned(
+            config.cohort, seed, out / f"seed-{seed}", ("template", "permutation")
+        )
+        _train_and_judge(config, seed, out / f"seed-{seed}", cohort, *networks_of(config, cohort))
+        report.write(out)
+    for seed in config.ablation_seeds:
+        cohort = Cohort.open(out / f"seed-{seed}" / "cohort" / "cohort.zarr")
+        _train_and_judge(config, seed, out / f"seed-{seed}", cohort, *ablations_of(config, cohort))
+    return report.write(out)
+
+
+def _require_comparable(config: Config) -> None:
+    """Ask, before any work, that what is compared will be there and alike.
+
+    Raises:
+        ValueError: If not; the message names what is missing.
+    """
+    cohorts.require_animals(config.cohort, [*config.smaller, *config.singles, *config.searched])
+    cohorts.require_outside_template(config.cohort, config.singles)
+    for name, wanted, among, there in (
+        ("singles", config.singles, "smaller", config.smaller),
+        ("ablation_seeds", config.ablation_seeds, "seeds", config.seeds),
+    ):
+        missing = [str(one) for one in wanted if one not in there]
+        if missing:
+            raise ValueError(f"{name}: {', '.join(missing)} must be among {among}, {there}")
+    if "beta-6" not in config.networks:
+        raise ValueError(f"networks {config.networks}: beta-6 is what others are compared with")
+
+
+def networks_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Network]]:
+    """What is trained: ICNets to begin from, and the networks that begin from them.
+
+    All that are compared have as many epochs: those of an ICNet, and those of `training`. An ICNet
+    of one animal begins from one of that animal alone.
+    """
+    everyone = cohort.animals("seen")
+    singles = [(name, [name]) for name in config.singles]
+    branches, theta = BranchesConfig(), _theta(config)
+    first = [
+        Network(f"start-{name}", branches, animals, begin_from=None)
+        for name, animals in [*singles, ("multi", config.smaller)]
+    ]
+    three = dataclasses.replace(theta, parameters=3)
+    shared = [
+        Network("icnet-multi", branches, config.smaller),
+        Network("abr", ThresholdsConfig(fusion_size=theta.fusion_size), config.smaller),
+        Network("beta-3", three, config.smaller),
+        Network("beta-6", theta, config.smaller),
+        Network("beta-6-permuted", theta, config.smaller, "permutation"),
+        Network("beta-6-twenty", theta, everyone),
+        Network("beta-6-twenty-permuted", theta, everyone, "permutation"),
+    ]
+    own = [Network(f"icnet-{n}", branches, [n], begin_from=f"start-{n}") for n in config.singles]
+    return first, [*own, *(network for network in shared if network.name in config.networks)]
+
+
+def ablations_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Network]]:
+    """BetaICNet of six parameters with one thing changed, and the ICNets that two begin from."""
+    normal = [name for name in config.smaller if cohort.animal(name).status == "NH"]
+    usual, of_icnet = (
+        parse(train_ic.Config, ["--config", file])
+        for file in (config.training, config.icnet_training)
+    )
+    branches, theta = BranchesConfig(), _theta(config)
+    # The published encoder of all animals has 246 kernels, that of one animal's ICNet 128.
+    encoder = usual.encoder or SincNetConfig()
+    wide = {"encoder": dataclasses.replace(encoder, kernels=2 * encoder.kernels)}
+    changes: dict[str, dict] = {
+        "no-threshold-penalty": {"threshold_weight": 0.0},
+        "no-noise": {"noise": False},
+        "matched-again": {"rematch_epochs": [1, 2, 3]},
+        "every-animal": {"animals_a_step": None},
+    }
+    other = {"own-drift": {"shared_drift": False}}
+    other |= {f"beta-{p}": {"parameters": p} for p in (1, 2, 12)}
+    as_long = {"epochs": usual.epochs + of_icnet.epochs}
+    return [
+        Network("start-normal", branches, normal, begin_from=None),
+        Network("start-wide", branches, config.smaller, begin_from=None, changes=wide),
+    ], [
+        Network("from-normal", theta, config.smaller, begin_from="start-normal"),
+        Network("from-scratch", theta, config.smaller, begin_from=None, changes=as_long),
+        *(Network(n, theta, config.smaller, changes=c) for n, c in changes.items()),
+        *(
+            Network(n, dataclasses.replace(theta, **fields), config.smaller)
+            for n, fields in other.items()
+        ),
+        Network("wide", theta, config.smaller, begin_from="start-wide", changes=wide),
+    ]
+
+
+def _theta(config: Config) -> ThetaConfig:
+    """The usual condition."""
+    return parse(train_ic.Config, ["--config", config.training]).condition or ThetaConfig()
+
+
+def _train_and_judge(
+    config: Config,
+    seed: int,
+    out: Path,
+    cohort: Cohort,
+    first: list[Network],
+    rest: list[Network],
+) -> None:
+    """Networks, then their scores, unseen animals and searches, some jobs side by side."""
+    path = cohort.path
+    for stage, wanted in (("training what others begin from", first), ("training", rest)):
+        jobs = []
+        for network in wanted:
+            training = _training(config, network, seed, out)
+            done = Path(training.out) / "finished.json"
+            jobs.append(Job(network.name, train_ic.train, training, done))
+        side_by_side(stage, jobs, config.jobs, out)
+    jobs = []
+    for network in rest:
+        name, model = network.name, str(out / "networks" / network.name / "model.safetensors")
+        score = ic_tasks.Score(path, model, str(out / "scores" / f"{name}.json"))
+        jobs.append(Job(f"score of {name}", ic_tasks.score, score, _seconds(score.out)))
+        if not isinstance(network.condition, ThetaConfig):
+            continue
+        fits = ic_tasks.NewListeners(
+            path,
+            model,
+            network.alignment,
+            str(out / "fits" / name),
+            config.fit_seconds,
+            every_way=name in FITTED,
+        )
+        done = Path(fits.out) / "finished.seconds"
+        jobs.append(Job(f"unseen animals by {name}", ic_tasks.new_listeners, fits, done))
+        for animal in config.searched if name in SEARCHED else []:
+            target = str(out / "searches" / name / f"{animal}.json")
+            search = ic_tasks.Searches(
+                path, model, animal, target, config.fit_seconds, config.dense
+            )
+            title = f"searches for {animal} by {name}"
+            jobs.append(Job(title, ic_tasks.searches, search, _seconds(target)))
+    side_by_side("scores, fits and searches", jobs, config.jobs, out)
+
+
+def _training(config: Config, network: Network, seed: int, out: Path) -> train_ic.Config:
+    """The configuration of one network's training."""
+    begin = network.begin_from
+    from_nothing = isinstance(network.condition, BranchesConfig) and begin is None
+    file = config.icnet_training if from_nothing else config.training
+    wanted = parse(train_ic.Config, ["--config", file])
+    common = {
+        "cohort": str(out / "cohort" / "cohort.zarr"),
+        "out": str(out / "networks" / network.name),
+        "condition": network.condition,
+        "animals": network.animals,
+        "alignment": network.alignment,
+        "begin_from": begin and str(out / "networks" / begin / "model.safetensors"),
+        "seed": seed,
+    }
+    return dataclasses.replace(wanted, **(common | network.changes))
+
+
+def _seconds(result: str) -> Path:
+    return Path(result).with_suffix(".seconds")
+
+
+if __name__ == "__main__":  # not in the processes that it starts
+    print(json.dumps(run(benchmark, Config), indent=2))

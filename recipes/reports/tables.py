@@ -1,0 +1,173 @@
+"""Tables of results: cells are numbers until they are printed."""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import pandas as pd
+
+from evaluation.comparison import Comparison
+from evaluation.tidy import where
+
+NOTHING = "–"
+"""Where there is no number."""
+
+Cell = str | float | Comparison | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """One table, as data."""
+
+    title: str
+    about: str
+    """What a reader must know of it."""
+    header: list[str]
+    rows: list[list[Cell]]
+    digits: int | Sequence[int] = 2
+    """Of numbers, or of the numbers of each column."""
+
+    def markdown(self) -> str:
+        """The table with its title and what it says."""
+        return f"## {self.title}\n{self.about}\n\n{self.cells()}\n"
+
+    def cells(self) -> str:
+        """The table alone, as Markdown."""
+        return markdown([self.header, *self.texts()])
+
+    def texts(self) -> list[list[str]]:
+        """Its rows as they are printed."""
+        width = len(self.header)
+        digits = [self.digits] * width if isinstance(self.digits, int) else self.digits
+        return [
+            [text(cell, places) for cell, places in zip(row, digits, strict=True)]
+            for row in self.rows
+        ]
+
+    def to_json(self) -> dict:
+        """All of it; comparisons with their ends, their n and their verdict."""
+        rows = [
+            [cell.to_json() if isinstance(cell, Comparison) else cell for cell in row]
+            for row in self.rows
+        ]
+        return {"title": self.title, "about": self.about, "header": self.header, "rows": rows}
+
+
+def grid(
+    title: str,
+    about: str,
+    rows: pd.DataFrame,
+    names: Iterable,
+    columns: Mapping[str, Mapping],
+    cell: Callable[[pd.DataFrame, object], Cell],
+    label: Callable[[object], str | list[str]] = str,
+    first: Sequence[str] = ("device",),
+    digits: int | Sequence[int] = 2,
+) -> Table:
+    """A name a row, a part of the results a column.
+
+    Args:
+        title: Of the table.
+        about: What it shows; how many seeds, listeners and sounds there are is added.
+        rows: Results.
+        names: Of the lines.
+        columns: By header, which of the results (`evaluation.tidy.where`).
+        cell: A number by some of the results and a name.
+        label: A name as a reader calls it: one cell, or several.
+        first: Headers of the labels.
+        digits: As of `Table`.
+    """
+    parts = [where(rows, **wanted) for wanted in columns.values()]
+    lines = []
+    for name in names:
+        shown = label(name)
+        line = [cell(part, name) for part in parts]
+        if any(one is not None for one in line):
+            lines.append([*([shown] if isinstance(shown, str) else shown), *line])
+    table = Table(title, about, [*first, *columns], lines, digits)
+    return dataclasses.replace(table, about=counted(about, table))
+
+
+def counted(about: str, table: Table) -> str:
+    """What a table is about, with its intervals and how many there are of what."""
+    cells = [cell for row in table.rows for cell in row if isinstance(cell, Comparison)]
+    if not cells:
+        return about
+
+    def span(name: str) -> str:
+        counts = sorted({getattr(cell, name) for cell in cells})
+        return f"{counts[0]}–{counts[-1]}" if len(counts) > 1 else str(counts[0])
+
+    # A single seed is not drawn again, and sounds that were summed over cannot be.
+    drawn = [name for name in ("seeds", "listeners", "sounds") if span(name) not in ("0", "1")]
+    n = ", ".join(f"{name} {span(name)}" for name in ("seeds", "listeners", "sounds"))
+    pooled = " (summed over)" if span("sounds") == "0" else ""
+    return f"{about} In brackets 95 % intervals over {' and '.join(drawn)}; n: {n}{pooled}."
+
+
+def markdown(lines: Sequence[Sequence[str]], rule: str = "---") -> str:
+    """Cells as a Markdown table; the first line is its header.
+
+    Args:
+        lines: Of the table.
+        rule: Below the headers of all columns but the first: `---:` has numbers on the right.
+
+    >>> print(markdown([["a", "b"], ["1", "2"]]))
+    | a | b |
+    | --- | --- |
+    | 1 | 2 |
+    """
+    ruled = [lines[0], ["---", *[rule] * (len(lines[0]) - 1)], *lines[1:]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in ruled)
+
+
+def text(cell: Cell, digits: int = 2) -> str:
+    """A cell as it is printed; a difference has its sign, and what is held against a bound its
+    verdict.
+
+    >>> text(Comparison(0.25, 0.125, 0.5, 0.0, 2, 8, 12), 2)
+    '+0.25 [+0.12, +0.50] better'
+    >>> text(Comparison(0.25, 0.125, 0.5, None, 2, 8, 12), 2), text(None), text("words")
+    ('0.25 [0.12, 0.50]', '–', 'words')
+    """
+    if not isinstance(cell, Comparison):
+        return cell if isinstance(cell, str) else number(cell, digits)
+    shown = [number(x, digits) for x in (cell.estimate, cell.low, cell.high)]
+    if cell.bound == 0:
+        shown = [f"+{x}" if x[0].isdigit() and float(x) else x for x in shown]
+    return "{} [{}, {}] {}".format(*shown, cell.verdict).strip()
+
+
+def number(value: float | None, digits: int) -> str:
+    """With a minus that is one, and no negative zero.
+
+    >>> number(-0.04, 1), number(-2.5, 1), number(None, 1)
+    ('0.0', '−2.5', '–')
+    """
+    if value is None or math.isnan(value):
+        return NOTHING
+    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def plus_minus(values: pd.Series, digits: int = 1) -> str:
+    """Median and median absolute deviation.
+
+    >>> plus_minus(pd.Series([50.0, 40.0, 60.0]))
+    '50.0 ± 10.0'
+    """
+    middle = values.median()
+    if math.isnan(middle):
+        return NOTHING
+    return f"{number(middle, digits)} ± {number((values - middle).abs().median(), digits)}"
+
+
+def headline(numbers: Mapping[str, Cell]) -> dict[str, float]:
+    """A flat list of numbers for programs: of a comparison its estimate and the ends of it."""
+    flat: dict[str, float] = {}
+    for name, cell in numbers.items():
+        if isinstance(cell, Comparison):
+            ends = {"": cell.estimate, "_low": cell.low, "_high": cell.high}
+            flat |= {f"{name}{end}": x for end, x in ends.items() if math.isfinite(x)}
+        elif isinstance(cell, int | float) and math.isfinite(cell):
+            flat[name] = float(cell)
+    return flat
