@@ -1,7 +1,6 @@
 """The benchmark of speed at the smallest sizes: that all is measured, not how fast it is."""
 
 import json
-import shutil
 import sys
 
 import pytest
@@ -19,8 +18,8 @@ SMALL = SincNetConfig(filters=4, kernels=6, size=8, bottleneck=4)
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     out = tmp_path_factory.mktemp("speed")
-    # Two processes are compared in test_chain, where there is a demo.
-    left_out = {"two_process_difference"} | (set() if shutil.which("g++") else {"compile"})
+    # Two processes are compared in test_chain, where there is a demo; compiling takes a minute.
+    left_out = {"two_process_difference", "compile"}
     config = recipe.Config(
         str(out),
         encoder=SMALL,
@@ -47,7 +46,6 @@ def test_everything_is_measured_and_kept(made):
     assert found["fit_speedup"] == found["fit"]["speedup"] > 0
     assert found["step_animals_ratio"] == found["step"]["ratio"]
     assert set(found["fraction_of_peak"]) == {"train", "inference"}
-    assert "compile" not in found or found["compile"]["first_s"] > 1
     assert 0 <= found["loader_wait_fraction"] < 1
     assert set(found["stream"]) == {"masks", "waveform"}
     assert set(found["memory"]) == {1, 3}
