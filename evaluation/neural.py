@@ -69,20 +69,6 @@ def restoration(impaired_processed: Tensor, impaired_unprocessed: Tensor, normal
     return _ratio(aided, discrepancy(impaired_unprocessed, normal))
 
 
-def restoration_through(
-    impaired: Midbrain, normal: Midbrain, unprocessed: Tensor, processed: Tensor
-) -> Score:
-    """Fidelity of each sound, heard by two midbrains.
-
-    Args:
-        impaired: The listener's midbrain.
-        normal: The one to be matched: the model at normal hearing, or the animal's healthy twin.
-        unprocessed: Sounds before the aid [Pa], `(B, T)`.
-        processed: The same sounds after it [Pa], `(B, T)`.
-    """
-    return _ratio(*discrepancies(impaired, normal, unprocessed, processed))
-
-
 def discrepancies(
     impaired: Midbrain, normal: Midbrain, unprocessed: Tensor, processed: Tensor
 ) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,6 @@ rest of a batch with it, and means say how many files they leave out.
 import contextlib
 import csv
 import dataclasses
-import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -274,10 +273,3 @@ def inert(cell: str | float | None) -> str | float | None:
     ("'=1+1", 'a=b', -1.5)
     """
     return f"'{cell}" if isinstance(cell, str) and cell.startswith(FORMULA_STARTS) else cell
-
-
-def write_json(path: str | Path, table: Sequence[Row]) -> None:
-    """Write rows as JSON, null where missing."""
-    content = json.dumps(list(table), indent=1, allow_nan=False) + "\n"
-    with whole_file(path) as beside:
-        beside.write_text(content, encoding="utf-8")

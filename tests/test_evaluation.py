@@ -1,6 +1,5 @@
 import csv
 import itertools
-import json
 import math
 import re
 import sys
@@ -19,7 +18,6 @@ from evaluation.neural import (
     pooled_interval,
     pooled_restoration,
     restoration,
-    restoration_through,
 )
 from evaluation.quality import (
     hasqi,
@@ -38,7 +36,6 @@ from evaluation.table import (
     score_each,
     summarise,
     write_csv,
-    write_json,
 )
 from icsim.audiogram import Audiogram
 from icsim.sound import SAMPLE_RATE, calibrate, read_mono
@@ -348,17 +345,6 @@ def test_nothing_to_restore_and_broken_responses_have_their_reason(responses):
     assert score.values[2] == 0
 
 
-def test_restoration_through_midbrains_hears_what_it_should():
-    def normal(sound):
-        return sound.unflatten(-1, (2, -1)).abs()
-
-    sound = torch.randn(4, 100, generator=torch.Generator().manual_seed(0))
-    half = restoration_through(lambda x: normal(x) / 2, normal, sound, 2 * sound)
-    assert half.values.tolist() == pytest.approx([1] * 4)
-    louder = restoration_through(lambda x: normal(x) / 2, normal, sound, 1.5 * sound)
-    assert louder.values.tolist() == pytest.approx([1 - (0.25 / 0.5) ** 2] * 4)
-
-
 def test_pooling_is_not_upset_by_a_sound_without_loss():
     aided, unaided = torch.tensor([10.0, 20.0, 0.5]), torch.tensor([40.0, 80.0, 1e-3])
     assert pooled_restoration(aided, unaided) == pytest.approx(1 - 30.5 / 120.001)
@@ -478,17 +464,15 @@ def test_markdown_shows_every_device_and_score(table):
 
 
 def test_files_bring_the_rows_back(tmp_path, table):
-    write_json(tmp_path / "scores.json", table)
-    assert json.loads((tmp_path / "scores.json").read_text()) == table
     write_csv(tmp_path / "scores.csv", table)
     with (tmp_path / "scores.csv").open(newline="") as file:
         back = list(csv.DictReader(file))
     assert float(back[0]["stoi"]) == table[0]["stoi"]
     assert (back[0]["haspi"], back[0]["missing"]) == ("", table[0]["missing"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.csv", "scores.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.csv"]
 
 
-def test_cells_that_a_spreadsheet_would_run_are_inert_in_csv_and_whole_in_json(tmp_path):
+def test_cells_that_a_spreadsheet_would_run_are_inert_in_csv(tmp_path):
     starts = ("=1+1", "+1", "-1+1|cmd", "@SUM(A1)", "\t=1", "\r=1", "\uff1d1")
     table = [
         {"device": start, "file": f"{start}.wav", "stoi": -0.5, "missing": start, "notes": "a=b"}
@@ -505,5 +489,3 @@ def test_cells_that_a_spreadsheet_would_run_are_inert_in_csv_and_whole_in_json(t
         )
         # Numbers stay numbers, and text that is harmless stays as it is.
         assert (row["stoi"], row["notes"]) == ("-0.5", "a=b")
-    write_json(tmp_path / "scores.json", table)
-    assert json.loads((tmp_path / "scores.json").read_text())[0]["device"] == "=1+1"

@@ -436,26 +436,6 @@ def level_curves(
     return figure
 
 
-def bars(
-    values: dict[str, float | None],
-    spread: Mapping[str, tuple[float | None, float | None] | None],
-    label: str,
-) -> Figure:
-    """One bar a device with its interval; a missing value is said to be missing."""
-    figure = Figure(figsize=(1.3 * len(values) + 2, 3.2), layout="constrained")
-    axis = figure.subplots()
-    heights = [0.0 if value is None else value for value in values.values()]
-    reach = [_reach(values[name], spread.get(name)) for name in values]
-    axis.bar(list(values), heights, yerr=list(zip(*reach, strict=True)), capsize=4, color=CYCLE[0])
-    for place, value in enumerate(values.values()):
-        if value is None:
-            axis.text(place, 0, "missing", ha="center", va="bottom", color="0.4", fontsize=9)
-    axis.axhline(0, color="black", linewidth=0.8)
-    axis.set_ylabel(label)
-    axis.grid(alpha=0.3, axis="y")
-    return figure
-
-
 def grouped_bars(
     groups: dict[str, dict[str, float | None]],
     label: str,

@@ -113,18 +113,14 @@ def test_training_curves_of_hardly_any_history_are_drawn(records):
 
 def test_a_missing_score_is_called_missing():
     values = {"a": 0.5, "b": None}
-    spread = {"a": (0.4, 0.7), "b": (None, None)}
-    single = figures.bars(values, spread, "score")
-    grouped = figures.grouped_bars({"true": values, "model": values}, "score", spread={"true": {}})
-    pixels(single)
+    spread = {"true": {"a": (0.4, 0.7), "b": (None, None)}}
+    grouped = figures.grouped_bars({"true": values, "model": values}, "score", spread=spread)
     pixels(grouped)
-    assert texts(single) == ["missing"]
     assert [text.strip() for text in texts(grouped)] == ["missing", "missing"]
 
 
 def test_bars_all_missing_are_drawn():
     values = {"a": None, "b": None}
-    pixels(figures.bars(values, {}, "score"))
     pixels(figures.grouped_bars({"only": values}, "score"))
 
 
