@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from compensation.bands import BandLevels
-from compensation.objective import guards
 from icsim.theta import between_animals
 
+from .bands import BandLevels
 from .hearing import HearingModel
 from .masks import Masks
 from .objective import (
@@ -23,6 +22,7 @@ from .objective import (
     denoising,
     discrepancy_left,
     distortion,
+    guards,
 )
 from .waveform import Waveform
 
@@ -214,9 +214,7 @@ def training_terms(
     parts = aid(noisy, batch["known"])
     processed = {"compensation": plain.render(noisy, parts, noise_reduction=0)}
     if not bool(processed["compensation"].isfinite().all()):
-        raise FloatingPointError(
-            "the aid's output is no longer finite; lower the learning rate and start anew"
-        )
+        raise FloatingPointError("the aid's output is no longer finite")
     if "denoising" in asked:
         processed["denoising"] = plain.render(noisy, parts, gain=0)[in_noise]
     terms = {}

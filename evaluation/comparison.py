@@ -111,10 +111,6 @@ class Resampled:
         """Of each listener's value, `(1 + R, D)`: errors of either sign do not cancel."""
         return dataclasses.replace(self, values=self.values.abs()).mean()
 
-    def subtract(self, other: "Resampled") -> "Resampled":
-        """Differences, listener by listener, to another one of the same draws."""
-        return dataclasses.replace(self, values=self.values - other.values)
-
     def comparison(
         self, draws: Tensor, bound: float | None = 0.0, confidence: float = 0.95
     ) -> Comparison:

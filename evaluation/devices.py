@@ -1,6 +1,6 @@
 """What devices do to sounds, for one listener, as rows of a tidy table (`evaluation.tidy`)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -53,8 +53,7 @@ def score_rows(
     processed: Processed,
     names: Sequence[str],
     ear: Audiogram | None = None,
-    each: Callable = map,
-) -> tuple[list[pd.DataFrame], dict[str, str]]:
+) -> list[pd.DataFrame]:
     """Scores of what each device made, beside the clean sounds.
 
     Args:
@@ -62,23 +61,16 @@ def score_rows(
         processed: By device.
         names: Scores of `evaluation.scores`; those of ears are left out without one.
         ear: The listener's thresholds.
-        each: `map`, or that of a pool.
-
-    Returns:
-        Tables, and by score why it is missing where it is.
     """
-    names = [name for name in names if ear or name not in EAR_METRICS]
-    jobs = [(name, condition.clean, after, ear) for name in names for after in processed.values()]
-    scores = iter(list(each(_score, *zip(*jobs, strict=True)))) if jobs else iter(())
-    tables, reasons = [], {}
+    tables = []
     for name in names:
-        of_devices = {device: next(scores) for device in processed}
-        for score in of_devices.values():
-            for reason in filter(None, score.reasons):
-                reasons.setdefault(name, reason)
-        values = {device: score.values for device, score in of_devices.items()}
-        tables.append(tidy.table(values, measure=name, **condition.columns))
-    return tables, reasons
+        if ear or name not in EAR_METRICS:
+            values = {
+                device: score(name, condition.clean, after, ear).values
+                for device, after in processed.items()
+            }
+            tables.append(tidy.table(values, measure=name, **condition.columns))
+    return tables
 
 
 def in_parts(midbrain: Midbrain, batch: int = 4) -> Midbrain:
@@ -86,7 +78,8 @@ def in_parts(midbrain: Midbrain, batch: int = 4) -> Midbrain:
     return lambda sound: torch.cat([midbrain(part) for part in sound.split(batch)])
 
 
-def _score(name: str, clean: Tensor, after: Tensor, ear: Audiogram | None) -> Score:
+def score(name: str, clean: Tensor, after: Tensor, ear: Audiogram | None = None) -> Score:
+    """One score by its name in `evaluation.scores`, of sounds `(B, T)` [Pa]."""
     if name in EAR_METRICS:
         return EAR_METRICS[name](clean, after, SAMPLE_RATE, ear)
     return METRICS[name](clean, after, SAMPLE_RATE)

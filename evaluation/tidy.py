@@ -142,77 +142,28 @@ def sample(rows: pd.DataFrame, names: Sequence[str], by: str = "device") -> Resa
     )
 
 
-def mean(rows: pd.DataFrame, name: str, by: str = "device") -> Comparison | None:
+def mean(rows: pd.DataFrame, name: str) -> Comparison | None:
     """Mean over listeners with a device; None if it was not measured."""
-    draws = sample(rows, [name], by)
+    draws = sample(rows, [name])
     return draws and draws.comparison(draws.mean()[:, 0], bound=None)
 
 
-def difference(
-    rows: pd.DataFrame, name: str, other: str, by: str = "device", bound: float = 0.0, more: int = 1
-) -> Comparison | None:
-    """By how much a device has more than another on the same sounds, mean over listeners.
-
-    Args:
-        rows: Of one measure.
-        name: The device in question.
-        other: What it is compared with.
-        by: Their column.
-        bound: What the difference is held against.
-        more: 1, or −1 of a measure of which less is better.
-    """
-    draws = sample(rows, [name, other], by)
+def difference(rows: pd.DataFrame, name: str, other: str) -> Comparison | None:
+    """By how much a device has more than another on the same sounds, mean over listeners."""
+    draws = sample(rows, [name, other])
     if draws is None:
         return None
     ours, others = draws.mean().T
-    return draws.comparison(more * (ours - others), bound)
+    return draws.comparison(ours - others)
 
 
-def share(
-    rows: pd.DataFrame, name: str, of: str, by: str = "device", bound: float | None = None
-) -> Comparison | None:
+def share(rows: pd.DataFrame, name: str, of: str, bound: float | None = None) -> Comparison | None:
     """Which share of another device's mean a device reaches, held against what is wanted."""
-    draws = sample(rows, [name, of], by)
+    draws = sample(rows, [name, of])
     if draws is None:
         return None
     ours, others = draws.mean().T
     return draws.comparison(ours / others, bound)
-
-
-def ratio(
-    rows: pd.DataFrame, others: pd.DataFrame, bound: float | None = None
-) -> Comparison | None:
-    """Mean of some listeners over that of others, who may be different ones.
-
-    Args:
-        rows: Of the first, one device.
-        others: Of the second.
-        bound: The share that is wanted.
-
-    Returns:
-        None where somebody has no value, or the others' mean is not above zero.
-    """
-    both = [one.dropna(subset="value").assign(of=n) for n, one in enumerate((rows, others))]
-    if any(one.empty for one in both):
-        return None
-    together = pd.concat(both)
-    keys = [tuple(key) for key in together[["seed", "of", "listener"]].to_numpy().tolist()]
-    draws = resample(
-        torch.tensor([together.value.tolist()]),
-        torch.ones(len(together)),
-        together.seed.tolist(),
-        [key[1:] for key in keys],
-        together.sound.tolist(),
-    )
-    first = torch.tensor([key[1] == 0 for key in dict.fromkeys(keys)])
-    ours, theirs = (
-        dataclasses.replace(
-            draws, values=draws.values[..., some], weights=draws.weights[:, some]
-        ).mean()[:, 0]
-        for some in (first, ~first)
-    )
-    # Where the others are not explained, a share of it means nothing.
-    return draws.comparison(ours / theirs, bound) if theirs[0] > 0 else None
 
 
 def gap(

@@ -26,10 +26,11 @@ from compensation import hearing
 from compensation.devices import Device, louder, matched_db, ours, prescribed, without_rnnoise
 from compensation.listener import from_audiogram
 from compensation.load import AidFacts, load_aid
+from evaluation.devices import score as devices_score
 from evaluation.midbrains import mean_response
 from evaluation.neural import Midbrain, fidelity_and_clarity
 from evaluation.quality import level_change
-from evaluation.scores import EAR_METRICS, METRICS
+from evaluation.scores import EAR_METRICS
 from evaluation.table import LABELS, Score, rows
 from icsim.audiogram import Audiogram
 from icsim.excerpts import excerpts
@@ -486,11 +487,9 @@ def _place(listener: Listener, device: str, excerpt: str, sound: SoundEntry) -> 
 
 
 def _score(name: str, clean: Tensor, noisy: Tensor, after: Tensor, ear: Audiogram | None) -> Score:
-    if name in EAR_METRICS:
-        return EAR_METRICS[name](clean, after, SAMPLE_RATE, ear)
     if name == "level_change_db":
         return level_change(noisy, after, SAMPLE_RATE)
-    return METRICS[name](clean, after, SAMPLE_RATE)
+    return devices_score(name, clean, after, ear)
 
 
 if __name__ == "__main__":

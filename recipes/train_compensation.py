@@ -315,9 +315,10 @@ def _run_steps(training: Run, listeners: Listeners, sounds: Mixtures, progress: 
             if training.writer:
                 for name, value in record.items():
                     training.writer.add_scalar(f"aid/{name}", value, step)
-                recent = progress["history"][-30:]
-                left = sum(r["compensation"] for r in recent) / len(recent)
-                bar.set_postfix(discrepancy_left=f"{left:.2f}", refresh=step % 10 == 0)
+                if step % 10 == 0:
+                    recent = progress["history"][-30:]
+                    left = sum(r["compensation"] for r in recent) / len(recent)
+                    bar.set_postfix(discrepancy_left=f"{left:.2f}")
                 if done or time.monotonic() - saved > config.save_every_s:
                     training.save(progress)
                     _log(training, batch, *drawn[0], step)
@@ -354,16 +355,12 @@ def _step(
     terms: dict[str, Tensor] = {}
     for rows, wanted in zip(in_parts(*parts), asked, strict=True):
         part, _ = rows_of(batch, drawn, rows)
-        values = training_terms(
-            models,
-            training.aid,
-            training.modules["aid"],
-            part,
-            wanted,
-            usual,
-            gauge,
-            unintelligible if config.weights.intelligibility else None,
-        )
+        networks = training.aid, training.modules["aid"]
+        understood = unintelligible if config.weights.intelligibility else None
+        try:
+            values = training_terms(models, *networks, part, wanted, usual, gauge, understood)
+        except FloatingPointError as error:
+            raise diverged("the aid's output") from error
         means = {name: each.sum() / count[name] for name, each in values.items()}
         share = len(part["noisy"]) / size
         total = training.weights(torch.stack([means[name] for name in wanted]), share) + sum(

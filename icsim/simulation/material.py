@@ -51,10 +51,14 @@ class Material:
 
     def __post_init__(self):
         counts = ("excerpts", "speakers", "scored", "pieces", "short")
-        for name in (*counts, "excerpt_s", "sentence_s", "short_s"):
+        most = dict.fromkeys(counts, 10**9)
+        most |= dict.fromkeys(("excerpt_s", "sentence_s", "short_s"), 10**7)
+        for name, highest in most.items():
             value = getattr(self, name)
-            if value <= 0:
-                raise ValueError(f"{name} must be more than 0, got {value}")
+            if not 0 < value <= highest:
+                raise ValueError(f"{name} must be above 0 and at most {highest}, got {value}")
+        if not -100 <= self.snr_db <= 100:
+            raise ValueError(f"snr_db must be within -100 and 100 dB, got {self.snr_db}")
         if not self.levels_db_spl or not all(-20 <= one <= 130 for one in self.levels_db_spl):
             raise ValueError(
                 f"levels_db_spl must be within -20 and 130 dB SPL, got {self.levels_db_spl}"

@@ -218,7 +218,7 @@ def scored(
     parts = []
     for condition, measure in ((noise.first(material.scored), "haspi"), (quiet, "hasqi")):
         processed = {name: device.process(condition.noisy) for name, device in devices.items()}
-        parts += score_rows(condition, processed, [measure], listener.ear)[0]
+        parts += score_rows(condition, processed, [measure], listener.ear)
     return parts
 
 
@@ -234,7 +234,7 @@ def denoised(
         devices["unprocessed"] = Device("no aid", lambda sound: sound, 0.0)
         devices["wiener"] = Device("Wiener filter", wiener, SHORT_TIME_DELAY_MS)
     processed = {name: device.process(noise.noisy) for name, device in devices.items()}
-    return score_rows(noise, processed, ["estoi", "pesq", "si_sdr_db"])[0]
+    return score_rows(noise, processed, ["estoi", "pesq", "si_sdr_db"])
 
 
 def spurs(name: str, device: Device) -> pd.DataFrame:

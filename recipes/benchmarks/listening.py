@@ -60,7 +60,7 @@ from evaluation.neural import discrepancy
 from icsim.excerpts import excerpts
 from icsim.files import write_json, write_whole
 from icsim.fitting import sobol
-from icsim.models.load import load_theta_model
+from icsim.models.listener_space import listener_space
 from icsim.models.response import ResponseModel
 from icsim.seeds import seeded
 from icsim.simulation.abr import ABR_FREQUENCIES_HZ, abr_thresholds
@@ -364,23 +364,23 @@ class Task:
 def _task(config: Config) -> Task:
     folder = Path(config.measured)
     cohort = Cohort.open(folder / "cohort" / "cohort.zarr")
-    model, learned = load_theta_model(folder / "model" / "model.safetensors")
+    space = listener_space(folder / "model" / "model.safetensors")
     aid, facts = load_aid(folder / "aids" / "masks" / "aid.safetensors")
     if facts.listener != "theta":
         raise ValueError(f"{folder}: its aid is told {facts.listener}; one told theta is needed")
-    known, deviation = model.listeners.at().detach(), model.listeners.deviation.detach()
+    known = space.theta
     generator = seeded(config.seed)
     half = config.points // 2
     weights = between_animals(len(known), half, generator)
-    near = sample_listeners(weights, known, deviation, 0.1, generator)
+    near = sample_listeners(weights, known, space.deviation, 0.1, generator)
     far = sobol(config.points - half, known.shape[1], config.seed)
     draw = np.random.default_rng([config.seed, 1])
     sound, _ = excerpts(cohort, KINDS, "test", config.excerpts, config.excerpt_s, draw)
     return Task(
         cohort=cohort,
         aid=aid,
-        model=model,
-        names=list(learned.animals),
+        model=space.model,
+        names=list(space.names),
         known=known,
         sound=calibrate(sound, 65.0),
         points=torch.cat([known, near, far]),

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from compensation.devices import NOISE_REDUCTIONS, Device, without_rnnoise
+from compensation.devices import NOISE_REDUCTIONS, Device, noise_reduction_alone, without_rnnoise
 from compensation.listener import from_audiogram
 from compensation.load import AidFacts, load_aid
 from evaluation.comparison import difference
@@ -173,19 +173,13 @@ def _devices(aid: nn.Module, facts: AidFacts) -> dict[str, Device]:
     normal = torch.tensor(facts.healthy).mean(0)
     if facts.listener == "audiogram":
         normal = from_audiogram(Audiogram((1000,), (0,)), facts.audiogram_hz)
-
-    def ours(sound: Tensor) -> Tensor:
-        with torch.no_grad():
-            return aid.process(sound, normal.expand(len(sound), -1), 1.0, 0.0)
-
-    delay_ms = aid.latency_samples / SAMPLE_RATE * 1e3
     reductions = {name: Device(*found) for name, found in NOISE_REDUCTIONS.items()}
     if reason := without_rnnoise():
         print(f"without RNNoise: {reason}")
         del reductions["rnnoise"]
     return {
         "noisy": Device("noisy", lambda sound: sound, 0.0),
-        "ours": Device(f"{type(aid).__name__}, noise reduction alone", ours, delay_ms),
+        "ours": noise_reduction_alone(aid, normal),
         **reductions,
     }
 

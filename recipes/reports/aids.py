@@ -20,7 +20,7 @@ from icsim.simulation.material import MUSIC, NOISE, QUIET, SHORT
 from icsim.simulation.noises import NOISES
 from recipes.reports import figures
 from recipes.reports.page import inline, png, template
-from recipes.reports.tables import Table, counted, grid, headline
+from recipes.reports.tables import Cell, Table, counted, grid, headline
 
 GROUPS = ("mild", "severe", "hidden")
 """Listeners with a loss; severe is a loss of at least the typical one."""
@@ -224,8 +224,7 @@ def by_hearing(rows: pd.DataFrame) -> Table:
     table = _means("By hearing", about, rows, devices_of(rows, measure="fidelity"), columns)
     first = 1 + len(GROUPS)
     lines = [[*row[:first], *(c and c.estimate for c in row[first:])] for row in table.rows]
-    shown = Table("By hearing", about, table.header, lines)
-    return Table("By hearing", counted(about, shown), table.header, lines)
+    return counted(Table("By hearing", about, table.header, lines))
 
 
 def scores(rows: pd.DataFrame) -> Table:
@@ -326,8 +325,7 @@ def gaps(rows: pd.DataFrame) -> Table:
         "mean, in which errors of either sign cancel; the mean of magnitudes; and the largest."
     )
     header = ["device", "sounds", "listeners", "mean", "mean magnitude", "largest"]
-    table = Table("The model's opinion", about, header, lines)
-    return Table(table.title, counted(about, table), header, lines)
+    return counted(Table("The model's opinion", about, header, lines))
 
 
 def alone(rows: pd.DataFrame) -> Table:
@@ -342,8 +340,7 @@ def alone(rows: pd.DataFrame) -> Table:
         aid = name.endswith("_nr_alone")
         cells += [difference(parts[c], name, "wiener") if aid else None for c in less]
         lines.append([label(name), *cells])
-    table = Table("Noise reduction alone", about, ["device", *ALONE, *less], lines)
-    return Table(table.title, counted(about, table), table.header, lines)
+    return counted(Table("Noise reduction alone", about, ["device", *ALONE, *less], lines))
 
 
 def simple_gains(rows: pd.DataFrame) -> Table:
@@ -359,7 +356,7 @@ def simple_gains(rows: pd.DataFrame) -> Table:
         chosen,
         dict.fromkeys(chosen.device),
         columns,
-        lambda part, device: _or_none(where(part, device=device).value.mean()),
+        lambda part, device: where(part, device=device).value.mean(),
         label,
         digits=1,
     )
@@ -441,7 +438,7 @@ def artefacts(rows: pd.DataFrame) -> Table:
         silence = worst[device, "silence_db"]
         aid = device.removesuffix("_nr_on")  # streams are of an aid, spurs of one of its settings
         quiet = "silent" if silence < -100 else f"{silence:.0f}"
-        running = [_or_none(worst.get((aid, name))) for name in streams]
+        running = [worst.get((aid, name)) for name in streams]
         lines.append([label(device), worst[device, "spur_db"], quiet, *running])
     about = (
         "Worst of all listeners. Spurs: energy beside steady tones and chirps, relative to them. "
@@ -486,25 +483,27 @@ def ablations(rows: pd.DataFrame) -> Table:
     )
 
 
-def _or_none(value: float | None) -> float | None:
-    return None if value is None or value != value else float(value)
-
-
-def headlines(rows: pd.DataFrame) -> dict[str, float]:
-    """Restoration of every device, `<device>/<quantity>`, and of our aid less it."""
-    impaired = where(reported(rows), group=GROUPS)
-    numbers = {}
-    for name, wanted in (TRUE | SCORES).items():
-        part, key = where(impaired, **wanted), name.replace(", ", "_").replace(" ", "_").lower()
-        for device in devices_of(part):
-            numbers[f"{device}/{key}"] = mean(part, device)
-            for ours in OURS:
-                if device not in OURS:
-                    numbers[f"{ours}-{device}/{key}"] = difference(part, ours, device)
-    on_short = where(impaired, **IN_QUIET | {"condition": SHORT})
-    numbers["share_of_limit"] = share(on_short, OURS[0], "limit")
-    for other in WANTED_SHARES:
-        numbers[f"share_of_{other}"] = share(where(impaired, **IN_QUIET), OURS[0], other)
+def headlines(made: Mapping[str, Table]) -> dict[str, float]:
+    """Restoration and scores of every device, `<device>/<quantity>`, and of our aid less it."""
+    names = {label(d + ending): d + ending for d in LABELS for ending in ("", *SETTINGS)}
+    settings = {SETTINGS[one.removeprefix("masks")]: one for one in OURS}
+    numbers: dict[str, Cell] = {}
+    for table in (
+        made["restoration"],
+        made["scores"],
+        made["differences"],
+        made["score_differences"],
+    ):
+        for row in table.rows:
+            cells = dict(zip(table.header, row, strict=True))
+            device = names[cells.get("device") or cells["less"]]
+            if "Masks with" in cells:
+                device = f"{settings[cells['Masks with']]}-{device}"
+            for column in [name for name in TRUE | SCORES if name in cells]:
+                key = column.replace(", ", "_").replace(" ", "_").lower()
+                numbers[f"{device}/{key}"] = cells[column]
+    for device, in_quiet, *_, on_short in made["shares"].rows:
+        numbers[f"share_of_{names[device]}"] = in_quiet or on_short
     return headline(numbers)
 
 
@@ -533,7 +532,7 @@ def write(out: Path, development_seed: int) -> dict[str, Table]:
     for name, image in images.items():
         write_whole(out / "figures" / f"{name}.png", image)
     write_whole(out / "results.csv", rows.to_csv(index=False, float_format="%.6g"))
-    write_json(out / "headline.json", headlines(rows))
+    write_json(out / "headline.json", headlines(made))
     write_whole(out / "tables.md", "\n".join([title, *(table.markdown() for table in shown)]))
     page = template("aids.html").render(
         seeds=seeds,

@@ -44,14 +44,6 @@ class Table:
             for row in self.rows
         ]
 
-    def to_json(self) -> dict:
-        """All of it; comparisons with their ends, their n and their verdict."""
-        rows = [
-            [cell.to_json() if isinstance(cell, Comparison) else cell for cell in row]
-            for row in self.rows
-        ]
-        return {"title": self.title, "about": self.about, "header": self.header, "rows": rows}
-
 
 def grid(
     title: str,
@@ -84,15 +76,14 @@ def grid(
         line = [cell(part, name) for part in parts]
         if any(one is not None for one in line):
             lines.append([*([shown] if isinstance(shown, str) else shown), *line])
-    table = Table(title, about, [*first, *columns], lines, digits)
-    return dataclasses.replace(table, about=counted(about, table))
+    return counted(Table(title, about, [*first, *columns], lines, digits))
 
 
-def counted(about: str, table: Table) -> str:
-    """What a table is about, with its intervals and how many there are of what."""
+def counted(table: Table) -> Table:
+    """The same, which says of its intervals over what they are, and how many there are of it."""
     cells = [cell for row in table.rows for cell in row if isinstance(cell, Comparison)]
     if not cells:
-        return about
+        return table
 
     def span(name: str) -> str:
         counts = sorted({getattr(cell, name) for cell in cells})
@@ -102,7 +93,8 @@ def counted(about: str, table: Table) -> str:
     drawn = [name for name in ("seeds", "listeners", "sounds") if span(name) not in ("0", "1")]
     n = ", ".join(f"{name} {span(name)}" for name in ("seeds", "listeners", "sounds"))
     pooled = " (summed over)" if span("sounds") == "0" else ""
-    return f"{about} In brackets 95 % intervals over {' and '.join(drawn)}; n: {n}{pooled}."
+    intervals = f"In brackets 95 % intervals over {' and '.join(drawn)}; n: {n}{pooled}."
+    return dataclasses.replace(table, about=f"{table.about} {intervals}")
 
 
 def markdown(lines: Sequence[Sequence[str]], rule: str = "---") -> str:
@@ -147,18 +139,6 @@ def number(value: float | None, digits: int) -> str:
     if value is None or math.isnan(value):
         return NOTHING
     return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
-
-
-def plus_minus(values: pd.Series, digits: int = 1) -> str:
-    """Median and median absolute deviation.
-
-    >>> plus_minus(pd.Series([50.0, 40.0, 60.0]))
-    '50.0 ± 10.0'
-    """
-    middle = values.median()
-    if math.isnan(middle):
-        return NOTHING
-    return f"{number(middle, digits)} ± {number((values - middle).abs().median(), digits)}"
 
 
 def headline(numbers: Mapping[str, Cell]) -> dict[str, float]:
