@@ -31,6 +31,10 @@ alone say."""
 NUMBERS = ("seed", "level_db_spl", "value", "unaided")
 """Those of them that are numbers."""
 
+OTHERS = ("role", "way", "kind")
+"""Columns of tables about networks: whether a network was trained on the listener, how it was
+fitted to one that it was not trained on, and the class of the sound."""
+
 PLACE = ("seed", "listener", "sound", "level_db_spl", "noise", "condition", "excerpt")
 """What tells the sounds of a comparison apart; not every table has all of it."""
 
@@ -64,18 +68,21 @@ def facts(device: str, values: Mapping[str, float], condition: str) -> pd.DataFr
     )
 
 
-def complete(tables: Sequence[pd.DataFrame], **columns: Any) -> pd.DataFrame:
-    """Tables as one with all of `COLUMNS`, without the rows that have no value.
+def complete(
+    tables: Sequence[pd.DataFrame], columns: Sequence[str] = COLUMNS, **values: Any
+) -> pd.DataFrame:
+    """Tables as one with all columns, without the rows that have no value.
 
     Args:
-        tables: Some of its columns each.
-        columns: Values for all rows.
+        tables: Some of the columns each.
+        columns: All of them, in their order.
+        values: Of columns that are alike in all rows.
     """
-    rows = pd.concat(tables, ignore_index=True).dropna(subset="value").assign(**columns)
-    for column in COLUMNS:
+    rows = pd.concat(tables, ignore_index=True).dropna(subset="value").assign(**values)
+    for column in columns:
         empty = np.nan if column in NUMBERS else ""
         rows[column] = rows[column].fillna(empty) if column in rows else empty
-    return rows[[column for column in COLUMNS if column != "seed" or "seed" in columns]]
+    return rows[[column for column in columns if column != "seed" or "seed" in values]]
 
 
 def read(file: str | Path | io.BytesIO) -> pd.DataFrame:
@@ -88,7 +95,7 @@ def read(file: str | Path | io.BytesIO) -> pd.DataFrame:
         raise ValueError(f"{file}: no such file; correct the path, or make it again")
     # "NaN" and the like are names like any other.
     empty = {name: [""] for name in NUMBERS}
-    texts = {name: str for name in COLUMNS if name not in NUMBERS}
+    texts = {name: str for name in (*COLUMNS, *OTHERS) if name not in NUMBERS}
     return pd.read_csv(file, dtype=texts, keep_default_na=False, na_values=empty)
 
 
@@ -148,13 +155,80 @@ def mean(rows: pd.DataFrame, name: str) -> Comparison | None:
     return draws and draws.comparison(draws.mean()[:, 0], bound=None)
 
 
-def difference(rows: pd.DataFrame, name: str, other: str) -> Comparison | None:
-    """By how much a device has more than another on the same sounds, mean over listeners."""
-    draws = sample(rows, [name, other])
+def difference(
+    rows: pd.DataFrame, name: str, other: str, by: str = "device", bound: float = 0.0
+) -> Comparison | None:
+    """By how much a device has more than another on the same sounds, mean over listeners.
+
+    Args:
+        rows: Of one measure.
+        name: Of the first.
+        other: Of the second.
+        by: The column of names.
+        bound: What the difference is held against.
+    """
+    draws = sample(rows, [name, other], by)
     if draws is None:
         return None
     ours, others = draws.mean().T
-    return draws.comparison(ours - others)
+    return draws.comparison(ours - others, bound)
+
+
+def ratio(rows: pd.DataFrame, name: str, other: str, by: str, bound: float) -> Comparison | None:
+    """Mean of some listeners over that of others who heard the same sounds.
+
+    Args:
+        rows: Of one device and measure; a value of each sound and listener.
+        name: Of the first in the column `by`.
+        other: Of the others.
+        by: A column that tells listeners apart.
+        bound: What is wanted of it.
+
+    Returns:
+        None where either has no value, or the others' mean is not above zero, of which no share
+        means anything.
+    """
+    rows = where(rows, **{by: [name, other]})
+    if rows[by].nunique() < 2:
+        return None
+    keys = [rows[column].tolist() for column in ("seed", "listener", "sound")]
+    values = torch.tensor([rows.value.tolist()])
+    draws = resample(values, torch.ones(len(rows)), *keys)
+    first = rows.drop_duplicates(["seed", "listener"])[by].eq(name).tolist()
+    ours, others = (
+        dataclasses.replace(
+            draws, values=draws.values[..., which], weights=draws.weights[:, which]
+        ).mean()[:, 0]
+        for which in (torch.tensor(first), ~torch.tensor(first))
+    )
+    return draws.comparison(ours / others, bound) if others[0] > 0 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class Spread:
+    """The middle of some values and how far they lie from it."""
+
+    median: float
+    mad: float
+    """Median of their distances to the median."""
+    n: int
+
+
+def spread(
+    rows: pd.DataFrame, name: str, less: str | None = None, by: str = "device"
+) -> Spread | None:
+    """Median and MAD over all rows of a device, or of what it has more than another, row by row.
+
+    None where there is no value.
+    """
+    place = [column for column in PLACE if column in rows and column != by]
+    values = where(rows, **{by: name}).set_index(place).value
+    if less is not None:
+        values = (values - where(rows, **{by: less}).set_index(place).value).dropna()
+    if values.empty:
+        return None
+    middle = values.median()
+    return Spread(middle, (values - middle).abs().median(), len(values))
 
 
 def share(rows: pd.DataFrame, name: str, of: str, bound: float | None = None) -> Comparison | None:

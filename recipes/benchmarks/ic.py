@@ -8,8 +8,12 @@ Run the same command again to go on: every network, fit and score that was finis
 import dataclasses
 import json
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
+import pandas as pd
+
+from evaluation.tidy import read
+from icsim.files import write_whole
 from icsim.models.conditions import (
     BranchesConfig,
     ConditionConfig,
@@ -21,11 +25,27 @@ from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
 from recipes import train_ic
 from recipes.benchmarks import cohorts, ic_tasks
-from recipes.reports.ic import report
-from recipes.reports.ic.results import FITTED, SEARCHED, Shared
+from recipes.reports import ic as report
 from recipes.running.commands import claim, parse, run
 from recipes.running.jobs import Job, side_by_side
 from recipes.running.ranges import Count, NotEmptyStr, Seconds, Seed, checked
+
+Shared = Literal[
+    "icnet-multi",
+    "abr",
+    "beta-3",
+    "beta-6",
+    "beta-6-permuted",
+    "beta-6-twenty",
+    "beta-6-twenty-permuted",
+]
+"""Networks of several animals."""
+
+FITTED = get_args(Shared)[3:]
+"""Those to which unseen animals are fitted in every way."""
+
+SEARCHED = ("beta-3", "beta-6")
+"""Those on which ways of searching are compared."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +53,7 @@ class Config:
     """What is compared; the animals are those of the cohort's configuration."""
 
     out: NotEmptyStr
-    """Folder: one folder for each seed, `summary.json`, tables and figures."""
+    """Folder: one folder for each seed, `results.csv`, `headline.json`, tables and figures."""
     cohort: NotEmptyStr
     """Configuration of `recipes.make_cohort`: all animals, those of `smaller` among them."""
     training: NotEmptyStr
@@ -79,8 +99,8 @@ class Network:
     """Of the training's configuration."""
 
 
-def benchmark(config: Config) -> dict:
-    """Do what has not been done, seed by seed and the ablations last; write the summary."""
+def benchmark(config: Config) -> dict[str, float]:
+    """Do what has not been done, seed by seed and the ablations last; returns the headline."""
     out = Path(config.out)
     _require_comparable(config)
     for file in (config.training, config.icnet_training):
@@ -195,7 +215,6 @@ def _train_and_judge(
     rest: list[Network],
 ) -> None:
     """Networks, then their scores, unseen animals and searches, some jobs side by side."""
-    path = cohort.path
     for stage, wanted in (("training what others begin from", first), ("training", rest)):
         jobs = []
         for network in wanted:
@@ -203,31 +222,73 @@ def _train_and_judge(
             done = Path(training.out) / "finished.json"
             jobs.append(Job(network.name, train_ic.train, training, done))
         side_by_side(stage, jobs, config.jobs, out)
-    jobs = []
+    results = str(out / "results" / "truth.csv")
+    truth = ic_tasks.Truth(cohort.path, cohorts.NAMES, results)
+    jobs = [Job("truth", ic_tasks.truth, truth, _seconds(results))]
     for network in rest:
-        name, model = network.name, str(out / "networks" / network.name / "model.safetensors")
-        score = ic_tasks.Score(path, model, str(out / "scores" / f"{name}.json"))
-        jobs.append(Job(f"score of {name}", ic_tasks.score, score, _seconds(score.out)))
-        if not isinstance(network.condition, ThetaConfig):
-            continue
-        fits = ic_tasks.NewListeners(
-            path,
-            model,
-            network.alignment,
-            str(out / "fits" / name),
-            config.fit_seconds,
-            every_way=name in FITTED,
-        )
-        done = Path(fits.out) / "finished.seconds"
-        jobs.append(Job(f"unseen animals by {name}", ic_tasks.new_listeners, fits, done))
-        for animal in config.searched if name in SEARCHED else []:
-            target = str(out / "searches" / name / f"{animal}.json")
-            search = ic_tasks.Searches(
-                path, model, animal, target, config.fit_seconds, config.dense
-            )
-            title = f"searches for {animal} by {name}"
-            jobs.append(Job(title, ic_tasks.searches, search, _seconds(target)))
+        jobs += _judgements(config, network, out, cohort)
+    jobs += _examples(config, out, cohort, [network.name for network in rest])
     side_by_side("scores, fits and searches", jobs, config.jobs, out)
+    # What says that a seed is complete.
+    tables = [read(path) for path in sorted((out / "results").rglob("*.csv"))]
+    rows = pd.concat([*tables, _times(out)], ignore_index=True).fillna({"listener": ""})
+    write_whole(out / "results.csv", rows.to_csv(index=False))
+
+
+def _judgements(config: Config, network: Network, out: Path, cohort: Cohort) -> list[Job]:
+    """Scores of one network, fits of unseen animals to it, and searches on it."""
+    name, results = network.name, out / "results"
+    common = (cohort.path, str(out / "networks" / name / "model.safetensors"))
+    device = "icnet" if name.removeprefix("icnet-") in config.singles else name
+    score = ic_tasks.Score(*common, device, str(results / "scores" / f"{name}.csv"))
+    jobs = [Job(f"score of {name}", ic_tasks.score, score, _seconds(score.out))]
+    if not isinstance(network.condition, ThetaConfig):
+        return jobs
+    folder = results / "fits" / name
+    fits = ic_tasks.NewListeners(
+        *common, name, network.alignment, str(folder), config.fit_seconds, name in FITTED
+    )
+    done = folder / "finished.seconds"
+    jobs.append(Job(f"unseen animals by {name}", ic_tasks.new_listeners, fits, done))
+    for animal in config.searched if name in SEARCHED else []:
+        target = str(results / "searches" / name / f"{animal}.csv")
+        search = ic_tasks.Searches(*common, name, animal, target, config.fit_seconds, config.dense)
+        title = f"searches for {animal} by {name}"
+        jobs.append(Job(title, ic_tasks.searches, search, _seconds(target)))
+    return jobs
+
+
+def _examples(config: Config, out: Path, cohort: Cohort, trained: list[str]) -> list[Job]:
+    """Responses of the worst hearing animal with a network of its own, of each status."""
+    if "beta-6" not in trained:
+        return []
+    worst = {}
+    for name in config.singles:
+        animal = cohort.animal(name)
+        worst.setdefault(animal.status, []).append((animal.thresholds_db_spl.sum().item(), name))
+    jobs = []
+    for status, names in worst.items():
+        name = max(names)[1]
+        titles = {"ICNet of its own": f"icnet-{name}", "6 parameters": "beta-6"}
+        models = {t: str(out / "networks" / n / "model.safetensors") for t, n in titles.items()}
+        target = str(out / "examples" / f"{status}.safetensors")
+        example = ic_tasks.Example(cohort.path, name, models, target)
+        jobs.append(Job(f"responses of {name}", ic_tasks.example, example, _seconds(target)))
+    return jobs
+
+
+def _times(out: Path) -> pd.DataFrame:
+    """Seconds that each network's training and each stage took."""
+    trained = {
+        path.parent.name: json.loads(path.read_text())["seconds"]
+        for path in sorted((out / "networks").glob("*/finished.json"))
+    }
+    stages = json.loads((out / "stages.json").read_text())
+    return pd.DataFrame(
+        [("training_s", name, seconds) for name, seconds in trained.items()]
+        + [("stage_s", name, seconds) for name, seconds in stages.items()],
+        columns=["measure", "sound", "value"],
+    )
 
 
 def _training(config: Config, network: Network, seed: int, out: Path) -> train_ic.Config:

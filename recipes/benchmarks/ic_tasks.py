@@ -1,18 +1,25 @@
-"""The pieces of the benchmark: each reads files and writes others."""
+"""The pieces of the benchmark of the model: each reads files and writes a tidy table."""
 
 import dataclasses
+import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import torch
+from safetensors.torch import save
 from torch import Tensor
+from torch.nn import functional
 
+from evaluation.tidy import complete
 from icsim.alignment import octave_error, permutation
 from icsim.channel_gains import broad
-from icsim.cohort_alignment import reference_brains, slot_places
-from icsim.files import write_json
+from icsim.cohort_alignment import octave_errors, reference_brains, slot_places
+from icsim.files import write_whole
 from icsim.fitting import Cost, bayesian_search, dense_search, descend, sobol, warm_descent
-from icsim.frames import Frames
+from icsim.frames import Frames, recording_pairs
+from icsim.metrics import expected_counts
 from icsim.models.facts import ModelFacts
 from icsim.models.listener_cost import listener_cost
 from icsim.models.listener_fit import (
@@ -28,19 +35,26 @@ from icsim.models.listener_fit import (
 from icsim.models.load import load_model, load_theta_model
 from icsim.models.matching import channel_costs
 from icsim.models.response import ResponseModel
-from icsim.models.scoring import Latents, Listener, encode, score_animal
+from icsim.models.scoring import Latents, Listener, encode, expect, score_animal
 from icsim.models.subjects import Subjects
 from icsim.recording import ALIGNMENT, APART
+from icsim.simulation.animal import animal_from
+from icsim.simulation.hearing import FREQUENCIES_HZ
 from icsim.store import Cohort
 from icsim.theta import movement
 from recipes import score_ic
-from recipes.reports.ic.results import (
-    ALIGNED,
-    BEST,
-    GAINS,
-    MATCHED,
-    MATCHED_GAINS,
-)
+
+COLUMNS = (*("listener", "group", "role", "device", "way", "sound", "kind", "measure", "value"),)
+"""Of the tables: `device` is a network, `way` how an unseen animal was fitted to it or θ searched,
+and `sound` a dimension or a name where a measure is of no sound."""
+
+ALIGNED, MATCHED, BEST = "aligned", "matched to the model", "best for validation sounds"
+"""What an unseen animal's channels are matched by: what other brains answer, what the model
+answers for a first θ (not where channels were permuted), or, as a bound, what predicts its answers
+to all validation sounds best."""
+
+GAINS, MATCHED_GAINS = "with gains", "matched, with gains"
+"""The first two with a gain and offsets of each channel, fitted beside θ."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +63,8 @@ class Score:
 
     cohort: str
     model: str
+    device: str
+    """What rows call it."""
     out: str
 
 
@@ -58,9 +74,10 @@ class NewListeners:
 
     cohort: str
     model: str
+    device: str
     alignment: str
     out: str
-    """Folder of `<animal>.json`."""
+    """Folder of `<animal>.csv`."""
     seconds: float
     every_way: bool = True
     """Not only as aligned, but also with gains of channels, matched to the model (no
@@ -73,33 +90,83 @@ class Searches:
 
     cohort: str
     model: str
+    device: str
     animal: str
     out: str
     seconds: float
     dense: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Truth:
+    """What is true of the animals, and how far their channels were matched from it."""
+
+    cohort: str
+    references: dict[str, str]
+    """Names of alignments, by method."""
+    out: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """Speech as one animal answered it, and as networks predict it."""
+
+    cohort: str
+    animal: str
+    models: dict[str, str]
+    """Checkpoints by title."""
+    out: str
+
+
+def truth(job: Truth) -> None:
+    """Rows of losses, thresholds, places of electrodes, and errors of alignments."""
+    cohort = Cohort.open(job.cohort)
+    tables = []
+    for name in cohort.animals():
+        animal = _animal(cohort, name)
+        tables.append(_numbers("truth", _losses(cohort.truth(name)), **animal))
+        levels = cohort.animal(name).thresholds_db_spl.tolist()
+        tables.append(_numbers("threshold_db_spl", dict(enumerate(levels, 1)), **animal))
+    for method, alignment in job.references.items():
+        errors = octave_errors(cohort, reference_brains(cohort, method), alignment)
+        for when, by_animal in errors.items():
+            for name, octaves in by_animal.items():
+                measure = f"octaves_{when.split()[0]}"
+                tables.append(_numbers(measure, {"": octaves}, way=method, **_animal(cohort, name)))
+        for name in cohort.animals():
+            aligned = cohort.animal(name).alignment(alignment)
+            if aligned is not None:
+                apart = int((aligned.matching == APART).sum())
+                animal = _animal(cohort, name)
+                tables.append(_numbers("apart", {"": apart}, way=method, **animal))
+    _write(job.out, tables)
+
+
 def score(job: Score) -> None:
-    """Rows of FEVE and KL by animal."""
+    """Rows of scores by animal and sound, and of what was learned of listeners."""
     model, facts = load_model(job.model)
     cohort = Cohort.open(job.cohort)
     latents = encode(model, cohort)
-    rows = {}
+    tables = []
     for name in cohort.animals():
         listener = score_ic.find_listener(model, facts, cohort, name)
         if listener is not None:
-            rows[name] = score_animal(model, facts, cohort, name, listener, latents)
-    learned: dict = {}
+            rows = score_animal(model, facts, cohort, name, listener, latents)
+            tables.append(_scores(rows, **_animal(cohort, name)))
     if facts.start is not None:
-        now = dataclasses.replace(facts, start=model.condition.learned())
-        learned = {
-            "animals": facts.animals,
-            "theta": model.listeners.at().tolist(),
-            "start": facts.to_json()["start"],
-            "now": now.to_json()["start"],
-            "movement": movement(model.listeners, facts.start),
-        }
-    _write(job.out, {"rows": rows, "listeners": learned})
+        tables.append(_numbers("movement", movement(model.listeners, facts.start)))
+        now = model.condition.learned()
+        for place, name in enumerate(facts.animals):
+            animal = _animal(cohort, name)
+            theta = dict(enumerate(model.listeners.at()[place].tolist(), 1))
+            tables.append(_numbers("theta", theta, **animal))
+            for when, values in (("start", facts.start), ("now", now)):
+                for part, value in values.items():
+                    # The time transfer of all animals is one, or each has its own.
+                    own = value[place if len(value) == len(facts.animals) else 0]
+                    by_place = dict(enumerate(own.flatten().tolist(), 1))
+                    tables.append(_numbers(f"{part}_{when}", by_place, **animal))
+    _write(job.out, [table.assign(device=job.device) for table in tables])
 
 
 def new_listeners(job: NewListeners) -> None:
@@ -108,7 +175,7 @@ def new_listeners(job: NewListeners) -> None:
     cohort = Cohort.open(job.cohort)
     latents = encode(model, cohort)
     for animal in cohort.animals("unseen"):
-        path = Path(job.out) / f"{animal}.json"
+        path = Path(job.out) / f"{animal}.csv"
         if not path.is_file():
             _write(path, _new_listener(job, model, facts, cohort, animal, latents))
 
@@ -120,33 +187,39 @@ def _new_listener(
     cohort: Cohort,
     animal: str,
     latents: Latents,
-) -> dict:
+) -> list[pd.DataFrame]:
+    """Tables of one animal, by every way that its channels can be matched."""
     batch = first_frames(cohort, animal, model.context_bins, seconds=job.seconds)
     stored = stored_matching(cohort, animal, job.alignment, model)
     prior = facts.channel_prior or broad(model.config.readout.classes)
     method = "permutation" if job.alignment == "permutation" else "template"
     references = reference_brains(cohort, method)
     slots_hz = 2 ** slot_places(cohort, references, job.alignment)[:, 0]
-    own_hz, ways = torch.tensor(cohort.truth(animal)["cf_hz"]), {}
+    true_hz = torch.tensor(cohort.truth(animal)["cf_hz"])
+    tables = []
 
     def note(way: str, fitted: FittedListener, seconds: float) -> None:
         matching = fitted.matching
         listener = Listener(matching, theta=fitted.theta, gains=fitted.all_gains())
-        kept = (matching != APART) & slots_hz[matching.clamp(min=0)].isfinite()
-        ways[way] = {
-            "rows": score_animal(model, facts, cohort, animal, listener, latents),
-            "theta": fitted.theta.tolist(),
-            "loss": fitted.profile(fitted.theta[None]).item(),
+        matched = (matching != APART) & slots_hz[matching.clamp(min=0)].isfinite()
+        columns = _animal(cohort, animal) | {"device": job.device, "way": way}
+        rows = score_animal(model, facts, cohort, animal, listener, latents)
+        fit = {
+            "cost": fitted.profile(fitted.theta[None]).item(),
             "seconds": seconds,
-            "octaves": octave_error(slots_hz[matching[kept]], own_hz[kept]),
+            "octaves": octave_error(slots_hz[matching[matched]], true_hz[matched]),
         }
+        theta = dict(enumerate(fitted.theta.tolist(), 1))
+        tables.append(_scores(rows, **columns))
+        tables.append(_numbers("theta", theta, **columns))
+        tables.append(_numbers("fit", fit, **columns))
 
     started = time.monotonic()
     aligned = fit_listener(model, batch, stored, prior, warm_descent, channel_gains=False)
     aligned_seconds = before = time.monotonic() - started
     note(ALIGNED, aligned, before)
     if not job.every_way:
-        return ways
+        return tables
     started = time.monotonic()
     gained = with_channel_gains(aligned)
     note(GAINS, gained, before + time.monotonic() - started)
@@ -163,7 +236,7 @@ def _new_listener(
         matching = best_matching(model, cohort, animal, best.theta, stored, job.alignment)
         best = with_matching(model, batch, best, matching)
     note(BEST, best, aligned_seconds + time.monotonic() - started)
-    return ways
+    return tables
 
 
 def best_matching(
@@ -204,41 +277,67 @@ def best_matching(
 
 
 def searches(job: Searches) -> None:
-    """For each way of searching its course, seconds, and where it got to the target."""
+    """For each way of searching when it reached the target, by either rule, and where it ended.
+
+    Usual: within 2 % of the target, as published. Strict: within 2 % of the way to it from the
+    middle of the box, as most of a cost is noise that no θ explains.
+    """
     model, _ = load_theta_model(job.model)
     cohort = Cohort.open(job.cohort)
     batch = first_frames(cohort, job.animal, model.context_bins, seconds=job.seconds)
     matching = stored_matching(cohort, job.animal, ALIGNMENT, model)
     cost = listener_cost(model, batch["sound"], batch["counts"][:, 0], matching)
-    known = model.listeners.at().detach()
-    target = dense_search(cost, known, job.dense)
-    ways = {}
-    for name, search in _ways(known, cost).items():
+    animals = model.listeners.at().detach()
+    target = dense_search(cost, animals, job.dense)
+    surface, directions = plane(cost, animals, target.theta, 15)
+    with torch.no_grad():
+        middle = cost(torch.full((1, animals.shape[1]), 0.5)).item()
+    usual, strict = reached_below(target.loss, middle)
+    # Costs of the plane, row by row, and places in it.
+    flat = dict(enumerate((surface / target.loss - 1).flatten().tolist()))
+    tables = [
+        _numbers("search", {"target": target.loss, "middle": middle}),
+        _numbers("surface", flat),
+    ]
+    for way, search in _ways(animals, cost).items():
         started = time.monotonic()
         fit = search()
-        ways[name] = {
-            "course": fit.course().tolist(),
-            "theta": fit.theta.tolist(),
+        course = fit.course().tolist()
+        place = (directions @ (fit.theta - target.theta)).tolist()
+        numbers = {
             "seconds": time.monotonic() - started,
+            "most": len(course),
+            "evaluations": first_reached(course, usual),
+            "strict_evaluations": first_reached(course, strict),
+            **dict(zip(("first", "second"), place, strict=True)),
         }
-    surface, directions = plane(cost, known, target.theta, 15)
-    with torch.no_grad():
-        middle = cost(torch.full((1, known.shape[1]), 0.5)).item()
-    result = {
-        "target": target.loss,
-        "target_theta": target.theta.tolist(),
-        "middle": middle,
-        "ways": ways,
-        "surface": surface.tolist(),
-        "directions": directions.tolist(),
-    }
-    _write(job.out, result)
+        tables.append(_numbers("search", numbers, way=way))
+    columns = _animal(cohort, job.animal) | {"device": job.device}
+    _write(job.out, [table.assign(**columns) for table in tables])
 
 
-def _ways(known: Tensor, cost: Cost) -> dict:
+def reached_below(target: float, middle: float) -> tuple[float, float]:
+    """Costs that count as having reached a target: by the usual and by the strict rule.
+
+    >>> reached_below(1.0, 1.5)
+    (1.02, 1.01)
+    """
+    return 1.02 * target, target + 0.02 * (middle - target)
+
+
+def first_reached(course: Sequence[float], bound: float) -> float:
+    """Evaluations until a cost is at most the bound; infinite if it never is.
+
+    >>> first_reached([3.0, 2.0, 1.0], 2.5), first_reached([3.0], 2.5)
+    (2, inf)
+    """
+    return next((i + 1 for i, cost in enumerate(course) if cost <= bound), math.inf)
+
+
+def _ways(animals: Tensor, cost: Cost) -> dict:
     """The ways of searching θ, each within 40 evaluations (descent from Sobol points: 160)."""
-    parameters = known.shape[1]
-    warm = torch.cat([known.mean(0, keepdim=True), known])
+    parameters = animals.shape[1]
+    warm = torch.cat([animals.mean(0, keepdim=True), animals])
 
     def bayesian(starts: Tensor):
         return lambda: bayesian_search(cost, starts, 40)
@@ -248,10 +347,82 @@ def _ways(known: Tensor, cost: Cost) -> dict:
         "Bayesian from the animals": bayesian(warm),
         "descent from 4 Sobol points": lambda: descend(cost, sobol(4, parameters, 0), 40),
         "descent from the animals' mean": lambda: descend(cost, warm[:1], 40, 0.3),
-        "descent from the best animal": lambda: warm_descent(cost, known),
+        "descent from the best animal": lambda: warm_descent(cost, animals),
     }
 
 
-def _write(path: str | Path, content) -> None:
+@torch.no_grad()
+def example(job: Example) -> None:
+    """Images `(C, N)` of channels that all networks have: a trial, the truth, and predictions."""
+    cohort = Cohort.open(job.cohort)
+    animal, simulated = cohort.animal(job.animal), animal_from(cohort.truth(job.animal))
+    pairs = recording_pairs(cohort, job.animal, "test")
+    speech = [pair for pair in pairs if cohort.sounds[pair[0]].kind == "speech"]
+    sound, trials = (speech or pairs)[0]
+    pressure = cohort.pressure(sound)[None]
+    hours = torch.tensor([animal.presentations[trials[0]].time_h])
+    images = {"true expectation": simulated.expected_counts(pressure, hours)[0]}
+    matched = torch.ones(animal.channels, dtype=torch.bool)
+    for title, path in job.models.items():
+        model, facts = load_model(path)
+        place = facts.animals.index(job.animal)
+        listener = Listener(facts.matching[place], place)
+        matched &= listener.matching >= 0
+        context = (model.context_bins * model.clock.bin_samples, 0)
+        latent = model.latent(functional.pad(pressure, context))
+        images[title] = expected_counts(expect(model, facts, listener, latent, hours).log())
+    recorded = animal.counts(trials[0]).T.float()
+    busy = _busiest(recorded[matched], round(2 * cohort.clock.bin_rate_hz))
+    images = {"one recorded trial": recorded} | images
+    tensors = {title: image[matched][:, busy].contiguous() for title, image in images.items()}
+    Path(job.out).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(job.out, save(tensors | {"cf_hz": simulated.cf_hz[matched].contiguous()}))
+
+
+def _busiest(counts: Tensor, width: int) -> slice:
+    """The bins of counts `(C, N)` with most spikes, so many of them."""
+    width = min(width, counts.shape[1])
+    start = counts.mean(0).unfold(0, width, 50).mean(-1).argmax().item() * 50
+    return slice(start, start + width)
+
+
+def _losses(truth: dict) -> dict[str, float]:
+    """What is asked of θ: losses at 1 kHz and above, and where the electrodes are."""
+    high = torch.tensor(FREQUENCIES_HZ) >= 1000
+    loss = truth["loss"]
+    outer, inner = (torch.tensor(loss[cells])[high].mean().item() for cells in ("ohc_db", "ihc_db"))
+    return {
+        "outer": outer,
+        "inner": inner,
+        "synapses": loss["synaptopathy"],
+        "central_gain": loss["central_gain"],
+        "coverage": torch.as_tensor(truth["cf_hz"]).float().log2().median().item(),
+    }
+
+
+def _animal(cohort: Cohort, name: str) -> dict[str, str]:
+    """Columns that say whose a row is."""
+    animal = cohort.animal(name)
+    hidden = cohort.truth(name)["hearing"] == "hidden"
+    return {
+        "listener": name,
+        "group": "hidden" if hidden else animal.status,
+        "role": animal.role,
+    }
+
+
+def _scores(rows: list[dict], **columns: str) -> pd.DataFrame:
+    """Scores of sounds, a row a number."""
+    wide = pd.DataFrame(rows).astype({"feve": float, "ccnorm": float, "kl": float})
+    return wide.melt(["sound", "kind"], ["feve", "ccnorm", "kl"], "measure").assign(**columns)
+
+
+def _numbers(measure: str, values: dict, **columns: str) -> pd.DataFrame:
+    """Numbers of one measure, by what stands in the column of sounds."""
+    rows = pd.DataFrame({"sound": map(str, values), "value": map(float, values.values())})
+    return rows.assign(measure=measure, **columns)
+
+
+def _write(path: str | Path, tables: Sequence[pd.DataFrame]) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_json(Path(path), content)
+    write_whole(path, complete(tables, COLUMNS).to_csv(index=False, float_format="%.7g"))

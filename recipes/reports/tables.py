@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import pandas as pd
 
 from evaluation.comparison import Comparison
-from evaluation.tidy import where
+from evaluation.tidy import Spread, where
 
 NOTHING = "–"
 """Where there is no number."""
 
-Cell = str | float | Comparison | None
+Cell = str | float | Comparison | Spread | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,7 +121,11 @@ def text(cell: Cell, digits: int = 2) -> str:
     '+0.25 [+0.12, +0.50] better'
     >>> text(Comparison(0.25, 0.125, 0.5, None, 2, 8, 12), 2), text(None), text("words")
     ('0.25 [0.12, 0.50]', '–', 'words')
+    >>> text(Spread(0.5, 0.125, 7))
+    '0.50 ± 0.12'
     """
+    if isinstance(cell, Spread):
+        return f"{number(cell.median, digits)} ± {number(cell.mad, digits)}"
     if not isinstance(cell, Comparison):
         return cell if isinstance(cell, str) else number(cell, digits)
     shown = [number(x, digits) for x in (cell.estimate, cell.low, cell.high)]

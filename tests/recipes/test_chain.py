@@ -9,10 +9,12 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from compensation.listener import AUDIOGRAM_HZ, theta_like
 from compensation.load import load_aid
 from compensation.masks import Masks, MasksConfig
+from evaluation.tidy import read, where
 from icsim.clock import Clock
 from icsim.models.conditions import BranchesConfig, ThresholdsConfig
 from icsim.models.encoders import SincNetConfig
@@ -36,6 +38,7 @@ from recipes import (
 from recipes.benchmarks import ic_tasks as tasks
 from recipes.benchmarks import speed as benchmark_speed
 from recipes.reports import demo as demo_report
+from recipes.reports.ic import TRUTHS
 from recipes.running import stages
 from tests.faults import campaign
 
@@ -489,24 +492,58 @@ def test_a_report_refuses_a_fit_of_another_model(finished, tmp_path):
         demo_report.read(tmp_path / "demo")
 
 
-def test_unseen_animals_are_judged_by_every_way_of_matching(finished, tmp_path):
-    ic = finished[0] / "ic" / "model.safetensors"
-    path, out = str(finished[0] / "cohort" / "cohort.zarr"), tmp_path / "fits"
-    job = tasks.NewListeners(path, str(ic), "default", str(out), seconds=2.0)
+def test_the_benchmark_measures_truth_networks_listeners_and_searches(
+    finished, tmp_path, monkeypatch
+):
+    ic = str(finished[0] / "ic" / "model.safetensors")
+    path = str(finished[0] / "cohort" / "cohort.zarr")
+    cohort, out = Cohort.open(path), str(tmp_path / "rows.csv")
+    tasks.truth(tasks.Truth(path, {"template": "default"}, out))
+    rows = read(out)
+    assert set(where(rows, measure="truth").sound) == set(TRUTHS)
+    outer = where(rows, measure="truth", sound="outer").set_index("listener").value
+    assert outer["severe"] > outer["mild"] > outer["normal-1"] == 0
+    assert (where(rows, measure="octaves_after").value >= 0).all()
+
+    tasks.score(tasks.Score(path, ic, "beta-6", out))
+    rows = read(out)
+    tested = {sound.name for sound in cohort.sounds if sound.split == "test"}
+    assert set(where(rows, measure="feve").sound) <= tested
+    assert set(rows[rows.role == "unseen"].measure) == set(), "θ of a stranger is not known"
+    scores = score_ic.score_ic(score_ic.Config(path, ic))
+    assert set(rows[rows.measure == "feve"].listener) == set(scores)
+    for name, score in scores.items():
+        median = where(rows, measure="feve", listener=name).value.median()
+        assert median == pytest.approx(score["feve"], abs=0.05)
+
+    job = tasks.NewListeners(path, ic, "beta-6", "default", str(tmp_path), seconds=2.0)
     tasks.new_listeners(job)
-    found = json.loads((out / "new.json").read_text())
-    assert set(found) == {
-        "aligned",
-        "with gains",
-        "matched to the model",
-        "matched, with gains",
-        "best for validation sounds",
-    }
-    for way in found.values():
-        assert len(way["theta"]) == 3
-        assert all(0 <= value <= 1 for value in way["theta"])
-        assert way["octaves"] >= 0
-    assert found["matched to the model"]["loss"] <= found["aligned"]["loss"] + 1e-4
+    rows = read(tmp_path / "new.csv")
+    assert list(dict.fromkeys(rows.way)) == [
+        tasks.ALIGNED, tasks.GAINS, tasks.MATCHED, tasks.MATCHED_GAINS, tasks.BEST,
+    ]  # fmt: skip
+    theta = where(rows, measure="theta")
+    assert (theta.groupby("way").size() == 3).all()
+    assert theta.value.between(0, 1).all()
+    fits = where(rows, measure="fit").pivot(index="way", columns="sound", values="value")
+    assert (fits.octaves >= 0).all()
+    assert fits.cost[tasks.MATCHED] <= fits.cost[tasks.ALIGNED] + 1e-4
+
+    quick = tasks._ways
+    monkeypatch.setattr(
+        tasks, "_ways", lambda *of: {n: w for n, w in quick(*of).items() if "descent" in n}
+    )
+    tasks.searches(tasks.Searches(path, ic, "beta-6", "new", out, 2.0, 8))
+    rows = where(read(out), measure="search").pivot(index="way", columns="sound", values="value")
+    assert rows.loc["", "target"] <= rows.loc["", "middle"]
+    needed = rows.drop("")
+    assert (needed.evaluations <= needed.strict_evaluations).all()
+    assert (needed.most >= 30).all()
+
+    tasks.example(tasks.Example(path, "mild", {"6 parameters": ic}, str(tmp_path / "one")))
+    images = load_file(tmp_path / "one")
+    assert set(images) == {"one recorded trial", "true expectation", "6 parameters", "cf_hz"}
+    assert images["6 parameters"].shape == images["true expectation"].shape
 
 
 CROSS = {
