@@ -1,6 +1,6 @@
 """What devices do to sounds, for one listener, as rows of a tidy table (`evaluation.tidy`)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -48,29 +48,49 @@ def level_rows(condition: Condition, processed: Processed) -> pd.DataFrame:
     return tidy.table(added, measure="added_db", **condition.columns)
 
 
-def score_rows(
+def scores(
     condition: Condition,
     processed: Processed,
     names: Sequence[str],
     ear: Audiogram | None = None,
-) -> list[pd.DataFrame]:
-    """Scores of what each device made, beside the clean sounds.
+    each: Callable[..., Iterable[Score]] = map,
+) -> dict[str, dict[str, Score]]:
+    """Scores of what each device made, beside the clean sounds, by name and device.
 
     Args:
         condition: The sounds.
         processed: By device.
         names: Scores of `evaluation.scores`; those of ears are left out without one.
         ear: The listener's thresholds.
+        each: `map`, or that of a pool of processes.
     """
-    tables = []
-    for name in names:
-        if ear or name not in EAR_METRICS:
-            values = {
-                device: score(name, condition.clean, after, ear).values
-                for device, after in processed.items()
-            }
-            tables.append(tidy.table(values, measure=name, **condition.columns))
-    return tables
+    wanted = [name for name in names if ear or name not in EAR_METRICS]
+    jobs = [(name, condition.clean, after, ear) for name in wanted for after in processed.values()]
+    values = iter(list(each(score, *zip(*jobs, strict=True))) if jobs else [])
+    return {name: {device: next(values) for device in processed} for name in wanted}
+
+
+def score_rows(
+    condition: Condition, scored: Mapping[str, Mapping[str, Score]]
+) -> list[pd.DataFrame]:
+    """Scores as rows; those that could not be computed have none."""
+    return [
+        tidy.table(
+            {device: one.values for device, one in by_device.items()},
+            measure=name,
+            **condition.columns,
+        )
+        for name, by_device in scored.items()
+    ]
+
+
+def missing(scored: Mapping[str, Mapping[str, Score]]) -> dict[str, str]:
+    """Why a score could not be computed of some sound, the first reason of each."""
+    reasons = {
+        name: next((r for one in by_device.values() for r in one.reasons if r), None)
+        for name, by_device in scored.items()
+    }
+    return {name: reason for name, reason in reasons.items() if reason}
 
 
 def in_parts(midbrain: Midbrain, batch: int = 4) -> Midbrain:

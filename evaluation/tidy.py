@@ -31,9 +31,10 @@ alone say."""
 NUMBERS = ("seed", "level_db_spl", "value", "unaided")
 """Those of them that are numbers."""
 
-OTHERS = ("role", "way", "kind")
-"""Columns of tables about networks: whether a network was trained on the listener, how it was
-fitted to one that it was not trained on, and the class of the sound."""
+OTHERS = ("excerpt", "role", "way", "kind")
+"""Further columns of texts: which of several excerpts of a sound; and, of tables about networks,
+whether a network was trained on the listener, how it was fitted to one that it was not trained on,
+and the class of the sound."""
 
 PLACE = ("seed", "listener", "sound", "level_db_spl", "noise", "condition", "excerpt")
 """What tells the sounds of a comparison apart; not every table has all of it."""
@@ -110,6 +111,12 @@ def where(rows: pd.DataFrame, **columns: Any) -> pd.DataFrame:
             one = isinstance(wanted, str) or not isinstance(wanted, Sequence)
             rows = rows[rows[column] == wanted] if one else rows[rows[column].isin(wanted)]
     return rows
+
+
+def shared(rows: pd.DataFrame, by: str = "device") -> list[str]:
+    """Names of a column of which every listener of these rows has a value, in order of rows."""
+    listeners = rows.groupby(by, sort=False).listener.nunique()
+    return listeners[listeners == rows.listener.nunique()].index.tolist()
 
 
 def sample(rows: pd.DataFrame, names: Sequence[str], by: str = "device") -> Resampled | None:

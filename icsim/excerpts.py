@@ -9,8 +9,16 @@ import torch
 from torch import Tensor
 
 from icsim.recording import SoundEntry
-from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, level
+from icsim.simulation.noises import speech_shaped_noise
+from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, SPONTANEOUS, calibrate, level, mix
 from icsim.store import Cohort
+
+QUIET, NOISE = "quiet", "noise"
+"""Names of conditions."""
+
+KINDS = ("speech", "noisy", "music", "instrument")
+"""Classes of sounds that an aid may meet; noisy speech is taken as it is, its noise a part of the
+sound. Where a cohort has none of them, all but ripples and silence."""
 
 PLACES = 4
 """Of a sound that are looked at, so that no pause is taken (chosen here)."""
@@ -104,3 +112,52 @@ def _loudest(cohort: Cohort, sound: SoundEntry, samples: int, draw: np.random.Ge
     pressure = cohort.pressure(sound.index)
     starts = draw.integers(len(pressure) - samples + 1, size=PLACES)
     return max((pressure[s : s + samples] for s in starts), key=lambda part: level(part).item())
+
+
+def in_quiet(
+    cohort: Cohort, split: str, count: int, excerpt_s: float, level_db_spl: float, seed: int
+) -> tuple[Condition, list[str]]:
+    """Excerpts of all classes that an aid may meet, and their classes.
+
+    Args:
+        cohort: Whose sounds.
+        split: Of which it has others than of another: train, validation or test.
+        count: How many excerpts.
+        excerpt_s: Their length [s].
+        level_db_spl: Their level [dB SPL].
+        seed: Of their choice.
+
+    Raises:
+        ValueError: If there is none as long.
+    """
+    there = {sound.kind for sound in cohort.sounds if sound.split == split}
+    kinds = [kind for kind in KINDS if kind in there] or sorted(there - {"ripple", SPONTANEOUS})
+    draw = np.random.default_rng([seed, {"test": 1, "train": 3, "validation": 4}[split]])
+    sounds, entries = excerpts(cohort, kinds, split, count, excerpt_s, draw)
+    sounds, names = calibrate(sounds, level_db_spl), [entry.source for entry in entries]
+    quiet = Condition(QUIET, level_db_spl, names, [""] * len(names), sounds, sounds)
+    return quiet, [entry.kind for entry in entries]
+
+
+def speech_in_noise(
+    cohort: Cohort, count: int, excerpt_s: float, level_db_spl: float, snr_db: float, seed: int
+) -> Condition:
+    """Test speech in speech-shaped noise.
+
+    Args:
+        cohort: Whose sounds.
+        count: How many excerpts.
+        excerpt_s: Their length [s].
+        level_db_spl: Of the speech [dB SPL].
+        snr_db: Signal-to-noise ratio [dB].
+        seed: Of their choice, and of the noise.
+
+    Raises:
+        ValueError: If there is none as long.
+    """
+    draw = np.random.default_rng([seed, 2])
+    sounds, entries = excerpts(cohort, ("speech",), "test", count, excerpt_s, draw)
+    clean, names = calibrate(sounds, level_db_spl), [entry.source for entry in entries]
+    noise = torch.stack([speech_shaped_noise(clean.shape[1], draw) for _ in entries])
+    noisy = mix(clean, noise, snr_db)
+    return Condition(NOISE, level_db_spl, names, ["speech-shaped"] * len(names), clean, noisy)

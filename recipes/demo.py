@@ -18,7 +18,7 @@ from icsim.sound import SAMPLE_RATE, Sound
 from icsim.store import Cohort
 from recipes import align, fit_theta, judge, make_cohort, score_ic, train_compensation, train_ic
 from recipes.reports import demo as demo_report
-from recipes.reports import demo_results
+from recipes.reports import demo_results, judged
 from recipes.running import stages
 from recipes.running.commands import claim, parse, run
 from recipes.running.ranges import NotEmptyStr, NotNegative, checked
@@ -110,7 +110,9 @@ def demo(config: Config) -> dict:
     stage("report", lambda: str(demo_report.write(out)), again=True)
     summary = summarise(out)
     write_json(out / "summary.json", summary)
-    write_whole(out / "results.md", demo_results.results(stages.finished(out)))
+    write_whole(
+        out / "results.md", demo_results.results(stages.finished(out), *judged.read(out / "judged"))
+    )
     in_quiet = summary["restoration"]["truth"][demo_report.MEASURE]
     restored = ", ".join(
         f"{label} {in_quiet[device]:.2f}" for device, label in demo_report.DEVICES.items()
@@ -188,13 +190,12 @@ def summarise(out: Path) -> dict:
     """The figures of a finished demo."""
     done = stages.finished(out)
     cohort = Cohort.open(out / "cohort" / "cohort.zarr")
-    judged = done["judgement"]["result"]
+    rows, about = judged.read(out / "judged")
     return {
         "sounds_s": sum(sound.samples for sound in cohort.sounds) / SAMPLE_RATE,
         "animals": len(cohort.animals()),
         **demo_results.key_figures(done),
-        "restoration": judged["restoration"],
-        **{table: judged[table] for table in ("means", "comparisons", "gaps")},
+        "restoration": judged.estimates(rows, about),
         "wall_s": sum(stage["seconds"] for stage in done.values()),
     }
 

@@ -17,8 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
+import pandas as pd
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -26,25 +25,19 @@ from compensation import hearing
 from compensation.devices import Device, louder, matched_db, ours, prescribed, without_rnnoise
 from compensation.listener import from_audiogram
 from compensation.load import AidFacts, load_aid
-from evaluation.devices import score as devices_score
+from evaluation import tidy
+from evaluation.devices import level_rows, missing, restoration_rows, score_rows, scores
 from evaluation.midbrains import mean_response
-from evaluation.neural import Midbrain, fidelity_and_clarity
-from evaluation.quality import level_change
-from evaluation.scores import EAR_METRICS
-from evaluation.table import LABELS, Score, rows
+from evaluation.neural import Midbrain
 from icsim.audiogram import Audiogram
-from icsim.excerpts import excerpts
+from icsim.excerpts import Condition, in_quiet, speech_in_noise
 from icsim.fits import Fit, read_fit
 from icsim.models.response import ResponseModel
-from icsim.recording import SoundEntry
 from icsim.simulation.animal import Animal, animal_from
-from icsim.simulation.noises import speech_shaped_noise
-from icsim.sound import SAMPLE_RATE, SPONTANEOUS, calibrate, mix
 from icsim.store import Cohort
 from icsim.threshold_shifts import audiogram_of
 from icsim.weights import fingerprint
-from recipes.reports.judge_summary import ALL, Row, comparisons, gaps, means
-from recipes.reports.judged import JUDGES, LEVEL_QUIET, LEVELS, MEASURES, report, write
+from recipes.reports.judged import JUDGES, report, write
 from recipes.running.commands import begin, run
 from recipes.running.jobs import killed_named, processes
 from recipes.running.ranges import (
@@ -77,7 +70,7 @@ class Config:
     fits: NotEmptyStr
     """Folder of `<animal>.json` from `recipes.fit_theta`; these animals are the listeners."""
     out: NotEmptyStr
-    """Folder for `judged.json`, tables and figures."""
+    """Folder for `results.csv`, `headline.json`, tables, figures and `judged.json`."""
     excerpts: Count = 9
     """Test sounds that restoration in quiet is measured on, of all classes that an aid may meet."""
     excerpt_s: Seconds = 4.0
@@ -101,9 +94,6 @@ class Config:
 
     __post_init__ = checked
 
-
-KINDS = ("speech", "noisy", "music", "instrument")
-"""Classes that restoration is measured on; where a cohort has none, all but what no aid hears."""
 
 CHOSEN_ON = 4
 """Training sounds, one of each usual kind, on which the model chooses a gain: it takes some thirty
@@ -142,18 +132,14 @@ class Task:
     aid: nn.Module
     reduces_noise: bool
     listeners: list[Listener]
-    quiet: Tensor
-    """Test sounds of several kinds [Pa], `(B, T)`."""
-    quiet_of: list[SoundEntry]
-    """Where they were cut from."""
+    quiet: Condition
+    """Test sounds of several kinds."""
+    kinds: list[str]
+    """Their classes."""
     training: Tensor
     """Training sounds of these kinds [Pa], `(B, T)`; never judged on."""
-    clean: Tensor | None
-    """Test speech [Pa], `(B, T)`, if noise is wanted."""
-    noisy: Tensor | None
-    """The same in noise."""
-    speech_of: list[SoundEntry]
-    """Where that was cut from."""
+    noise: Condition | None
+    """Test speech in noise, if it is wanted."""
     left_out: dict[str, str]
     """What cannot be given, and why."""
 
@@ -166,7 +152,8 @@ class Task:
 def judge(config: Config) -> dict:
     """Restoration and scores of every device for every listener; also written to `out`.
 
-    Means and comparisons are those of listeners with a loss, and of each listener alone.
+    Returns:
+        What was judged: the `judges`, `devices` and `listeners`, and what is `left_out` and why.
 
     Raises:
         ValueError: If something does not fit, before any work and before anything is written.
@@ -175,18 +162,18 @@ def judge(config: Config) -> dict:
     for what, reason in task.left_out.items():
         tqdm.write(f"without {what}: {reason}")
     begin()
-    judged: dict = {
+    about: dict = {
+        "out": config.out,
         "judges": task.judges,
-        "measures": MEASURES,
         "level_db_spl": config.level_db_spl,
-        "snr_db": None if task.noisy is None else config.snr_db,
-        "kinds": [sound.kind for sound in task.quiet_of],
-        "left_out": task.left_out,
+        "snr_db": None if task.noise is None else config.snr_db,
+        "kinds": task.kinds,
         "devices": {},
         "listeners": {},
+        "left_out": task.left_out,
+        "missing": {},
     }
-    measured: list[Row] = []
-    table: list[Row] = []
+    tables = []
     # One pool for all listeners: a new process imports and compiles before it scores.
     alone = contextlib.nullcontext(None)
     with (
@@ -195,32 +182,22 @@ def judge(config: Config) -> dict:
     ):
         for listener in tqdm(task.listeners, desc=f"judging by {task.judges[0]}", unit="listener"):
             devices, gains_db = equipped(config, task, listener)
-            for name, device in devices.items():
-                judged["devices"].setdefault(
-                    name, {"label": device.label, "delay_ms": round(device.delay_ms, 1)}
-                )
-            judged["listeners"][listener.name] = {
+            about["devices"] |= {
+                name: {"label": device.label, "delay_ms": round(device.delay_ms, 1)}
+                for name, device in devices.items()
+            }
+            about["listeners"][listener.name] = {
                 "status": listener.status,
                 "audiogram": listener.ear and dataclasses.asdict(listener.ear),
                 "gains_db": gains_db,
             }
-            measured += restorations(task, listener, devices)
-            if task.noisy is not None:
-                scored = score(pool, task, listener, devices, config.scores)
-                measured += _values(listener, "noise", scored, task.speech_of)
-                table += scored
-    statuses = {name: one["status"] for name, one in judged["listeners"].items()}
-    aids = list(ours(task.aid, task.listeners[0].condition, task.reduces_noise))
-    judged["means"] = means(measured, statuses)
-    judged["comparisons"] = comparisons(measured, statuses, aids, LEVELS)
-    judged["gaps"] = gaps(measured, statuses, aids)
-    judged["restoration"] = {judge: {} for judge in task.judges}
-    for row in judged["means"]:
-        if row["listener"] == ALL and row["judge"]:
-            by_device = judged["restoration"][row["judge"]].setdefault(row["measure"], {})
-            by_device[row["device"]] = row["mean"]
-    write(Path(config.out), judged, measured, table)
-    return judged
+            rows, reasons = measured(task, listener, devices, config.scores, pool)
+            columns = {"listener": listener.name, "group": listener.status}
+            tables.append(tidy.complete(rows, (*tidy.COLUMNS, "excerpt"), **columns))
+            about["missing"] = reasons | about["missing"]
+    about["ours"] = list(ours(task.aid, task.listeners[0].condition, task.reduces_noise))
+    write(Path(config.out), pd.concat(tables, ignore_index=True), about)
+    return about
 
 
 def ready(config: Config) -> Task:
@@ -254,10 +231,18 @@ def ready(config: Config) -> Task:
             )
     if "rnnoise" in config.noise_reductions and (reason := without_rnnoise()):
         left_out["RNNoise"] = reason
-    quiet, quiet_of = quiet_sounds(cohort, config, "test")
-    training, _ = quiet_sounds(cohort, config, "train")
-    noisy, clean, speech_of = noisy_speech(cohort, config) if config.speech else (None, None, [])
-    if not config.speech:
+    length_s, level = config.excerpt_s, config.level_db_spl
+    quiet, kinds = in_quiet(cohort, "test", config.excerpts, length_s, level, config.seed)
+    training, _ = in_quiet(cohort, "train", config.excerpts, length_s, level, config.seed)
+    noise = None
+    if config.speech:
+        try:
+            noise = speech_in_noise(
+                cohort, config.speech, length_s, level, config.snr_db, config.seed
+            )
+        except ValueError as error:
+            raise ValueError(f"{error}, or --speech 0 to judge in quiet alone") from error
+    else:
         left_out["noise"] = "--speech 0"
     return Task(
         model=animals.loss.model,
@@ -266,11 +251,9 @@ def ready(config: Config) -> Task:
         reduces_noise=facts.noise_reduction,
         listeners=listeners,
         quiet=quiet,
-        quiet_of=quiet_of,
-        training=training,
-        clean=clean,
-        noisy=noisy,
-        speech_of=speech_of,
+        kinds=kinds,
+        training=training.clean,
+        noise=noise,
         left_out=left_out,
     )
 
@@ -294,99 +277,39 @@ def equipped(
     return prescribed(listener.ear, match_db, reductions) | more | own, gains_db
 
 
-def restorations(task: Task, listener: Listener, devices: Mapping[str, Device]) -> list[Row]:
-    """Discrepancies of fidelity and clarity of every device on every sound, by each judge.
+def measured(
+    task: Task,
+    listener: Listener,
+    devices: Mapping[str, Device],
+    names: Sequence[str],
+    pool: ProcessPoolExecutor | None = None,
+) -> tuple[list[pd.DataFrame], dict[str, str]]:
+    """Restoration by each judge, added level, and scores of noisy speech.
 
-    With them the level that each adds in quiet; in noise it is among the scores.
+    Returns:
+        Tables of `evaluation.devices`, and why some scores are missing.
     """
     midbrains = {"model": in_the_model(task, listener)}
     if listener.animal:
         pair = listener.animal.expected_counts, listener.animal.healthy().expected_counts
         midbrains = {"truth": pair} | midbrains
-    processed = {name: device.process(task.quiet) for name, device in devices.items()}
-    names = [str(i) for i in range(len(task.quiet))]
-    found: list[Row] = []
-    for device, after in processed.items():
-        added = {LEVEL_QUIET: level_change(task.quiet, after, SAMPLE_RATE)}
-        found += _values(listener, "quiet", rows(device, names, added), task.quiet_of)
-    for judge, pair in midbrains.items():
-        both = fidelity_and_clarity(*pair, task.quiet, task.quiet, processed)
-        found += _discrepancies(listener, judge, "fidelity", "quiet", both, task.quiet_of)
-    if task.noisy is not None and task.clean is not None:
-        processed = {name: device.process(task.noisy) for name, device in devices.items()}
-        for judge, pair in midbrains.items():
-            both = fidelity_and_clarity(*pair, task.clean, task.noisy, processed)
-            for measure in ("fidelity", "clarity"):
-                found += _discrepancies(listener, judge, measure, "noise", both, task.speech_of)
-    return found
+    tables, reasons = [], {}
+    for condition in filter(None, (task.quiet, task.noise)):
+        processed = {name: device.process(condition.noisy) for name, device in devices.items()}
+        tables += restoration_rows(midbrains, condition, processed)
+        tables.append(level_rows(condition, processed))
+        if condition is task.noise:
+            each = pool.map if pool else map
+            scored = scores(condition, processed, names, listener.ear, each)
+            tables += score_rows(condition, scored)
+            reasons = missing(scored)
+    return tables, reasons
 
 
 def in_the_model(task: Task, listener: Listener) -> tuple[Midbrain, Midbrain]:
     """What the model says of a listener, and of its normal animals on average."""
-
     model = task.model
     return mean_response(model, listener.theta[None]), mean_response(model, task.normal)
-
-
-def score(
-    pool: ProcessPoolExecutor | None,
-    task: Task,
-    listener: Listener,
-    devices: Mapping[str, Device],
-    names: Iterable[str],
-) -> list[dict]:
-    """Intelligibility and quality of every device on noisy speech, a row a sound.
-
-    Without a pool it is done in this process.
-    """
-    wanted = [name for name in names if listener.ear or name not in EAR_METRICS]
-    wanted.append("level_change_db")
-    after = {name: device.process(task.noisy) for name, device in devices.items()}
-    jobs = [
-        (name, task.clean, task.noisy, sound, listener.ear)
-        for sound in after.values()
-        for name in wanted
-    ]
-    each = pool.map if pool else map
-    values = iter(list(each(_score, *zip(*jobs, strict=True))))
-    files = [f"{listener.name}, noise {i + 1}" for i in range(len(task.clean))]
-    table = []
-    for device in devices:
-        table += rows(device, files, {name: next(values) for name in wanted})
-    return table
-
-
-def quiet_sounds(
-    cohort: Cohort, config: Config, split: str = "test"
-) -> tuple[Tensor, list[SoundEntry]]:
-    """Excerpts of all kinds that an aid may meet, `(B, T)` [Pa], and the sounds they are from.
-
-    Raises:
-        ValueError: If there is none as long.
-    """
-    there = {sound.kind for sound in cohort.sounds if sound.split == split}
-    kinds = [kind for kind in KINDS if kind in there] or sorted(there - {"ripple", SPONTANEOUS})
-    draw = np.random.default_rng([config.seed, {"test": 1, "train": 3}[split]])
-    sounds, entries = excerpts(cohort, kinds, split, config.excerpts, config.excerpt_s, draw)
-    return calibrate(sounds, config.level_db_spl), entries
-
-
-def noisy_speech(cohort: Cohort, config: Config) -> tuple[Tensor, Tensor, list[SoundEntry]]:
-    """Test speech in speech-shaped noise, and without, `(B, T)` [Pa] each; the sounds it is from.
-
-    Raises:
-        ValueError: If there is none as long.
-    """
-    draw = np.random.default_rng([config.seed, 2])
-    try:
-        sounds, entries = excerpts(
-            cohort, ("speech",), "test", config.speech, config.excerpt_s, draw
-        )
-    except ValueError as error:
-        raise ValueError(f"{error}, or --speech 0 to judge in quiet alone") from error
-    clean = calibrate(sounds, config.level_db_spl)
-    noise = torch.stack([speech_shaped_noise(clean.shape[1], draw) for _ in entries])
-    return mix(clean, noise, config.snr_db), clean, entries
 
 
 def _fits(config: Config, model: str) -> list[Fit]:
@@ -443,57 +366,6 @@ def _missing(listeners: Iterable[Listener]) -> dict[str, str]:
     return missing
 
 
-def _discrepancies(
-    listener: Listener,
-    judge: str,
-    measure: str,
-    condition: str,
-    both: Mapping[str, dict],
-    sounds: Sequence[SoundEntry],
-) -> list[Row]:
-    """A row a device and sound, from `fidelity_and_clarity`."""
-    found = []
-    for device, measures in both.items():
-        pairs = zip(*(one.tolist() for one in measures[measure]), strict=True)
-        for i, ((aided, unaided), sound) in enumerate(zip(pairs, sounds, strict=True)):
-            place = _place(listener, device, f"{condition} {i + 1}", sound)
-            numbers = {"aided": aided, "unaided": unaided, "value": None}
-            found.append(place | {"judge": judge, "measure": f"{measure}_{condition}"} | numbers)
-    return found
-
-
-def _values(
-    listener: Listener, condition: str, table: Sequence[Row], sounds: Sequence[SoundEntry]
-) -> list[Row]:
-    """A row a device, sound and score, from a table in which the sounds take turns."""
-    found = []
-    for n, row in enumerate(table):
-        i = n % len(sounds)
-        place = _place(listener, str(row["device"]), f"{condition} {i + 1}", sounds[i])
-        for name in [key for key in row if key not in LABELS]:
-            numbers = {"aided": None, "unaided": None, "value": row[name]}
-            found.append(place | {"judge": "", "measure": name} | numbers)
-    return found
-
-
-def _place(listener: Listener, device: str, excerpt: str, sound: SoundEntry) -> Row:
-    return {
-        "listener": listener.name,
-        "status": listener.status,
-        "device": device,
-        "excerpt": excerpt,
-        "source": sound.source,
-    }
-
-
-def _score(name: str, clean: Tensor, noisy: Tensor, after: Tensor, ear: Audiogram | None) -> Score:
-    if name == "level_change_db":
-        return level_change(noisy, after, SAMPLE_RATE)
-    return devices_score(name, clean, after, ear)
-
-
 if __name__ == "__main__":
     judged = run(judge, Config)
-    for what, reason in judged["left_out"].items():
-        print(f"without {what}: {reason}")
-    print(report(judged))
+    print(report(tidy.read(Path(judged["out"]) / "results.csv"), judged))

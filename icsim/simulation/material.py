@@ -6,22 +6,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icsim.excerpts import Condition
+from icsim.excerpts import KINDS, NOISE, QUIET, Condition
 from icsim.simulation.noises import NOISES, UNTRAINED_NOISES, noise
 from icsim.simulation.sounds import SNR_DB, talk
 from icsim.simulation.speech import FURTHER_SPEAKERS, LANGUAGES, sentences
 from icsim.simulation.tones import instrument, music
 from icsim.sound import BIN_SAMPLES, SAMPLE_RATE, calibrate, mix
 
-KINDS = ("speech", "noisy", "music", "instrument")
-"""Classes of sounds in quiet; noisy speech is taken as it is, its noise a part of the sound."""
-
 MASKERS = ("speech-shaped", "babble", "modulated", *UNTRAINED_NOISES)
 """Noises that speech and music are put into: aids are trained on three of them, and on no other."""
 
-QUIET, NOISE, MUSIC, SHORT = "quiet", "noise", "music in noise", "short"
-"""Conditions: sounds of `KINDS`, speech in noise, music in noise, and the beginnings of a few of
-the first, that the limit is sought on."""
+MUSIC, SHORT = "music in noise", "short"
+"""Further conditions: music in noise, and the beginnings of a few sounds in quiet, that the limit
+is sought on."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -27,15 +27,15 @@ from compensation.noise_reduction import SHORT_TIME_DELAY_MS, wiener
 from compensation.streaming import impulse_delay_ms, pace
 from evaluation import tidy
 from evaluation.artefacts import artefacts
-from evaluation.devices import in_parts, level_rows, restoration_rows, score_rows
+from evaluation.devices import in_parts, level_rows, restoration_rows, score_rows, scores
 from evaluation.midbrains import mean_response
 from evaluation.neural import Midbrain
 from icsim.audiogram import Audiogram
-from icsim.excerpts import Condition, excerpts
+from icsim.excerpts import KINDS, NOISE, QUIET, Condition, excerpts
 from icsim.files import write_whole
 from icsim.fits import read_fit
 from icsim.simulation.animal import Animal, animal_from
-from icsim.simulation.material import KINDS, NOISE, QUIET, SHORT, Material, conditions
+from icsim.simulation.material import SHORT, Material, conditions
 from icsim.sound import SAMPLE_RATE, calibrate
 from icsim.store import Cohort
 from icsim.threshold_shifts import audiogram_of
@@ -218,7 +218,7 @@ def scored(
     parts = []
     for condition, measure in ((noise.first(material.scored), "haspi"), (quiet, "hasqi")):
         processed = {name: device.process(condition.noisy) for name, device in devices.items()}
-        parts += score_rows(condition, processed, [measure], listener.ear)
+        parts += score_rows(condition, scores(condition, processed, [measure], listener.ear))
     return parts
 
 
@@ -234,7 +234,7 @@ def denoised(
         devices["unprocessed"] = Device("no aid", lambda sound: sound, 0.0)
         devices["wiener"] = Device("Wiener filter", wiener, SHORT_TIME_DELAY_MS)
     processed = {name: device.process(noise.noisy) for name, device in devices.items()}
-    return score_rows(noise, processed, ["estoi", "pesq", "si_sdr_db"])
+    return score_rows(noise, scores(noise, processed, ["estoi", "pesq", "si_sdr_db"]))
 
 
 def spurs(name: str, device: Device) -> pd.DataFrame:

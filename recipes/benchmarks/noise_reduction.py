@@ -8,11 +8,11 @@ each other device on the same voices (`evaluation.comparison`).
 """
 
 import dataclasses
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -20,19 +20,19 @@ from tqdm import tqdm
 from compensation.devices import NOISE_REDUCTIONS, Device, noise_reduction_alone, without_rnnoise
 from compensation.listener import from_audiogram
 from compensation.load import AidFacts, load_aid
-from evaluation.comparison import difference
-from evaluation.intelligibility import estoi
-from evaluation.quality import pesq
-from evaluation.table import rows, summarise, write_csv
+from evaluation import tidy
+from evaluation.comparison import Comparison
+from evaluation.devices import score_rows, scores
 from icsim.audiogram import Audiogram
 from icsim.catalogue import catalogue
-from icsim.files import write_whole
+from icsim.excerpts import Condition
+from icsim.files import write_json, write_whole
 from icsim.sound import SAMPLE_RATE, calibrate, level, mix, read_mono
-from recipes.reports.judged import markdown
+from recipes.reports.tables import Table, grid, headline
 from recipes.running.commands import run
 from recipes.running.ranges import LevelDbSpl, NotEmptyStr, RatioDb, Seconds, Seed, checked
 
-SCORES = {"estoi": estoi, "pesq": pesq}
+SCORES = ("estoi", "pesq")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Config:
     noise: NotEmptyStr
     """A recording of noise."""
     out: NotEmptyStr
-    """Folder of `scores.csv` and `scores.md`."""
+    """Folder of `results.csv`, `tables.md` and `headline.json`."""
     voices: tuple[str, ...] = ()
     """Speakers by name; all if none is given."""
     level_db_spl: LevelDbSpl = 65.0
@@ -62,26 +62,29 @@ class Config:
 
 
 def benchmark(config: Config) -> str:
-    """Score every device at every signal-to-noise ratio; returns the table, in Markdown.
+    """Score every device at every signal-to-noise ratio; returns the tables, in Markdown.
 
     Raises:
         ValueError: If the aid reduces no noise, or a voice or the noise is missing or too short.
     """
     devices = _devices(*load_aid(config.aid))
     clean, noise, voices = excerpts(config)
-    table = []
+    parts = []
     for snr_db in tqdm(config.snr_db, desc="reducing noise", unit="SNR"):
-        noisy = mix(clean, noise, snr_db)
-        for device in devices.values():
-            after = device.process(noisy)
-            scores = {name: score(clean, after, SAMPLE_RATE) for name, score in SCORES.items()}
-            for row in rows(device.label, voices, scores):
-                table.append({"snr_db": snr_db, **row})
-    text = tabulate(table, list(devices.values()), config.snr_db)
-    others = [device.label for name, device in devices.items() if name != "ours"]
-    text += "\n" + compare(table, devices["ours"].label, others, config.snr_db)
-    write_csv(Path(config.out) / "scores.csv", table)
-    write_whole(Path(config.out) / "scores.md", text)
+        noisy, names = mix(clean, noise, snr_db), [Path(config.noise).stem] * len(voices)
+        condition = Condition(f"{snr_db:g} dB", config.level_db_spl, voices, names, clean, noisy)
+        processed = {name: device.process(noisy) for name, device in devices.items()}
+        # Nobody's ears are asked: what is heard is one listener to all voices.
+        scored = score_rows(condition, scores(condition, processed, SCORES))
+        parts.append(tidy.complete(scored, listener="normal", group="NH"))
+    rows = pd.concat(parts, ignore_index=True)
+    made = tables(rows, devices)
+    text = "\n".join(table.markdown() for table in made)
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    write_whole(out / "results.csv", rows.to_csv(index=False, float_format="%.6g"))
+    write_whole(out / "tables.md", text)
+    write_json(out / "headline.json", headlines(rows, list(devices)))
     return text
 
 
@@ -113,57 +116,39 @@ def excerpts(config: Config) -> tuple[Tensor, Tensor, list[str]]:
     return calibrate(torch.stack(list(speech.values())), config.level_db_spl), noises, list(speech)
 
 
-def tabulate(table: list[dict], devices: list[Device], ratios: tuple[float, ...]) -> str:
-    """Means over voices: a device a line, a score and ratio a column."""
-    names = {"estoi": "ESTOI", "pesq": "PESQ"}
-    columns = [(score, snr_db) for score in SCORES for snr_db in ratios]
-    lines = [["", "delay [ms]", *(f"{names[score]}, {snr_db:g} dB" for score, snr_db in columns)]]
-    means = {}
-    for snr_db in ratios:
-        here = [
-            {k: v for k, v in row.items() if k != "snr_db"}
-            for row in table
-            if row["snr_db"] == snr_db
-        ]
-        means |= {(s["device"], s["score"], snr_db): s["mean"] for s in summarise(here)}
-    for device in devices:
-        values = [(score, means[device.label, score, snr_db]) for score, snr_db in columns]
-        shown = [
-            "missing" if value is None else f"{value:.3f}" if score == "estoi" else f"{value:.2f}"
-            for score, value in values
-        ]
-        lines.append([device.label, f"{device.delay_ms:.1f}", *shown])
-    return markdown(lines)
-
-
-def compare(
-    table: Sequence[dict], ours: str, others: Sequence[str], ratios: Sequence[float]
-) -> str:
-    """The aid less each other device: difference, 95 % interval over voices, verdict."""
-    columns = [(score, snr_db) for score in SCORES for snr_db in ratios]
-    voices = list(dict.fromkeys(row["file"] for row in table))
-    values = {
-        (row["device"], row["snr_db"], row["file"], score): row[score]
-        for row in table
-        for score in SCORES
+def tables(rows: pd.DataFrame, devices: Mapping[str, Device]) -> list[Table]:
+    """Means over voices, and the aid less each other device."""
+    columns = {
+        f"{name.upper()}, {condition}": {"measure": name, "condition": condition}
+        for name in SCORES
+        for condition in dict.fromkeys(rows.condition)
     }
-    lines = [[f"{ours}, less", *(f"{score.upper()}, {snr_db:g} dB" for score, snr_db in columns)]]
-    for other in others:
-        line = [other]
-        for score, snr_db in columns:
-            both = [[values[name, snr_db, v, score] for v in voices] for name in (other, ours)]
-            pairs = [pair for pair in zip(*both, strict=True) if None not in pair]
-            if not pairs:
-                line.append("missing")
-                continue
-            alone, digits = [0] * len(pairs), 3 if score == "estoi" else 2
-            more = difference(torch.tensor(pairs).T, torch.ones(1), alone, alone, range(len(pairs)))
-            interval = (
-                "" if math.isnan(more.low) else f" [{more.low:.{digits}f}, {more.high:.{digits}f}]"
-            )
-            line.append(f"{more.estimate:+.{digits}f}{interval} {more.verdict} (n = {len(pairs)})")
-        lines.append(line)
-    return markdown(lines)
+
+    def named(device: object) -> list[str]:
+        one = devices[str(device)]
+        return [one.label, f"{one.delay_ms:.1f}"]
+
+    def less(part: pd.DataFrame, device: object) -> Comparison | None:
+        return tidy.difference(part, "ours", str(device))
+
+    first, others = ("device", "delay [ms]"), [name for name in devices if name != "ours"]
+    ours = f"{devices['ours'].label}, less"
+    return [
+        grid("Noise reduction", "Means.", rows, devices, columns, tidy.mean, named, first, 3),
+        grid(ours, "Differences.", rows, others, columns, less, named, first, 3),
+    ]
+
+
+def headlines(rows: pd.DataFrame, devices: Sequence[str]) -> dict[str, float]:
+    """Means as `<device>/<score>/<ratio>`, and what the aid has more as `ours-<device>/…`."""
+    numbers = {}
+    for (name, condition), part in rows.groupby(["measure", "condition"], sort=False):
+        for device in devices:
+            numbers[f"{device}/{name}/{condition}"] = tidy.mean(part, device)
+            if device != "ours":
+                more = tidy.difference(part, "ours", device)
+                numbers[f"ours-{device}/{name}/{condition}"] = more
+    return headline(numbers)
 
 
 def _devices(aid: nn.Module, facts: AidFacts) -> dict[str, Device]:

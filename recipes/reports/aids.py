@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 
 from evaluation.comparison import Comparison
 from evaluation.tidy import difference, gap, mean, read, share, where
+from icsim.excerpts import NOISE, QUIET
 from icsim.files import write_json, write_whole
-from icsim.simulation.material import MUSIC, NOISE, QUIET, SHORT
+from icsim.simulation.material import MUSIC, SHORT
 from icsim.simulation.noises import NOISES
 from recipes.reports import figures
 from recipes.reports.page import inline, png, template
@@ -573,15 +574,7 @@ def draw(made: Mapping[str, Table]) -> dict[str, Figure]:
                 shown[group] = {
                     name: c for name, c in cells.items() if name != LABELS["unprocessed"]
                 }
-        return figures.grouped_bars(
-            {g: {d: c and c.estimate for d, c in cells.items()} for g, cells in shown.items()},
-            what,
-            limits=REACH,
-            spread={
-                g: {d: c and (c.low, c.high) for d, c in cells.items()}
-                for g, cells in shown.items()
-            },
-        )
+        return figures.interval_bars(shown, what, limits=REACH)
 
     def short_label(name: str) -> str:
         """In lines that leave room for bars."""

@@ -3,14 +3,15 @@
 `python -m recipes.reports.demo --out runs/demo` writes it again.
 """
 
-import csv
 import dataclasses
 import io
 import json
+import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+import pandas as pd
 import soundfile
 import torch
 from matplotlib.figure import Figure
@@ -22,9 +23,11 @@ from compensation.masks import Masks
 from compensation.prescriptions import nal_r, nal_r_gains_db
 from compensation.waveform import Waveform
 from evaluation.neural import restoration
+from evaluation.tidy import difference, gap, where
 from icsim.audiogram import Audiogram
 from icsim.channel_gains import with_gains
 from icsim.cohort_alignment import octave_errors, reference_brains
+from icsim.excerpts import NOISE, Condition, speech_in_noise
 from icsim.files import write_whole
 from icsim.fits import Fit, read_fit
 from icsim.frames import recording_pairs
@@ -38,10 +41,8 @@ from icsim.sound import BIN_SAMPLES, RESPONSE_RATE, SAMPLE_RATE, calibrate, leve
 from icsim.store import Cohort
 from icsim.threshold_shifts import audiogram_of
 from icsim.weights import fingerprint, load_tensors
-from recipes import judge
-from recipes.reports import figures, verdicts
+from recipes.reports import figures, judged, verdicts
 from recipes.reports.demo_results import key_figures, reach
-from recipes.reports.judge_summary import ALL
 from recipes.reports.page import inline, png, template
 from recipes.running import stages
 from recipes.running.commands import run
@@ -113,24 +114,22 @@ class Demo:
     """How each was found, as `recipes.fit_theta` notes it."""
     ears: dict[str, Audiogram]
     """Their audiograms."""
-    sentences: Tensor
-    """Excerpts of test speech [Pa], `(SENTENCES, T)`; the first is shown and played."""
-    in_noise: Tensor
-    """The same in noise."""
-    voices: list[str]
-    """Whose they are."""
-    snr_db: float
-    """The signal-to-noise ratio of it [dB]."""
+    speech: Condition
+    """Test speech in noise, `SENTENCES` of it; the first is shown and played."""
+    rows: pd.DataFrame
+    """What was judged, a row a number."""
+    about: dict
+    """What `recipes.judge` says of it."""
 
     @property
     def clean(self) -> Tensor:
         """The first excerpt of test speech [Pa], `(1, T)`."""
-        return self.sentences[:1]
+        return self.speech.clean[:1]
 
     @property
     def noisy(self) -> Tensor:
         """The same in noise."""
-        return self.in_noise[:1]
+        return self.speech.noisy[:1]
 
     @property
     def listener(self) -> str:
@@ -162,7 +161,12 @@ class Demo:
 
     def match_db(self, name: str) -> float:
         """How much louder than NAL-R our aid is for an unseen animal, on training sounds [dB]."""
-        return self.stages["judgement"]["result"]["listeners"][name]["gains_db"]["nal_r_matched"]
+        return self.about["listeners"][name]["gains_db"]["nal_r_matched"]
+
+    def restoration(self, judge: str, listener: str | None = None) -> pd.DataFrame:
+        """Rows of restoration in quiet by one judge, of all with a loss or of one listener."""
+        rows = where(self.rows, judge=judge, **judged.MEASURES[MEASURE])
+        return where(rows, listener=listener) if listener else judged.with_a_loss(rows)
 
     def kept(self, name: str) -> Tensor:
         """Which of an animal's channels are not set apart, bool `(C,)`."""
@@ -192,7 +196,7 @@ def write(out: Path) -> Path:
     page = template("demo_report.html", number=number, duration=stages.duration).render(
         **sections,
         devices=DEVICES,
-        snr_db=demo.snr_db,
+        snr_db=demo.about["snr_db"],
         listener=demo.listener,
         out=str(out),
         made=made(demo.stages),
@@ -211,16 +215,10 @@ def read(out: Path) -> Demo:
     device, _ = load_aid(aid_path)
     files, mark = sorted((out / "fits").glob("*.json")), fingerprint(model_path)
     fits = {path.stem: read_fit(path, mark) for path in files}
-    config = judge.Config(
-        cohort=str(cohort_path),
-        model=str(model_path),
-        aid=str(aid_path),
-        fits=str(out / "fits"),
-        out=str(out / "judged"),
-        excerpt_s=_excerpt_s(cohort),
-        speech=SENTENCES,
+    rows, about = judged.read(out / "judged")
+    speech = speech_in_noise(
+        cohort, SENTENCES, _excerpt_s(cohort), about["level_db_spl"], about["snr_db"], seed=0
     )
-    noisy, clean, speech_of = judge.noisy_speech(cohort, config)
     return Demo(
         out=out,
         stages=stages.finished(out),
@@ -235,10 +233,9 @@ def read(out: Path) -> Demo:
         fits=fits,
         searches={path.stem: json.loads(path.read_text()) for path in files},
         ears={name: audiogram_of(cohort, name) for name in fits},
-        sentences=clean,
-        in_noise=noisy,
-        voices=[sound.source for sound in speech_of],
-        snr_db=config.snr_db,
+        speech=speech,
+        rows=rows,
+        about=about,
     )
 
 
@@ -246,7 +243,7 @@ def overview(demo: Demo) -> dict:
     """The stages with their times, and the key figures."""
     took = {name: stage["seconds"] for name, stage in demo.stages.items() if name != "report"}
     longest = max(took.values())
-    found = key_figures(demo.stages)
+    found, quiet = key_figures(demo.stages), demo.restoration("truth")
     scored = demo.stages["prediction"]["result"].values()
     feve_by_role = {
         role: [s["feve"] for s in scored if s["role"] == role and s["feve"] is not None]
@@ -264,21 +261,13 @@ def overview(demo: Demo) -> dict:
         **found["fit"],
         "reach": {group: reach(own) for group, own in found["feve_of_animals"].items()},
         "close": verdicts.close_to_known(feve_by_role["seen"], feve_by_role["unseen"]),
-        "restoration": {row["device"]: row for row in judged_rows(demo, "means", judge=("truth",))},
-        "compared": [
-            row | {"label": OTHERS[row["other"]]}
-            for row in judged_rows(
-                demo, "comparisons", judge=("truth",), device=(OUR_DEVICE,), other=OTHERS
-            )
-        ],
+        "restoration": {device: judged.mean_of(quiet, device) for device in DEVICES},
+        "compared": {
+            label: one
+            for device, label in OTHERS.items()
+            if (one := difference(quiet, OUR_DEVICE, device))
+        },
     }
-
-
-def judged_rows(demo: Demo, table: str, listener: str = ALL, **wanted: Iterable[str]) -> list[dict]:
-    """Rows of a table of the judgement for a listener, or all, of what the report shows."""
-    wanted = {"listener": (listener,), "measure": (MEASURE,), **wanted}
-    rows = demo.stages["judgement"]["result"][table]
-    return [row for row in rows if all(row[key] in values for key, values in wanted.items())]
 
 
 def listeners(demo: Demo) -> dict:
@@ -415,11 +404,11 @@ def aid(demo: Demo) -> dict:
     heard, differences, gained = _true_responses(demo)
     noisy = {"noisy": demo.noisy[0]} | _aided(demo, demo.noisy[0], noise_reduction=1)
     del noisy[DEVICES["nal_r_matched"]]  # the same picture as NAL-R's, but brighter
-    prescribed = _prescribed(demo, demo.in_noise)[DEVICES["nal_r"]]
+    prescribed = _prescribed(demo, demo.speech.noisy)[DEVICES["nal_r"]]
     sentences = {
-        "noisy": demo.in_noise,
+        "noisy": demo.speech.noisy,
         DEVICES["nal_r"]: prescribed,
-        OURS: demo.ours(demo.listener, demo.in_noise, 1),
+        OURS: demo.ours(demo.listener, demo.speech.noisy, 1),
     }
     gains = {name: _measured_gains(demo, name) for name in demo.fits}
     return {
@@ -433,10 +422,10 @@ def aid(demo: Demo) -> dict:
         ),
         "stands_out": verdicts.stands_out(
             {
-                device: list(map(verdicts.speech_over_pauses_db, sounds, demo.sentences))
+                device: list(map(verdicts.speech_over_pauses_db, sounds, demo.speech.clean))
                 for device, sounds in sentences.items()
             },
-            demo.voices,
+            demo.speech.sounds,
             OURS,
             DEVICES["nal_r"],
         ),
@@ -495,39 +484,35 @@ def listening(demo: Demo) -> list[dict]:
 
 def scores(demo: Demo) -> dict:
     """Restoration on true midbrains and in the model, and the table of other scores."""
-    judged = demo.stages["judgement"]["result"]
-    reasons = missing_reasons(demo.out / "judged" / "scores.csv")
-    scored = [row for row in judged["means"] if not row["judge"] and row["listener"] == ALL]
-    cells = {(row["measure"], row["device"]): row for row in scored}
-    kinds = list(dict.fromkeys(row["measure"] for row in scored))
-    alone = [
-        row
-        for name in judged["listeners"]
-        for row in judged_rows(
-            demo, "comparisons", name, judge=("truth",), device=(OUR_DEVICE,), other=OTHERS
-        )
-    ]
+    listeners = list(demo.about["listeners"])
+    less = {
+        name: {
+            label: difference(demo.restoration("truth", name), OUR_DEVICE, device)
+            for device, label in OTHERS.items()
+        }
+        for name in listeners
+    }
+    both = where(demo.rows, **judged.MEASURES[MEASURE])
+    gaps = {
+        name: gap(where(both, listener=name), OUR_DEVICE, "model", "truth") for name in listeners
+    }
+    restored = judged.estimates(demo.rows, demo.about)
+    scored = judged.with_a_loss(where(demo.rows, judge="", condition=NOISE))
     return {
         "bars": [
             picture(drawn, f"Restoration for {name}") for name, drawn in _restorations(demo).items()
         ],
-        "best": verdicts.restores_most(alone, OTHERS, DEVICES[OUR_DEVICE]),
-        "opinion": verdicts.opinion(
-            [
-                row
-                for name in judged["listeners"]
-                for row in judged_rows(demo, "gaps", name, device=(OUR_DEVICE,))
-            ]
-        ),
-        "kinds": sorted(set(judged["kinds"])),
-        "mean": {judge: judged["restoration"][judge][MEASURE] for judge in ("truth", "model")},
+        "best": verdicts.restores_most(less, list(OTHERS.values()), DEVICES[OUR_DEVICE]),
+        "opinion": verdicts.opinion({name: one["mean"] for name, one in gaps.items() if one}),
+        "kinds": sorted(set(demo.about["kinds"])),
+        "mean": {judge: restored[judge][MEASURE] for judge in ("truth", "model")},
         "rows": [
             {
-                "score": kind,
-                "cells": [cells.get((kind, device), {"mean": None}) for device in DEVICES],
-                "reason": reasons.get(kind, "no reason was noted"),
+                "score": name,
+                "cells": [judged.mean_of(where(scored, measure=name), d) for d in DEVICES],
+                "reason": demo.about["missing"].get(name),
             }
-            for kind in kinds
+            for name in dict.fromkeys([*scored.measure, *demo.about["missing"]])
         ],
     }
 
@@ -542,21 +527,6 @@ def explained_by(demo: Demo, name: str, theta: Tensor) -> dict[int, float]:
             found[sound] = feve(expected, counts).item()
         except ValueError:  # nothing repeatable to explain
             continue
-    return found
-
-
-def missing_reasons(path: Path) -> dict[str, str]:
-    """Why scores are missing, by score: the reasons that `scores.csv` gives."""
-    if not path.is_file():
-        return {}
-    with path.open(encoding="utf-8", newline="") as file:
-        table = list(csv.DictReader(file))
-    found: dict[str, str] = {}
-    for row in table:
-        for note in row["missing"].split("; "):
-            score, _, reason = note.partition(": ")
-            if score in row and reason:
-                found.setdefault(score, reason)
     return found
 
 
@@ -732,39 +702,21 @@ def _prescribed(demo: Demo, sound: Tensor) -> dict[str, Tensor]:
 def _restorations(demo: Demo) -> dict[str, Figure]:
     """Restoration by listener, all on one axis."""
     places = {"truth": "true midbrain", "model": "the model's own opinion"}
-    rows = {
+    cells = {
         name: {
-            (row["judge"], row["device"]): row
-            for row in judged_rows(demo, "means", name, device=DEVICES, judge=places)
+            shown: {
+                label: judged.mean_of(demo.restoration(judge, name), device)
+                for device, label in DEVICES.items()
+            }
+            for judge, shown in places.items()
         }
-        for name in demo.stages["judgement"]["result"]["listeners"]
+        for name in demo.about["listeners"]
     }
-    ends = [
-        row[key]
-        for own in rows.values()
-        for row in own.values()
-        for key in ("mean", "low", "high")
-        if row[key] is not None
-    ]
+    every = [one for own in cells.values() for part in own.values() for one in part.values() if one]
+    ends = [x for one in every for x in (one.estimate, one.low, one.high) if math.isfinite(x)]
     limits = (min(0.0, *ends) - 0.05, max(0.2, *ends) + 0.05)
-    nothing = dict.fromkeys(("mean", "low", "high"))
-
-    def by_device(own: dict, what: Callable[[dict], object]) -> dict:
-        return {
-            shown: {label: what(own.get((place, d), nothing)) for d, label in DEVICES.items()}
-            for place, shown in places.items()
-        }
-
-    return {
-        name: figures.grouped_bars(
-            by_device(own, lambda row: row["mean"]),
-            "restoration (1 = as healthy)",
-            name,
-            by_device(own, lambda row: (row["low"], row["high"])),
-            limits,
-        )
-        for name, own in rows.items()
-    }
+    label = "restoration (1 = as healthy)"
+    return {name: figures.interval_bars(own, label, name, limits) for name, own in cells.items()}
 
 
 def band_levels(sounds: Tensor, centres_hz: Tensor) -> Tensor:

@@ -1,20 +1,30 @@
 """The figures of a finished demo: for programs, and as the tables of a README."""
 
+import functools
 import statistics
 from collections.abc import Sequence
 
-from recipes.reports.judge_summary import ALL
-from recipes.reports.judged import LEVELS, difference_cell, markdown, mean_cell
-from recipes.reports.tables import NOTHING, number
+import pandas as pd
 
-COLUMNS = (
-    ("truth", "fidelity_quiet", "fidelity in quiet", "masks_nr_off"),
-    ("truth", "clarity_noise", "clarity in noise", "masks_nr_on"),
-    ("", "estoi", "ESTOI", "masks_nr_on"),
-    ("", "haspi", "HASPI", "masks_nr_on"),
-)
-"""Judge, measure, its name, and the setting of our aid that is made for it."""
+from evaluation.comparison import Comparison
+from evaluation.tidy import difference, where
+from icsim.excerpts import NOISE, QUIET
+from recipes.reports import judged
+from recipes.reports.tables import Cell, Table, markdown, number
 
+COLUMNS = {
+    "fidelity in quiet": (
+        {"judge": "truth", "measure": "fidelity", "condition": QUIET},
+        "masks_nr_off",
+    ),
+    "clarity in noise": (
+        {"judge": "truth", "measure": "clarity", "condition": NOISE},
+        "masks_nr_on",
+    ),
+    "ESTOI": ({"measure": "estoi"}, "masks_nr_on"),
+    "HASPI": ({"measure": "haspi"}, "masks_nr_on"),
+}
+"""What is measured, and the setting of our aid that is made for it."""
 
 GROUPS = {
     "seen_nh": [("seen", "NH")],
@@ -46,54 +56,58 @@ def key_figures(done: dict) -> dict:
     }
 
 
-def results(done: dict) -> str:
-    """Two Markdown tables: key figures, and devices compared on the true midbrains."""
-    found, judged = key_figures(done), done["judgement"]["result"]
+def results(done: dict, rows: pd.DataFrame, about: dict) -> str:
+    """Two Markdown tables: key figures, and devices compared on the true midbrains.
+
+    Args:
+        done: Stages of a demo.
+        rows: Of its judgement.
+        about: What the judgement says of them.
+    """
+    figures = key_figures(done)
     nh, hi, unseen = (
-        f"{number(found['feve'][group], 2)} ({reach(values)})"
-        for group, values in found["feve_of_animals"].items()
+        f"{number(figures['feve'][group], 2)} ({reach(values)})"
+        for group, values in figures["feve_of_animals"].items()
     )
+    fit = figures["fit"]
     lines = [
         ["", "median (least to most)"],
         ["FEVE of test sounds, seen animals with normal hearing", nh],
         ["… with a loss", hi],
         ["… of unseen animals, with fitted θ and gains of channels", unseen],
-        [
-            "evaluations until θ costs at most 1.02 of the best",
-            number(found["fit"]["evaluations"], 0),
-        ],
-        ["cost of the search, of the best (worst animal)", number(found["fit"]["loss_ratio"], 3)],
+        ["evaluations until θ costs at most 1.02 of the best", number(fit["evaluations"], 0)],
+        ["cost of the search, of the best (worst animal)", number(fit["loss_ratio"], 3)],
     ]
-    return f"{markdown(lines)}\n{_devices(judged)}"
+    return f"{markdown(lines, '---:')}\n\n{devices(rows, about).cells()}\n"
 
 
-def _devices(judged: dict) -> str:
+def devices(rows: pd.DataFrame, about: dict) -> Table:
     """Restoration and scores of each device, and our aid's difference from it."""
-    means = {
-        (row["judge"], row["measure"], row["device"]): row
-        for row in judged["means"]
-        if row["listener"] == ALL
-    }
-    told = {
-        (row["judge"], row["measure"], row["device"], row["other"]): row
-        for row in judged["comparisons"]
-        if row["listener"] == ALL
-    }
-    columns = [one for one in COLUMNS if any(key[:2] == one[:2] for key in means)]
-    levels = [one for one in LEVELS if any(key[1] == one for key in means)]
-    header = ["device", *(LEVELS[one] for one in levels)]
-    for *_, label, ours in columns:
-        header += [label, f"{judged['devices'][ours]['label']}, less it"]
-    lines = [header]
-    for device, about in judged["devices"].items():
-        line = [about["label"]]
-        line += [mean_cell(means["", level, device], 1, interval=False) for level in levels]
-        for judge, measure, _, ours in columns:
-            line.append(mean_cell(means.get((judge, measure, device)), 2))
-            less = told.get((judge, measure, ours, device))
-            line.append(difference_cell(less) if less else NOTHING)
-        lines.append(line)
-    return markdown(lines)
+    rows = judged.with_a_loss(rows)
+    columns = {name: part for name, part in judged.ADDED.items() if len(where(rows, **part))}
+    cells = dict.fromkeys(columns, level_cell)
+    for name, (wanted, ours) in COLUMNS.items():
+        if len(where(rows, **wanted)):
+            less = f"{about['devices'][ours]['label']}, less it"
+            columns |= {name: wanted, f"{less} ({name})": wanted}
+            cells |= {name: judged.mean_of, f"{less} ({name})": functools.partial(than, ours)}
+    lines: list[list[Cell]] = [
+        [one["label"]]
+        + [cells[name](where(rows, **part), device) for name, part in columns.items()]
+        for device, one in about["devices"].items()
+    ]
+    return Table("Devices", "", ["device", *columns], lines)
+
+
+def level_cell(part: pd.DataFrame, device: str) -> str | None:
+    """What a device adds [dB]."""
+    added = judged.mean_of(part, device)
+    return added and number(added.estimate, 1)
+
+
+def than(ours: str, part: pd.DataFrame, device: str) -> Comparison | None:
+    """Our aid less another device."""
+    return difference(part, ours, device) if not device.startswith("masks") else None
 
 
 def reach(values: Sequence[float]) -> str:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Tensor
 
+from evaluation.comparison import Comparison
 from icsim.sound import REFERENCE_PA, RESPONSE_RATE, SAMPLE_RATE
 from icsim.theta import BOUNDS
 
@@ -488,6 +489,22 @@ def grouped_bars(
     return figure
 
 
+def interval_bars(
+    groups: Mapping[str, Mapping[str, Comparison | None]],
+    label: str,
+    title: str = "",
+    limits: tuple[float, float] | None = None,
+) -> Figure:
+    """Lying bars of comparisons with their intervals, as `grouped_bars`."""
+    return grouped_bars(
+        {g: {n: c and c.estimate for n, c in cells.items()} for g, cells in groups.items()},
+        label,
+        title,
+        {g: {n: c and (c.low, c.high) for n, c in cells.items()} for g, cells in groups.items()},
+        limits,
+    )
+
+
 def heat_map(
     values: Tensor,
     rows: Sequence[str],
@@ -613,6 +630,6 @@ def _label_points(axis: Axes, points: Tensor, names: Sequence[str]) -> None:
 
 def _reach(value: float | None, interval: tuple | list | None) -> tuple[float, float]:
     """How far an interval reaches below and above a value; no way where either is missing."""
-    if value is None or interval is None or any(end is None for end in interval):
+    if value is None or interval is None or not all(map(math.isfinite, interval)):
         return 0.0, 0.0
     return max(0.0, value - interval[0]), max(0.0, interval[1] - value)

@@ -1,189 +1,213 @@
-"""What `recipes.judge` writes: tables and figures with every measure named."""
+"""What `recipes.judge` writes: tables and figures of its tidy table, with every measure named."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from evaluation.table import write_csv
+import pandas as pd
+from matplotlib.figure import Figure
+
+from evaluation import tidy
+from evaluation.comparison import Comparison
+from evaluation.tidy import difference, gap, mean, shared, where
+from icsim.excerpts import NOISE, QUIET
 from icsim.files import write_json, write_whole
-from recipes.reports import figures, tables
-from recipes.reports.judge_summary import ALL, Row
+from recipes.reports import figures
 from recipes.reports.page import png
-from recipes.reports.tables import number
+from recipes.reports.tables import Cell, Table, counted, grid, headline
 
 MEASURES = {
-    "fidelity_quiet": "fidelity in quiet (clarity is the same)",
-    "fidelity_noise": "fidelity in noise",
-    "clarity_noise": "clarity in noise",
+    "fidelity_quiet": {"measure": "fidelity", "condition": QUIET},
+    "fidelity_noise": {"measure": "fidelity", "condition": NOISE},
+    "clarity_noise": {"measure": "clarity", "condition": NOISE},
 }
-"""Restorations by what the normal ear hears: the same sound, or the clean speech in it."""
+"""Restorations by what the normal ear hears: the same sound, or the clean speech in it. In quiet,
+clarity is fidelity."""
 
 JUDGES = {"truth": "the true midbrains", "model": "the model's own opinion"}
 
-LEVEL_QUIET, LEVEL_NOISE = "level_change_quiet_db", "level_change_db"
+ADDED = {
+    f"dB added in {name}": {"measure": "added_db", "condition": name} for name in (QUIET, NOISE)
+}
 """What a device adds to the level: neither good nor bad."""
 
-LEVELS = {LEVEL_QUIET: "dB added in quiet", LEVEL_NOISE: "dB added in noise"}
+
+def with_a_loss(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of listeners with a loss: who hears normally has nothing to be restored, and counts
+    only where nobody has a loss."""
+    impaired = where(rows, group="HI")
+    return rows if impaired.empty else impaired
 
 
-def report(judged: dict) -> str:
-    """Markdown: restoration and level of each device, comparisons, the model's error, scores."""
-    parts = [
-        _about(judged),
-        _restoration_table(judged),
-        *(_comparison_table(judged, device) for device in _ours(judged)),
-        _gap_table(judged),
-        _score_table(judged),
-        *(f"Without {what}: {reason}.\n" for what, reason in judged["left_out"].items()),
-    ]
-    return "\n".join(part for part in parts if part)
+def mean_of(part: pd.DataFrame, device: object) -> Comparison | None:
+    """Mean of a device that every listener of these rows has."""
+    return mean(part, str(device)) if device in shared(part) else None
 
 
-def write(out: Path, judged: dict, measured: Sequence[Row], table: Sequence[Row]) -> None:
-    """Tables and figures first; `judged.json` says that they are whole."""
-    labels = {name: device["label"] for name, device in judged["devices"].items()}
-    write_csv(out / "measurements.csv", measured)
-    write_csv(out / "restoration.csv", [row for row in judged["means"] if row["judge"]])
-    write_csv(out / "comparisons.csv", judged["comparisons"])
-    write_whole(out / "scores.md", report(judged))
-    if table:
-        write_csv(out / "scores.csv", table)
-    for judge in judged["judges"]:
-        rows = [row for row in judged["means"] if (row["listener"], row["judge"]) == (ALL, judge)]
-        values, spread = (
-            {
-                MEASURES[measure]: {
-                    labels[row["device"]]: of(row) for row in rows if row["measure"] == measure
-                }
-                for measure in dict.fromkeys(row["measure"] for row in rows)
-            }
-            for of in (lambda row: row["mean"], lambda row: (row["low"], row["high"]))
-        )
-        if values:
-            drawn = figures.grouped_bars(values, f"restoration by {JUDGES[judge]}", spread=spread)
-            write_whole(out / f"restoration-{judge}.png", png(drawn))
-    write_json(out / "judged.json", judged)
+def tables(rows: pd.DataFrame, about: Mapping) -> list[Table]:
+    """Restoration and level, our settings less other devices, the model's error, scores.
+
+    Args:
+        rows: Of all listeners.
+        about: What `recipes.judge` says of them.
+    """
+    rows = with_a_loss(rows)
+    made = [restoration(rows, about)]
+    made += [less(rows, about, ours) for ours in about["ours"]]
+    made += [gaps(rows, about), scores(rows, about)]
+    return [table for table in made if table.rows]
 
 
-def _about(judged: dict) -> str:
-    listeners = [name for name, one in judged["listeners"].items() if one["status"] != "NH"]
-    sources = {
-        measure: row["sounds"]
-        for row in judged["means"]
-        for measure in MEASURES
-        if (row["listener"], row["measure"]) == (ALL, measure)
+def restoration(rows: pd.DataFrame, about: Mapping) -> Table:
+    """Of every device, by each judge, and what it adds to the level."""
+    there = restorations(rows)
+    columns = {
+        f"{name.replace('_', ' in ')}, by {JUDGES[judge]}": there[name] | {"judge": judge}
+        for judge in about["judges"]
+        for name in there
     }
-    counts = [f"{sources['fidelity_quiet']} in quiet"]
-    if "fidelity_noise" in sources:
-        counts.append(f"{sources['fidelity_noise']} in noise")
-    who = f"{len(listeners)} with a loss" if listeners else f"{len(judged['listeners'])}, none lost"
-    return (
-        f"Listeners: {who}. Sounds, by voice or piece: {', '.join(counts)}. "
-        "Means over listeners; in brackets 95 % intervals over listeners and sounds, of this one "
-        "aid, model and cohort.\n"
+    heard = set(rows.condition)
+    columns |= {name: part for name, part in ADDED.items() if part["condition"] in heard}
+
+    def cell(part: pd.DataFrame, device: object) -> Cell:
+        found = mean_of(part, device)
+        return found and found.estimate if set(part.measure) == {"added_db"} else found
+
+    people = rows.listener.nunique()
+    lost = f"{people} with a loss" if "HI" in set(rows.group) else f"{people}, none with a loss"
+    text = f"Listeners: {lost}. Means over listeners, of this one aid, model and cohort."
+    table = grid("Restoration", text, rows, about["devices"], columns, cell, _label(about))
+    delays = {one["label"]: f"{one['delay_ms']:.1f}" for one in about["devices"].values()}
+    lines: list[list[Cell]] = [[row[0], delays[str(row[0])], *row[1:]] for row in table.rows]
+    header = ["device", "delay [ms]", *table.header[1:]]
+    return Table(table.title, table.about, header, lines)
+
+
+def less(rows: pd.DataFrame, about: Mapping, ours: str) -> Table:
+    """One device less every other, by the first judge and by scores."""
+    columns = {
+        name.replace("_", " in "): part | {"judge": about["judges"][0]}
+        for name, part in restorations(rows).items()
+    } | _scores(rows)
+
+    def cell(part: pd.DataFrame, other: object) -> Comparison | None:
+        both = {ours, other} <= set(shared(part))
+        return difference(part, ours, str(other)) if both else None
+
+    others = [name for name in about["devices"] if name not in about["ours"]]
+    label = about["devices"][ours]["label"]
+    text = "Differences, means over listeners."
+    return grid(f"{label}, less", text, rows, others, columns, cell, _label(about), digits=3)
+
+
+def gaps(rows: pd.DataFrame, about: Mapping) -> Table:
+    """How far the model's opinion of our devices is off, listener by listener."""
+    listeners = list(dict.fromkeys(rows.listener))
+    lines: list[list[Cell]] = []
+    for device in about["ours"]:
+        for name, wanted in restorations(rows).items():
+            part = where(rows, **wanted)
+            apart = gap(part, device, "model", "truth")
+            if apart is None:
+                continue
+            alone = [gap(where(part, listener=one), device, "model", "truth") for one in listeners]
+            label = f"{about['devices'][device]['label']}, {name.replace('_', ' in ')}"
+            lines.append(
+                [label, apart["magnitude"], apart["largest"]]
+                + [one and one["mean"].estimate for one in alone]
+            )
+    header = ["", "mean of magnitudes", "largest", *listeners]
+    return counted(Table("The model's opinion less the truth", "In restoration.", header, lines))
+
+
+def scores(rows: pd.DataFrame, about: Mapping) -> Table:
+    """Scores of noisy speech after each device."""
+    why = [f"{name} is missing of some: {reason}." for name, reason in about["missing"].items()]
+    why += [f"Without {what}: {reason}." for what, reason in about["left_out"].items()]
+    text = " ".join(["Of noisy speech after each device.", *why])
+    return grid(
+        "Scores", text, rows, about["devices"], _scores(rows), mean_of, _label(about), digits=3
     )
 
 
-def _restoration_table(judged: dict) -> str:
-    rows = {
-        (row["judge"], row["measure"], row["device"]): row
-        for row in judged["means"]
-        if row["listener"] == ALL
+def restorations(rows: pd.DataFrame) -> dict[str, dict]:
+    """Those of `MEASURES` that were measured."""
+    return {name: part for name, part in MEASURES.items() if len(where(rows, **part))}
+
+
+def _scores(rows: pd.DataFrame) -> dict[str, dict]:
+    names = dict.fromkeys(where(rows, condition=NOISE, judge="").measure)
+    return {name: {"measure": name, "condition": NOISE} for name in names if name != "added_db"}
+
+
+def _label(about: Mapping):
+    return lambda device: about["devices"][device]["label"]
+
+
+def report(rows: pd.DataFrame, about: Mapping) -> str:
+    """All tables as Markdown."""
+    without = [f"Without {what}: {reason}.\n" for what, reason in about["left_out"].items()]
+    return "\n".join([*(table.markdown() for table in tables(rows, about)), *without])
+
+
+def headlines(rows: pd.DataFrame, about: Mapping) -> dict[str, float]:
+    """Restoration by each judge and scores, `<judge>/<device>/<measure>`, and our settings less
+    every other device, `<ours>-<device>/<measure>`."""
+    rows, numbers = with_a_loss(rows), {}
+    for judge in about["judges"]:
+        for name, wanted in restorations(rows).items():
+            part = where(rows, judge=judge, **wanted)
+            numbers |= {f"{judge}/{d}/{name}": mean_of(part, d) for d in about["devices"]}
+            if judge != about["judges"][0]:
+                continue
+            for ours in about["ours"]:
+                for other in [name for name in shared(part) if name not in about["ours"]]:
+                    numbers[f"{ours}-{other}/{name}"] = difference(part, ours, other)
+    for name, wanted in _scores(rows).items():
+        part = where(rows, **wanted)
+        numbers |= {f"{device}/{name}": mean_of(part, device) for device in about["devices"]}
+    return headline(numbers)
+
+
+def read(folder: Path) -> tuple[pd.DataFrame, dict]:
+    """Rows of a finished judgement, and what is said of them."""
+    return tidy.read(folder / "results.csv"), json.loads((folder / "judged.json").read_text())
+
+
+def estimates(rows: pd.DataFrame, about: Mapping) -> dict[str, dict[str, dict[str, float]]]:
+    """Restoration by judge, measure and device."""
+    rows = with_a_loss(rows)
+    return {
+        judge: {
+            name: {
+                device: one.estimate
+                for device in about["devices"]
+                if (one := mean_of(where(rows, judge=judge, **wanted), device))
+            }
+            for name, wanted in restorations(rows).items()
+        }
+        for judge in about["judges"]
     }
-    columns = [
-        (judge, measure, f"{MEASURES[measure]}, by {JUDGES[judge]}")
-        for judge, measures in judged["restoration"].items()
-        for measure in measures
-    ]
-    there = {measure for _, measure, _ in rows}
-    levels = [(measure, label) for measure, label in LEVELS.items() if measure in there]
-    lines = [["device", "delay [ms]", *(label for *_, label in columns)]]
-    lines[0] += [label for _, label in levels]
-    for name, device in judged["devices"].items():
-        line = [device["label"], number(device["delay_ms"], 1)]
-        line += [mean_cell(rows.get((judge, measure, name)), 2) for judge, measure, _ in columns]
-        line += [
-            mean_cell(rows.get(("", measure, name)), 1, interval=False) for measure, _ in levels
-        ]
-        lines.append(line)
-    return markdown(lines)
 
 
-def _comparison_table(judged: dict, device: str) -> str:
-    """One device less every other, by the first judge and by scores."""
-    rows = {
-        (row["measure"], row["other"]): row
-        for row in judged["comparisons"]
-        if (row["listener"], row["device"]) == (ALL, device)
-        and row["judge"] in ("", judged["judges"][0])
+def draw(rows: pd.DataFrame, about: Mapping, judge: str, measures: Sequence[str]) -> Figure:
+    """Bars of restoration by one judge, with intervals."""
+    cells = {
+        name.replace("_", " in "): {
+            one["label"]: mean_of(where(rows, judge=judge, **MEASURES[name]), device)
+            for device, one in about["devices"].items()
+        }
+        for name in measures
     }
-    labels = {name: one["label"] for name, one in judged["devices"].items()}
-    measures = list(dict.fromkeys(measure for measure, _ in rows))
-    lines = [[f"{labels[device]}, less", *(MEASURES.get(name, name) for name in measures)]]
-    for other in dict.fromkeys(other for _, other in rows):
-        found = [rows.get((measure, other)) for measure in measures]
-        lines.append([labels[other], *(difference_cell(row) for row in found)])
-    return markdown(lines) if rows else ""
+    return figures.interval_bars(cells, f"restoration by {JUDGES[judge]}")
 
 
-def _gap_table(judged: dict) -> str:
-    """How far the model's opinion of our devices is off, listener by listener."""
-    rows = {(r["device"], r["measure"], r["listener"]): r for r in judged["gaps"]}
-    if not rows:
-        return ""
-    listeners = list(judged["listeners"])
-    header = ["the model's opinion less the truth", "mean of magnitudes", "worst", *listeners]
-    lines = [header]
-    for device, measure in dict.fromkeys(key[:2] for key in rows):
-        together = rows.get((device, measure, ALL))
-        own = [rows.get((device, measure, name)) for name in listeners]
-        label = f"{judged['devices'][device]['label']}, {MEASURES[measure]}"
-        gaps = [number(row and row["gap"], 2) for row in (together, *own)]
-        worst = number(together and together["worst"], 2)
-        lines.append([label, gaps[0], worst, *gaps[1:]])
-    return markdown(lines)
-
-
-def _score_table(judged: dict) -> str:
-    """Scores of noisy speech after each device."""
-    rows = {
-        (row["device"], row["measure"]): row
-        for row in judged["means"]
-        if row["listener"] == ALL and not row["judge"] and row["measure"] not in LEVELS
-    }
-    names = list(dict.fromkeys(name for _, name in rows))
-    lines = [["noisy speech after", *names]]
-    for name, device in judged["devices"].items():
-        lines.append([device["label"], *(mean_cell(rows.get((name, score)), 3) for score in names)])
-    return markdown(lines) if rows else ""
-
-
-def _ours(judged: dict) -> list[str]:
-    return list(dict.fromkeys(row["device"] for row in judged["comparisons"]))
-
-
-def mean_cell(row: Row | None, digits: int, interval: bool = True) -> str:
-    """A mean with its interval; how many values are missing, if any are."""
-    if row is None or row["mean"] is None:
-        return "missing"
-    text = number(row["mean"], digits) + (_interval(row, digits) if interval else "")
-    return text + (f" ({row['missing']} missing)" if row["missing"] else "")
-
-
-def difference_cell(row: Row | None) -> str:
-    """A difference with its interval and verdict."""
-    if row is None or row["difference"] is None:
-        return "missing"
-    digits = 3 if abs(row["difference"]) < 0.1 else 2
-    between = number(row["difference"], digits)
-    return f"{between}{_interval(row, digits)} {row['verdict']}"
-
-
-def _interval(row: Row, digits: int) -> str:
-    if row["low"] is None:
-        return ""
-    return f" [{number(row['low'], digits)}, {number(row['high'], digits)}]"
-
-
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table whose first line is its header, with numbers on the right."""
-    return tables.markdown(lines, "---:") + "\n"
+def write(out: Path, rows: pd.DataFrame, about: Mapping) -> None:
+    """Tables and figures first; `judged.json` says that they are whole."""
+    write_whole(out / "results.csv", rows.to_csv(index=False, float_format="%.6g"))
+    write_whole(out / "scores.md", report(rows, about))
+    write_json(out / "headline.json", headlines(rows, about))
+    for judge in about["judges"]:
+        drawn = draw(with_a_loss(rows), about, judge, list(restorations(rows)))
+        write_whole(out / f"restoration-{judge}.png", png(drawn))
+    write_json(out / "judged.json", about)

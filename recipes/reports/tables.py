@@ -93,7 +93,8 @@ def counted(table: Table) -> Table:
     drawn = [name for name in ("seeds", "listeners", "sounds") if span(name) not in ("0", "1")]
     n = ", ".join(f"{name} {span(name)}" for name in ("seeds", "listeners", "sounds"))
     pooled = " (summed over)" if span("sounds") == "0" else ""
-    intervals = f"In brackets 95 % intervals over {' and '.join(drawn)}; n: {n}{pooled}."
+    over = f"In brackets 95 % intervals over {' and '.join(drawn)}; n" if drawn else "n"
+    intervals = f"{over}: {n}{pooled}."
     return dataclasses.replace(table, about=f"{table.about} {intervals}")
 
 
@@ -131,7 +132,8 @@ def text(cell: Cell, digits: int = 2) -> str:
     shown = [number(x, digits) for x in (cell.estimate, cell.low, cell.high)]
     if cell.bound == 0:
         shown = [f"+{x}" if x[0].isdigit() and float(x) else x for x in shown]
-    return "{} [{}, {}] {}".format(*shown, cell.verdict).strip()
+    ends = "" if math.isnan(cell.low) else f"[{shown[1]}, {shown[2]}]"
+    return " ".join(filter(None, (shown[0], ends, cell.verdict)))
 
 
 def number(value: float | None, digits: int) -> str:

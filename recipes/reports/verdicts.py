@@ -7,6 +7,7 @@ nothing is said.
 """
 
 import dataclasses
+import functools
 import math
 import statistics
 from collections.abc import Hashable, Mapping, Sequence
@@ -23,6 +24,7 @@ from evaluation.comparison import (
     difference,
     resample,
 )
+from recipes.reports.tables import number
 
 CLOSE = 0.75
 """Share of the known animals' FEVE that new ones should reach."""
@@ -75,7 +77,7 @@ def close_to_known(known: Sequence[float], new: Sequence[float]) -> Verdict:
     if ours[0] <= 0:
         return Verdict(wanted, None, numbers)
     share = _animals(new, 0).comparison(theirs / ours, bound=CLOSE)
-    numbers += f", {_with_interval(share.estimate, share.low, share.high)} of it"
+    numbers += f", {_with_interval(share)} of it"
     if len(known) < FEWEST_LISTENERS:
         return Verdict(wanted, None, numbers)
     return Verdict(wanted, _holds([share.verdict]), numbers)
@@ -278,65 +280,64 @@ def stands_out(
     )
 
 
-def restores_most(comparisons: Sequence[Mapping], labels: Mapping[str, str], ours: str) -> Verdict:
+def restores_most(
+    less: Mapping[str, Mapping[str, Comparison | None]], others: Sequence[str], ours: str
+) -> Verdict:
     """Whether an aid restores more than nothing and than other devices, listener by listener.
 
     Args:
-        comparisons: Rows of `judge_summary.comparisons`, of one measure and one judge, of
-            single listeners.
-        labels: Names for readers of the devices that it is compared with.
+        less: The aid less each other device, by listener and a reader's name of the device.
+        others: Readers' names of all devices that it is compared with.
         ours: A reader's name of the device in question.
     """
-    wanted = f"for every listener {ours} restores more than {_listed(list(labels.values()))}"
-    by_listener: dict[str, list[str]] = {}
-    told = []
-    for row in comparisons:
-        if row["other"] in labels and row["difference"] is not None:
-            told.append(row["verdict"])
-            interval = _with_interval(row["difference"], row["low"], row["high"], signed=True)
-            by_listener.setdefault(f"{row['listener']} (n = {row['sounds']} sounds)", []).append(
-                f"{interval} to {labels[row['other']]}, {row['verdict']}"
-            )
-    numbers = "; ".join(f"{who}: {', '.join(said)}" for who, said in by_listener.items())
-    if not told:
+    wanted = f"for every listener {ours} restores more than {_listed(others)}"
+    numbers, verdicts = [], []
+    for listener, by_device in less.items():
+        compared = {label: one for label, one in by_device.items() if one is not None}
+        if not compared:
+            continue
+        said = [
+            f"{_with_interval(one, signed=True)} to {n}, {one.verdict}"
+            for n, one in compared.items()
+        ]
+        sounds = next(iter(compared.values())).sounds
+        numbers.append(f"{listener} (n = {sounds} sounds): {', '.join(said)}")
+        verdicts += [one.verdict for one in compared.values()]
+    if not verdicts:
         return Verdict(wanted, None, "nothing could be compared")
-    return Verdict(wanted, _holds(told), numbers)
+    return Verdict(wanted, _holds(verdicts), "; ".join(numbers))
 
 
-def opinion(gaps: Sequence[Mapping]) -> Verdict:
-    """How far the model's opinion of an aid lies from what the true midbrains say, by listener.
+def opinion(gaps: Mapping[str, Comparison]) -> Verdict:
+    """How far the model's opinion of an aid lies from what the true midbrains say.
 
     Args:
-        gaps: Rows of `judge_summary.gaps`, of one measure and device, of single listeners.
+        gaps: The model's less the truth's, of one measure and device, by listener.
     """
     wanted = (
         f"the model's opinion of the aid lies within {OPINION_WITHIN:g} of the truth for every "
         "listener; more would mean that the aid exploits errors of the model, less that it "
         "leaves something undone"
     )
-    there = [row for row in gaps if row["gap"] is not None]
-    if not there:
+    if not gaps:
         return Verdict(wanted, None, "one of the two is missing")
-    magnitudes = [abs(row["gap"]) for row in there]
     numbers = "; ".join(
-        f"{row['listener']} {_with_interval(row['gap'], row['low'], row['high'], signed=True)} "
-        f"(n = {row['sounds']} sounds)"
-        for row in there
+        f"{name} {_with_interval(one, signed=True)} (n = {one.sounds} sounds)"
+        for name, one in gaps.items()
     )
+    magnitudes = [abs(one.estimate) for one in gaps.values()]
     numbers += f"; mean of magnitudes {_number(statistics.fmean(magnitudes))}"
-    within = []
-    for row in there:
-        # Both of "not above" and "not below" have to be told.
-        ends = (row["low"], row["high"])
-        if row["sounds"] < FEWEST_SOUNDS_OF_ONE or None in ends:
-            within.append(CANNOT_BE_TOLD)
-        elif ends[0] >= -OPINION_WITHIN and ends[1] <= OPINION_WITHIN:
-            within.append("better")
-        elif ends[0] > OPINION_WITHIN or ends[1] < -OPINION_WITHIN:
-            within.append("worse")
-        else:
-            within.append(CANNOT_BE_TOLD)
-    return Verdict(wanted, _holds(within), numbers)
+    return Verdict(wanted, _holds(list(map(_within, gaps.values()))), numbers)
+
+
+def _within(one: Comparison) -> str:
+    """Whether a gap is small either way: both of "not above" and "not below" have to be told."""
+    if one.sounds < FEWEST_SOUNDS_OF_ONE or math.isnan(one.low):
+        return CANNOT_BE_TOLD
+    if one.low >= -OPINION_WITHIN and one.high <= OPINION_WITHIN:
+        return "better"
+    outside = one.low > OPINION_WITHIN or one.high < -OPINION_WITHIN
+    return "worse" if outside else CANNOT_BE_TOLD
 
 
 def speech_over_pauses_db(sound: Tensor, clean: Tensor, frame: int = 256) -> float:
@@ -381,17 +382,13 @@ def _holds(verdicts: Sequence[str]) -> bool | None:
 
 
 def _compared(one: Comparison, unit: str = "more") -> str:
-    interval = _with_interval(one.estimate, one.low, one.high, signed=True)
-    return f"{interval} {unit} (n = {one.sounds} sounds)"
+    return f"{_with_interval(one, signed=True)} {unit} (n = {one.sounds} sounds)"
 
 
-def _with_interval(
-    value: float, low: float | None, high: float | None, signed: bool = False
-) -> str:
-    sign = "+" if signed and value > 0 else ""
-    if low is None or math.isnan(low):
-        return f"{sign}{_number(value)}"
-    return f"{sign}{_number(value)} [{_number(low)}, {_number(high)}]"
+def _with_interval(one: Comparison, signed: bool = False) -> str:
+    sign = "+" if signed and one.estimate > 0 else ""
+    ends = "" if math.isnan(one.low) else f" [{_number(one.low)}, {_number(one.high)}]"
+    return f"{sign}{_number(one.estimate)}{ends}"
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -403,7 +400,4 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def _number(value: float | None) -> str:
-    if value is None:
-        return "missing"
-    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
+_number = functools.partial(number, digits=2)

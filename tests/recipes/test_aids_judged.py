@@ -9,13 +9,12 @@ import torch
 from compensation.devices import Device, simple
 from evaluation.devices import level_rows
 from icsim.audiogram import Audiogram
-from icsim.excerpts import Condition
+from icsim.excerpts import NOISE, Condition
 from icsim.fits import Fit
 from icsim.metrics import expected_counts
 from icsim.models.encoders import SincNetConfig
 from icsim.models.response import ResponseModel, beta_icnet
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
-from icsim.simulation.material import NOISE
 from icsim.sound import calibrate, level
 from recipes.benchmarks import judgement
 

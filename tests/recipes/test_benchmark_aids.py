@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from evaluation.tidy import difference, gap, mean, read, share, where
+from icsim.excerpts import NOISE, QUIET
 from icsim.simulation import material
-from icsim.simulation.material import MUSIC, NOISE, QUIET, SHORT, Material, conditions
+from icsim.simulation.material import MUSIC, SHORT, Material, conditions
 from icsim.simulation.noises import NOISES
 from icsim.simulation.speech import FURTHER_SPEAKERS
 from icsim.sound import level

@@ -1,15 +1,17 @@
 """Noise reduction side by side: every device is scored on voices that are named."""
 
-import csv
 import dataclasses
+import json
 
+import pandas as pd
 import pytest
 import soundfile
 import torch
 
-from compensation.devices import without_rnnoise
+from compensation.devices import Device, without_rnnoise
 from compensation.load import AidFacts, save_aid
 from compensation.masks import Masks, MasksConfig
+from evaluation.tidy import read, where
 from recipes.benchmarks import noise_reduction as recipe
 
 RATE_HZ = 16000
@@ -44,35 +46,43 @@ def config(tmp_path):
 
 def test_every_device_is_scored_for_every_voice_with_its_delay(config, tmp_path):
     text = recipe.benchmark(config)
-    with (tmp_path / "scored" / "scores.csv").open() as file:
-        table = list(csv.DictReader(file))
-    devices = ["noisy", "Masks, noise reduction alone", "Wiener filter", "spectral subtraction"]
-    devices += [] if without_rnnoise() else ["RNNoise"]
-    assert [row["device"] for row in table if row["snr_db"] == "0.0"][::2] == devices
-    assert {row["file"] for row in table} == {"ann", "bob"}
-    noisy = [float(row["estoi"]) for row in table if row["device"] == "noisy"]
-    assert min(noisy[2:]) > max(noisy[:2])
+    rows = read(tmp_path / "scored" / "results.csv")
+    devices = ["noisy", "ours", "wiener", "spectral_subtraction"]
+    devices += [] if without_rnnoise() else ["rnnoise"]
+    assert list(dict.fromkeys(rows.device)) == devices
+    assert set(rows.sound) == {"ann", "bob"}
+    noisy = where(rows, device="noisy", measure="estoi")
+    low, high = (where(noisy, condition=f"{snr} dB").value for snr in (0, 20))
+    assert min(high) > max(low)
     assert "| Wiener filter | 7.9 |" in text
-    assert (tmp_path / "scored" / "scores.md").read_text() == text
+    assert (tmp_path / "scored" / "tables.md").read_text() == text
     # Two voices tell nothing.
-    assert text.count("cannot be told (n = 2)") >= 2 * 3
+    assert text.count("cannot be told") >= 2 * 3
+    numbers = json.loads((tmp_path / "scored" / "headline.json").read_text())
+    assert numbers["noisy/estoi/20 dB"] == pytest.approx(high.mean(), abs=1e-5)
 
 
 def test_the_aid_is_compared_voice_by_voice():
-    table = [
+    rows = pd.DataFrame(
         {
-            "snr_db": 5.0,
+            "listener": "normal",
+            "condition": "5 dB",
             "device": device,
-            "file": f"v{n}",
-            "estoi": 0.5 + n / 50 + more,
-            "pesq": 1.5,
+            "sound": f"v{n}",
+            "measure": measure,
+            "value": 0.5 + n / 50 + (more if measure == "estoi" else 0),
         }
         for device, more in (("ours", 0.1), ("wiener", 0.05))
         for n in range(12)
+        for measure in ("estoi", "pesq")
+    )
+    devices = {name: Device(name, None, 8.0) for name in ("ours", "wiener")}
+    _, less = recipe.tables(rows, devices)
+    assert less.texts() == [
+        ["wiener", "8.0", "+0.050 [+0.050, +0.050] better", "0.000 [0.000, 0.000] cannot be told"]
     ]
-    text = recipe.compare(table, "ours", ["wiener"], [5.0])
-    assert "+0.050 [0.050, 0.050] better (n = 12)" in text
-    assert "+0.00 [0.00, 0.00] cannot be told (n = 12)" in text
+    assert "listeners 1, sounds 12" in less.about
+    assert recipe.headlines(rows, list(devices))["ours-wiener/estoi/5 dB"] == pytest.approx(0.05)
 
 
 def test_voices_are_chosen_by_name_and_must_be_there(config):

@@ -125,7 +125,7 @@ def test_bars_all_missing_are_drawn():
 
 
 def test_a_number_without_an_interval_has_no_error_bar():
-    low, high = figures._reach(0.5, None), figures._reach(0.5, (None, None))
+    low, high = figures._reach(0.5, None), figures._reach(0.5, (math.nan, math.nan))
     assert low == high == (0.0, 0.0)
     assert figures._reach(0.5, (0.25, 1.0)) == (0.25, 0.5)
 

@@ -1,12 +1,12 @@
 """Judging an aid: what is measured is named, real recordings are judged by the model alone."""
 
-import csv
 import dataclasses
 import json
 import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -16,6 +16,7 @@ from compensation.masks import Masks, MasksConfig
 from compensation.noise_reduction import wiener
 from compensation.prescriptions import nal_r
 from evaluation.neural import discrepancy
+from evaluation.tidy import mean, where
 from icsim import store
 from icsim.audiogram import Audiogram
 from icsim.metrics import expected_counts
@@ -26,8 +27,7 @@ from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.sound import SAMPLE_RATE, Sound, calibrate, level
 from icsim.weights import fingerprint, save_network
 from recipes import judge
-from recipes.reports import judge_summary
-from recipes.reports.judged import LEVEL_QUIET, LEVELS, MEASURES
+from recipes.reports import judged
 
 CHANNELS, FREQUENCIES = 4, (1e3, 4e3, 8e3)
 
@@ -124,55 +124,55 @@ OURS = {"masks_nr_off", "masks_nr_on"}
 
 
 def test_every_measure_is_named_for_every_device(finished):
-    out, judged = finished
+    out, about = finished
+    rows, written = judged.read(out)
+    assert written == json.loads(json.dumps(about))
     devices = BESIDE | OURS | (set() if without_rnnoise() else {"rnnoise_nal_r"})
-    assert judged["judges"] == ["truth", "model"]
-    assert set(judged["devices"]) == devices
-    assert judged["devices"]["masks_nr_on"]["delay_ms"] == 7.9
-    assert judged["devices"]["wiener_nal_r"]["delay_ms"] == pytest.approx(7.9 + 2.5, abs=0.11)
-    for by_measure in judged["restoration"].values():
-        assert set(by_measure) == set(MEASURES)
+    assert about["judges"] == ["truth", "model"]
+    assert set(about["devices"]) == devices
+    assert set(about["ours"]) == OURS
+    assert about["devices"]["masks_nr_on"]["delay_ms"] == 7.9
+    assert about["devices"]["wiener_nal_r"]["delay_ms"] == pytest.approx(7.9 + 2.5, abs=0.11)
+    restored = judged.estimates(rows, about)
+    for by_measure in restored.values():
+        assert set(by_measure) == set(judged.MEASURES)
         for values in by_measure.values():
             assert set(values) == devices
             assert values["unprocessed"] == 0
     # The mean is of those with a loss; the same sound at another level answers otherwise.
-    own = {
-        (row["judge"], row["measure"], row["device"]): row["mean"]
-        for row in judged["means"]
-        if row["listener"] == "new"
-    }
-    in_clarity = judged["restoration"]["truth"]["clarity_noise"]
-    assert in_clarity["nal_r"] == own["truth", "clarity_noise", "nal_r"]
-    in_noise = judged["restoration"]["truth"]
-    assert in_noise["clarity_noise"]["masks_nr_on"] != in_noise["fidelity_noise"]["masks_nr_on"]
+    own = where(rows, listener="new", judge="truth", **judged.MEASURES["clarity_noise"])
+    assert restored["truth"]["clarity_noise"]["nal_r"] == mean(own, "nal_r").estimate
+    in_noise = {name: restored["truth"][name]["masks_nr_on"] for name in judged.MEASURES}
+    assert in_noise["clarity_noise"] != in_noise["fidelity_noise"]
     # Noisy speech is scored beside the clean one, which is 5 dB above its noise.
-    assert own["", "si_sdr_db", "unprocessed"] == pytest.approx(5, abs=0.5)
+    scored = where(rows, listener="new", measure="si_sdr_db")
+    assert mean(scored, "unprocessed").estimate == pytest.approx(5, abs=0.5)
     text = (out / "scores.md").read_text()
-    for name in (*MEASURES.values(), "Masks, noise reduction off", "Masks, noise reduction on"):
+    for name in ("fidelity in quiet, by the true midbrains", "| Masks, noise reduction on |"):
         assert name in text
     assert (out / "restoration-truth.png").stat().st_size > 10_000
-    written = json.loads((out / "judged.json").read_text())
-    assert written["restoration"] == judged["restoration"]
+    numbers = json.loads((out / "headline.json").read_text())
+    in_noise = restored["truth"]["clarity_noise"]["nal_r"]
+    assert numbers["truth/nal_r/clarity_noise"] == pytest.approx(in_noise, abs=1e-4)
+    assert numbers["unprocessed/si_sdr_db"] == pytest.approx(5, abs=0.5)
 
 
-def test_what_is_kept_gives_the_same_comparisons_again(finished):
-    out, judged = finished
-    with (out / "measurements.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    for row in rows:
-        row |= {k: float(row[k]) if row[k] else None for k in ("aided", "unaided", "value")}
-    statuses = {row["listener"]: row["status"] for row in rows}
-    assert judge_summary.comparisons(rows, statuses, OURS, LEVELS) == judged["comparisons"]
-    assert judge_summary.gaps(rows, statuses, OURS) == judged["gaps"]
-    told = [row for row in judged["comparisons"] if row["listener"] == judge_summary.ALL]
-    assert {row["device"] for row in told} == OURS
-    assert {row["measure"] for row in told} == {*MEASURES, "si_sdr_db"}  # too short for HASPI
+def test_settings_of_the_aid_are_compared_with_every_other_device(finished):
+    out, about = finished
+    rows, _ = judged.read(out)
+    table = judged.less(judged.with_a_loss(rows), about, "masks_nr_on")
+    assert table.title == "Masks, noise reduction on, less"
+    # HASPI is too short here.
+    assert set(table.header[1:]) == {
+        "fidelity in quiet", "fidelity in noise", "clarity in noise", "si_sdr_db",
+    }  # fmt: skip
+    assert "haspi" in about["missing"]
+    assert len(table.rows) == len(about["devices"]) - 2
     # Two excerpts of one voice are one, and one listener with a loss is no group.
-    assert {(row["listeners"], row["sounds"]) for row in told} == {(1, 1)}
-    assert {row["verdict"] for row in told} == {"cannot be told"}
-    text = (out / "scores.md").read_text()
-    assert "Sounds, by voice or piece: 1 in quiet, 1 in noise." in text
-    assert "| Masks, noise reduction on, less |" in text
+    cells = [cell for row in table.rows for cell in row[1:]]
+    assert {(cell.listeners, cell.sounds, cell.verdict) for cell in cells} == {
+        (1, 1, "cannot be told")
+    }
 
 
 def test_nal_r_is_as_loud_as_the_aid_by_training_sounds(config):
@@ -198,9 +198,10 @@ def came_from(excerpt: torch.Tensor, split: str) -> bool:
 
 def test_test_sounds_are_judged_by_the_animal_and_its_healthy_twin_and_by_the_model(config):
     task = judge.ready(config)
-    assert all(came_from(excerpt, "test") for excerpt in (*task.quiet, *task.clean))
+    assert all(came_from(excerpt, "test") for excerpt in (*task.quiet.clean, *task.noise.clean))
     listener = task.listeners[0]
-    rows = judge.restorations(task, listener, {"half": Device("half", lambda x: x / 2, 0.0)})
+    half = {"half": Device("half", lambda x: x / 2, 0.0)}
+    rows = pd.concat(judge.measured(task, listener, half, [])[0])
     animal, model = listener.animal, task.model
 
     def of_normal_animals(sound):
@@ -215,18 +216,18 @@ def test_test_sounds_are_judged_by_the_animal_and_its_healthy_twin_and_by_the_mo
         "model": (of_listener, of_normal_animals),
     }
     sounds_of = {
-        "fidelity_quiet": (task.quiet, task.quiet),
-        "fidelity_noise": (task.noisy, task.noisy),
-        "clarity_noise": (task.noisy, task.clean),
+        "fidelity_quiet": (task.quiet.noisy, task.quiet.noisy),
+        "fidelity_noise": (task.noise.noisy, task.noise.noisy),
+        "clarity_noise": (task.noise.noisy, task.noise.clean),
     }
     for judge_name, (impaired, normal) in ears.items():
         for measure, (before, meant) in sounds_of.items():
             with torch.no_grad():
                 wanted, aided, unaided = normal(meant), impaired(before / 2), impaired(before)
-            own = [r for r in rows if (r["judge"], r["measure"]) == (judge_name, measure)]
-            for name, response in (("aided", aided), ("unaided", unaided)):
+            own = where(rows, judge=judge_name, **judged.MEASURES[measure])
+            for name, response in (("value", aided), ("unaided", unaided)):
                 expected = (response - wanted).double().square().sum((1, 2)).tolist()
-                assert [row[name] for row in own] == pytest.approx(expected, rel=1e-4)
+                assert own[name].tolist() == pytest.approx(expected, rel=1e-4)
 
 
 def test_one_gain_alone_and_after_nal_r_make_up_for_a_loss_of_level():
@@ -251,13 +252,14 @@ def test_devices_do_what_they_are_called(config):
     task = judge.ready(config)
     listener = task.listeners[0]
     devices, _ = judge.equipped(config, task, listener)
-    who = listener.condition.expand(len(task.noisy), -1)
+    noisy = task.noise.noisy
+    who = listener.condition.expand(len(noisy), -1)
     with torch.no_grad():
         for name, exponent in (("masks_nr_off", 0.0), ("masks_nr_on", 1.0)):
-            expected = task.aid.process(task.noisy, who, exponent, 1.0)
-            torch.testing.assert_close(devices[name].process(task.noisy), expected)
-    expected = nal_r(wiener(task.noisy), listener.ear)
-    torch.testing.assert_close(devices["wiener_nal_r"].process(task.noisy), expected)
+            expected = task.aid.process(noisy, who, exponent, 1.0)
+            torch.testing.assert_close(devices[name].process(noisy), expected)
+    expected = nal_r(wiener(noisy), listener.ear)
+    torch.testing.assert_close(devices["wiener_nal_r"].process(noisy), expected)
 
 
 def test_real_recordings_are_judged_by_the_model_alone_and_that_is_said_first(
@@ -265,39 +267,40 @@ def test_real_recordings_are_judged_by_the_model_alone_and_that_is_said_first(
 ):
     config = dataclasses.replace(config, cohort=cohorts["real"])
     first = []
-    work = judge.restorations
+    work = judge.measured
     monkeypatch.setattr(
-        judge, "restorations", lambda *all: first.append(capsys.readouterr().out) or work(*all)
+        judge, "measured", lambda *all: first.append(capsys.readouterr().out) or work(*all)
     )
-    judged = judge.judge(config)
+    about = judge.judge(config)
     assert "without true midbrains: new, sound: real recordings" in first[0]
-    assert judged["judges"] == ["model"]
-    assert set(judged["restoration"]) == {"model"}
-    assert {row["judge"] for row in judged["means"]} == {"model", ""}
-    assert {row["measure"] for row in judged["means"]} >= {"haspi", "si_sdr_db"}
-    assert judged["gaps"] == []
+    assert about["judges"] == ["model"]
+    rows, _ = judged.read(Path(config.out))
+    assert set(rows.judge) == {"model", ""}
+    assert "si_sdr_db" in set(rows.measure)
+    assert not judged.gaps(rows, about).rows
     text = (Path(config.out) / "scores.md").read_text()
     assert "by the model's own opinion" in text
-    assert "true midbrains:" in text
+    assert "Without true midbrains: new, sound: real recordings" in text
     assert not (Path(config.out) / "restoration-truth.png").exists()
 
 
 def test_without_thresholds_nothing_is_prescribed_and_noise_is_reduced(config, cohorts):
     config = dataclasses.replace(config, cohort=cohorts["unmeasured"], excerpts=1, speech=1)
-    judged = judge.judge(config)
-    assert set(judged["devices"]) >= {"unprocessed", "flat_model", "wiener"} | OURS
-    assert not [name for name in judged["devices"] if "nal_r" in name]
-    assert judged["listeners"]["new"]["audiogram"] is None
-    scores = {row["measure"] for row in judged["means"] if not row["judge"]}
-    assert scores == {"si_sdr_db", *LEVELS}
-    assert any("NAL-R" in what for what in judged["left_out"])
+    about = judge.judge(config)
+    assert set(about["devices"]) >= {"unprocessed", "flat_model", "wiener"} | OURS
+    assert not [name for name in about["devices"] if "nal_r" in name]
+    assert about["listeners"]["new"]["audiogram"] is None
+    rows, _ = judged.read(Path(config.out))
+    assert set(where(rows, judge="").measure) == {"si_sdr_db", "added_db"}
+    assert any("NAL-R" in what for what in about["left_out"])
 
 
 def test_quiet_alone(config):
-    judged = judge.judge(dataclasses.replace(config, speech=0, excerpts=1))
-    assert set(judged["restoration"]["truth"]) == {"fidelity_quiet"}
-    assert {row["measure"] for row in judged["means"]} == {"fidelity_quiet", LEVEL_QUIET}
-    assert judged["left_out"]["noise"] == "--speech 0"
+    about = judge.judge(dataclasses.replace(config, speech=0, excerpts=1))
+    rows, _ = judged.read(Path(config.out))
+    assert set(judged.estimates(rows, about)["truth"]) == {"fidelity_quiet"}
+    assert set(rows.measure) == {"fidelity", "added_db"}
+    assert about["left_out"]["noise"] == "--speech 0"
 
 
 def test_a_device_of_the_models_choice_is_the_best_of_its_kind_for_training_sounds(config):
@@ -324,7 +327,7 @@ def test_a_device_of_the_models_choice_is_the_best_of_its_kind_for_training_soun
 
 @pytest.fixture
 def _no_work(monkeypatch):
-    for name in ("restorations", "equipped", "processes"):
+    for name in ("measured", "equipped", "processes"):
         monkeypatch.setattr(judge, name, lambda *args: pytest.fail("work was done"))
 
 

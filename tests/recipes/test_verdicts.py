@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from evaluation.comparison import Comparison
 from recipes.reports import verdicts
 
 
@@ -136,51 +137,44 @@ def test_speech_stands_out_where_its_pauses_are_made_dark():
     assert verdicts.stands_out(near, many, "ours", "NAL-R").holds is None
 
 
-def compared(listener: str, **told: str) -> list[dict]:
-    """Comparisons of one listener: what was told of our aid beside each other device."""
-    step = {"better": 0.2, "worse": -0.2, "cannot be told": 0.0}
-    return [
-        {
-            "listener": listener,
-            "other": other,
-            "difference": step[verdict],
-            "low": step[verdict] - 0.1,
-            "high": step[verdict] + 0.1,
-            "sounds": 12,
-            "verdict": verdict,
-        }
-        for other, verdict in told.items()
-    ]
+def told(estimate: float, verdict: str = "", half: float = 0.03, sounds: int = 12) -> Comparison:
+    """A comparison of one listener with the verdict that is wanted of it."""
+    one = Comparison(estimate, estimate - half, estimate + half, 0.0, 1, 1, sounds)
+    assert not verdict or one.verdict == verdict
+    return one
 
 
-def test_an_aid_restores_most_only_if_it_is_told_for_every_listener():
-    labels = {"none": "no aid", "nal_r": "NAL-R"}
-    both = compared("a", none="better", nal_r="better")
-    held = verdicts.restores_most(both, labels, "ours")
+STEPS = {
+    "better": told(0.2, "better"),
+    "worse": told(-0.2, "worse"),
+    "cannot be told": told(0.0, "cannot be told"),
+}
+
+
+def test_an_aid_restores_most_only_if_it_is_so_for_every_listener():
+    others = ["no aid", "NAL-R"]
+    both = {"a": {"no aid": STEPS["better"], "NAL-R": STEPS["better"]}}
+    held = verdicts.restores_most(both, others, "ours")
     assert held.holds
     assert held.wanted == "for every listener ours restores more than no aid and NAL-R"
-    assert "a (n = 12 sounds): +0.20 [0.10, 0.30] to no aid, better" in held.numbers
-    open_ = both + compared("b", none="better", nal_r="cannot be told")
-    assert verdicts.restores_most(open_, labels, "ours").holds is None
-    denied = open_ + compared("c", none="better", nal_r="worse")
-    assert verdicts.restores_most(denied, labels, "ours").holds is False
-    # Devices that nobody asked about do not count.
-    assert verdicts.restores_most(both + compared("b", wiener="worse"), labels, "ours").holds
-    assert verdicts.restores_most([], labels, "ours").holds is None
+    assert "a (n = 12 sounds): +0.20 [0.17, 0.23] to no aid, better" in held.numbers
+    open_ = both | {"b": {"no aid": STEPS["better"], "NAL-R": STEPS["cannot be told"]}}
+    assert verdicts.restores_most(open_, others, "ours").holds is None
+    denied = open_ | {"c": {"no aid": STEPS["better"], "NAL-R": STEPS["worse"]}}
+    assert verdicts.restores_most(denied, others, "ours").holds is False
+    # What could not be measured for a listener is left out.
+    assert verdicts.restores_most(both | {"b": {"NAL-R": None}}, others, "ours").holds
+    assert verdicts.restores_most({}, others, "ours").holds is None
 
 
-def test_a_model_whose_opinion_of_its_aid_is_wrong_is_told():
-    def gap(listener, value, sounds=12):
-        ends = {"low": value - 0.03, "high": value + 0.03}
-        return {"listener": listener, "gap": value, "sounds": sounds} | ends
-
-    assert verdicts.opinion([gap("a", 0.05), gap("b", -0.06)]).holds
-    denied = verdicts.opinion([gap("a", -0.1), gap("b", 0.3)])
+def test_a_model_whose_opinion_of_its_aid_is_wrong_is_seen():
+    assert verdicts.opinion({"a": told(0.05), "b": told(-0.06)}).holds
+    denied = verdicts.opinion({"a": told(-0.1), "b": told(0.3)})
     assert denied.holds is False
     assert denied.numbers.startswith("a −0.10 [−0.13, −0.07] (n = 12 sounds); b +0.30")
     assert denied.numbers.endswith("mean of magnitudes 0.20")
     # Thinking too little of an aid is an error, too.
-    assert verdicts.opinion([gap("a", -0.3)]).holds is False
-    assert verdicts.opinion([gap("a", 0.09)]).holds is None
-    assert verdicts.opinion([gap("a", 0.0, sounds=4)]).holds is None
-    assert verdicts.opinion([{"gap": None}]).holds is None
+    assert verdicts.opinion({"a": told(-0.3)}).holds is False
+    assert verdicts.opinion({"a": told(0.09)}).holds is None
+    assert verdicts.opinion({"a": told(0.0, sounds=4)}).holds is None
+    assert verdicts.opinion({}).holds is None
