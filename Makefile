@@ -28,6 +28,7 @@ check: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 # Programs that tests compare with, where they are there. pyclarity declares a hundred packages
 # that HASPI, HASQI and NAL-R do not need; the last torchaudio goes with torch 2.11.

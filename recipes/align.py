@@ -15,6 +15,7 @@ from recipes.running.ranges import AtLeastOne, Correlation, Count, NotEmptyStr, 
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """One alignment."""
 
@@ -34,8 +35,6 @@ class Config:
     """Correlation of a channel's smoothed answers to the same sound below which it is set apart."""
     name: NotEmptyStr = ALIGNMENT
     """Of the alignment: a cohort can hold several."""
-
-    __post_init__ = checked
 
 
 def align(config: Config) -> dict[str, dict]:

@@ -35,6 +35,7 @@ WINDOWS_S = (0.0, 0.0105, 0.05)
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """One cross-validation."""
 
@@ -58,8 +59,6 @@ class Config:
     """Of Muon for kernels."""
     seed: Seed = 0
     """Of the networks."""
-
-    __post_init__ = checked
 
 
 def cross_validate(config: Config) -> dict:

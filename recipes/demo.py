@@ -40,6 +40,7 @@ USUAL_S = {
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """What the demo is made of."""
 
@@ -51,8 +52,6 @@ class Config:
     """Which configurations to use: `recipes/configs/<recipe>/<size>.yaml`."""
     pause_depth_db: NotNegative = PAUSE_DEPTH_DB
     """How far pauses must lie below speech for it to be taken as clean [dB]; 0 takes everything."""
-
-    __post_init__ = checked
 
 
 def demo(config: Config) -> dict:

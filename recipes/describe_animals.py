@@ -27,6 +27,7 @@ from recipes.running.ranges import Count, Hours, NotEmptyStr, NotNegative, Secon
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """How much is measured."""
 
@@ -56,8 +57,6 @@ class Config:
     """Channels of the animal in the figures."""
     seed: Seed = 0
     """Of animals and sounds."""
-
-    __post_init__ = checked
 
 
 HEARINGS = (("NH", 0.0), ("HI", 0.4), ("HI", 1.0), ("HI", 1.8), ("hidden", 0.0))

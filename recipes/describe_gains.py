@@ -37,6 +37,7 @@ LEVELS_DB_SPL = (50.0, 65.0, 80.0)
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """How much is measured; half an hour as it is."""
 
@@ -50,8 +51,6 @@ class Config:
     """Gradients computed for each set of gains, about."""
     seed: Seed = 0
     """Of animals and sounds."""
-
-    __post_init__ = checked
 
 
 def describe(config: Config) -> str:

@@ -59,6 +59,7 @@ MOST_LINES = 20
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """What is scored, for whom."""
 
@@ -106,8 +107,6 @@ class Config:
     """Processes, each with a file at a time."""
     seed: Seed = 0
     """Of the noise within HASPI and HASQI and of bootstrap intervals."""
-
-    __post_init__ = checked
 
 
 def folders(config: Config) -> list[str]:

@@ -52,6 +52,7 @@ from recipes.running.ranges import (
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """Which listeners to fit, and how."""
 
@@ -92,8 +93,6 @@ class Config:
     """Use at most so much in all [s]."""
     seed: Seed = 0
     """Of starts and of the choice of frames."""
-
-    __post_init__ = checked
 
 
 def fit_animals(config: Config) -> list[dict]:

@@ -38,6 +38,7 @@ from recipes.running.ranges import (
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """What to import, and as what."""
 
@@ -89,8 +90,6 @@ class Config:
     name each line is a trial, spike times since the onset [ms]."""
     spike_lines: list[Count] | None = None
     """broadband: which line, counted from 1, belongs to each trial; by default in order."""
-
-    __post_init__ = checked
 
 
 def import_recording(config: Config) -> str:

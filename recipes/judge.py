@@ -57,6 +57,7 @@ Reduction = Literal["wiener", "spectral_subtraction", "rnnoise"]
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """What to judge, and on what."""
 
@@ -91,8 +92,6 @@ class Config:
     """Processes that compute scores; 1 does all in this one."""
     seed: Seed = 0
     """Of excerpts and noise."""
-
-    __post_init__ = checked
 
 
 CHOSEN_ON = 4

@@ -68,6 +68,7 @@ HIGHEST_DB_SPL = 120.0
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """Which aid to fit, for whom, with which sounds, and how."""
 
@@ -127,8 +128,6 @@ class Config:
     `ICSIM_LISTENING_TOKEN` in the environment."""
     token_file: NotEmptyStr | None = None
     """File that holds the token; if it is not there, one is drawn and kept in it."""
-
-    __post_init__ = checked
 
 
 def listen(config: Config) -> None:

@@ -28,6 +28,7 @@ from recipes.running.ranges import (
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Member:
     """One animal to simulate."""
 
@@ -39,10 +40,9 @@ class Member:
     role: Literal["seen", "unseen"] = "seen"
     """Whether networks train on it."""
 
-    __post_init__ = checked
-
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """A cohort of simulated gerbils."""
 
@@ -68,8 +68,6 @@ class Config:
     """Private deviation of each channel, in units of the spread over the map."""
     seed: Seed = 0
     """Of sounds, animals and responses."""
-
-    __post_init__ = checked
 
 
 def make_cohort(config: Config, sounds: list[Sound] | None = None) -> str:

@@ -44,6 +44,7 @@ from recipes.running.ranges import (
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """What to process, with which aid, for whom."""
 
@@ -69,8 +70,6 @@ class Config:
     """Write integers of so many bits in place of floats, lower by `headroom_db`."""
     workers: Count = 2
     """Processes, each with a file at a time."""
-
-    __post_init__ = checked
 
 
 def process(config: Config) -> Path:

@@ -32,6 +32,7 @@ from recipes.running.training import autocast
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """What to score."""
 
@@ -47,8 +48,6 @@ class Config:
     """Of the model, as in training."""
     out: NotEmptyStr | None = None
     """Folder for `scores.json`, `scores.csv` and pictures; nothing is written if not given."""
-
-    __post_init__ = checked
 
 
 def score_ic(config: Config) -> dict[str, dict]:

@@ -80,6 +80,7 @@ from recipes.running.training import (
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Weights:
     """Of terms that guard against what the objective alone lets pass."""
 
@@ -98,10 +99,9 @@ class Weights:
     intelligibility: NotNegative = 0.0
     """Of 1 − HASPI with both masks on; needs excerpts of 1 s, and time."""
 
-    __post_init__ = checked
-
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Plateau:
     """When a training no longer gains, judged on excerpts of the cohort's validation split."""
 
@@ -114,10 +114,9 @@ class Plateau:
     excerpts: Count = 24
     """Of the validation, in quiet and in noise as those of training."""
 
-    __post_init__ = checked
-
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """One training run of an aid."""
 
@@ -187,8 +186,6 @@ class Config:
     """Processes that mix sounds ahead; 0 mixes in this one."""
     seed: Seed = 0
     """Of weights, sounds and listeners."""
-
-    __post_init__ = checked
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,6 +60,7 @@ from recipes.running.training import (
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """One training run; the defaults are the published settings, but for the `listener_rate` and
     the `clip`, of which the paper says nothing."""
@@ -127,8 +128,6 @@ class Config:
     """Processes that read frames ahead; 0 reads in this one."""
     seed: Seed = 0
     """Of weights, order and noise."""
-
-    __post_init__ = checked
 
 
 @dataclasses.dataclass(frozen=True)

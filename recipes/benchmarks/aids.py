@@ -26,6 +26,7 @@ from recipes.train_compensation import Plateau
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """What is compared, on whom."""
 
@@ -65,8 +66,6 @@ class Config:
     """The most steps of the descent to the limit."""
     jobs: Count = 2
     """Processes side by side."""
-
-    __post_init__ = checked
 
 
 AIDS: dict[str, dict] = {

@@ -49,6 +49,7 @@ SEARCHED = ("beta-3", "beta-6")
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """What is compared; the animals are those of the cohort's configuration."""
 
@@ -80,8 +81,6 @@ class Config:
     """Points of the dense search that finds each search's target."""
     jobs: Count = 2
     """Processes side by side."""
-
-    __post_init__ = checked
 
 
 @dataclasses.dataclass(frozen=True)

@@ -126,6 +126,7 @@ Theta = tuple[float, ...]
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """Who listens, and how well."""
 
@@ -164,8 +165,6 @@ class Config:
     """Processes side by side."""
     seed: Seed = 1
     """Of listeners, and of their animals; 0 is for choices, and is not reported."""
-
-    __post_init__ = checked
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,6 +36,7 @@ SCORES = ("estoi", "pesq")
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """Which aid, on which sounds."""
 
@@ -57,8 +58,6 @@ class Config:
     """Of each voice [s]."""
     seed: Seed = 0
     """Of excerpts."""
-
-    __post_init__ = checked
 
 
 def benchmark(config: Config) -> str:

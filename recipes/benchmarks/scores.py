@@ -48,6 +48,7 @@ CLIPPED_DB = -12.0
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """What is scored."""
 
@@ -65,8 +66,6 @@ class Config:
     """Of pyclarity."""
     seed: Seed = 0
     """Of sentences and noises."""
-
-    __post_init__ = checked
 
 
 def benchmark(config: Config) -> dict:

@@ -79,6 +79,7 @@ PARTS = (
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """What is timed; the sizes are the published ones."""
 
@@ -110,8 +111,6 @@ class Config:
     """Sizes of the other."""
     stream_seconds: Seconds = 8.0
     """Sound that streams process [s]."""
-
-    __post_init__ = checked
 
 
 def benchmark(config: Config) -> dict:

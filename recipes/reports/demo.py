@@ -85,13 +85,12 @@ PLAYED_HZ = 24000
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """Which report to write again."""
 
     out: NotEmptyStr = "runs/demo"
     """Folder of a finished demo."""
-
-    __post_init__ = checked
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,6 +28,7 @@ MARKED = re.compile(r"<!-- table (\S+) (\S+) -->\n.*?<!-- end of table -->", re.
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """Which page, and what it is made of."""
 
@@ -43,8 +44,6 @@ class Config:
     """Of a finished benchmark, whose rows are kept as `drawn` first."""
     development_seed: Seed = 0
     """Of that benchmark."""
-
-    __post_init__ = checked
 
 
 def document(config: Config) -> list[str]:

@@ -88,13 +88,12 @@ SCALES = {"feve": 100.0, "kl": 1000.0}
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """Which report to write again."""
 
     out: NotEmptyStr
     """Folder of a benchmark, of which one seed is complete at least."""
-
-    __post_init__ = checked
 
 
 def gather(out: Path) -> tuple[pd.DataFrame, list[str]]:

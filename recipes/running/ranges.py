@@ -1,7 +1,7 @@
 """Ranges of values as types, for the fields of configurations.
 
 A command line, a YAML file and Python are held to the same ones: `jsonargparse` checks the first
-two by the types alone, and a configuration made in Python asks it in `__post_init__`.
+two by the types alone, and one made in Python is `checked` against them.
 """
 
 import dataclasses
@@ -20,6 +20,8 @@ from jsonargparse.typing import (
 from compensation.streaming import HIGHEST_EXPONENT
 
 __all__ = ["ClosedUnitInterval", "NotEmptyStr"]
+
+C = typing.TypeVar("C")
 
 
 AnimalName = restricted_string_type("AnimalName", "^[A-Za-z0-9][A-Za-z0-9_-]*$")
@@ -78,20 +80,24 @@ Exponent = restricted_number_type("Exponent", float, [(">=", 0), ("<=", HIGHEST_
 """Of an aid's mask: 0 off, 1 as trained."""
 
 
-def checked(config) -> None:
-    """Compare every field of a configuration with its type, those of nested ones included.
+def checked(config_class: type[C]) -> type[C]:
+    """Have every instance of a configuration compared with its types, before `dataclass` does.
 
-    Numbers and words are plain ones afterwards, whatever a parser made of them: not every library
-    takes a subclass for what it is.
+    So no configuration out of range can be made, in Python either. Numbers and words are plain
+    ones afterwards, whatever a parser made of them: not every library takes a subclass for what it
+    is.
 
     Args:
-        config: Any frozen dataclass whose fields `jsonargparse` understands; as its
-            `__post_init__`, no configuration out of range can be made.
-
-    Raises:
-        ValueError: If a value is of another type or out of range; the message names field, value
-            and range.
+        config_class: A frozen dataclass to be, whose fields `jsonargparse` understands. Making an
+            instance raises ValueError if a value is of another type or out of range; the message
+            names field, value and range.
     """
+    config_class.__post_init__ = _compare  # type: ignore[attr-defined]  # for `dataclass`
+    return config_class
+
+
+def _compare(config) -> None:
+    """Compare every field with its type, those of nested configurations included."""
     hints = typing.get_type_hints(type(config))
     for name, hint in hints.items():
         value = getattr(config, name)

@@ -52,6 +52,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
+@checked
 class Config:
     """How often what is killed."""
 
@@ -67,8 +68,6 @@ class Config:
     """Which commands are killed."""
     seed: Seed = 0
     """Of the moments."""
-
-    __post_init__ = checked
 
 
 @dataclasses.dataclass(frozen=True)

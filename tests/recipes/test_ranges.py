@@ -48,7 +48,7 @@ def configurations():
 @pytest.mark.parametrize(("name", "values"), OUTSIDE.items())
 def test_values_out_of_range_are_refused_and_named(name, values):
     made = dataclasses.make_dataclass(
-        "Made", [("field", getattr(ranges, name))], namespace={"__post_init__": ranges.checked}
+        "Made", [("field", getattr(ranges, name))], namespace={"__post_init__": ranges._compare}
     )
     for value in values:
         with pytest.raises(ValueError, match="field") as refused:
@@ -58,12 +58,12 @@ def test_values_out_of_range_are_refused_and_named(name, values):
 
 def test_ends_of_ranges_are_allowed():
     @dataclasses.dataclass(frozen=True)
+    @ranges.checked
     class Made:
         levels: tuple[ranges.LevelDbSpl, ...] = (-20.0, 130)
         ports: list[ranges.Port] = dataclasses.field(default_factory=lambda: [1, 65535])
         nothing: ranges.Count | None = None
         share: ranges.ClosedUnitInterval = 1
-        __post_init__ = ranges.checked
 
     assert Made().levels == (-20.0, 130)
     with pytest.raises(ValueError, match=r"ports.*65536"):
@@ -72,7 +72,7 @@ def test_ends_of_ranges_are_allowed():
 
 @pytest.mark.parametrize("config_class", configurations())
 def test_every_number_of_a_recipe_has_a_range_and_every_configuration_is_checked(config_class):
-    assert config_class.__post_init__ is ranges.checked
+    assert config_class.__post_init__ is ranges._compare
     for name, hint in typing.get_type_hints(config_class).items():
         assert not {int, float} & set(_parts(hint)), f"{name} may be any number"
 
