@@ -1,16 +1,19 @@
 """The listener's midbrain and a normal one, as a learned response model has them."""
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from evaluation.neural import Midbrain
+from evaluation.neural import Midbrain, discrepancy
 from icsim.fits import read_fit
 from icsim.metrics import expected_counts
 from icsim.models.listener_space import listener_space
 from icsim.models.response import ResponseModel
+from icsim.simulation.animal import Animal
+from icsim.simulation.cochlea import filter_sound
 from icsim.weights import fingerprint
 
 CHUNK_BINS = 1024
@@ -51,3 +54,24 @@ def _mean_counts(model: ResponseModel, listeners: Tensor, sound: Tensor) -> Tens
     """The same in pieces that fit into memory, `(B, T)` to `(B, C, N)`."""
     pieces = model.decode_in_chunks(sound, listeners[None], CHUNK_BINS)
     return torch.cat([expected_counts(piece).mean(1) for piece in pieces], -1)
+
+
+@torch.no_grad()
+def restorations(
+    aid: nn.Module, animals: Sequence[Animal], sound: Tensor, points: Tensor
+) -> list[list[float]]:
+    """Of sounds `(B, T)` by the aid with each θ `(n, P)`: a row an animal, a number a θ."""
+    filtered = filter_sound(sound)
+    targets = [animal.healthy().expected_counts(filtered) for animal in animals]
+    unaided = [
+        discrepancy(animal.expected_counts(filtered), target).sum()
+        for animal, target in zip(animals, targets, strict=True)
+    ]
+    rows: list[list[float]] = [[] for _ in animals]
+    for theta in points:
+        # The ear's filters are the same for all animals, and most of the work.
+        aided = filter_sound(aid.process(sound, theta.expand(len(sound), -1), 0.0, 1.0))
+        for row, animal, target, before in zip(rows, animals, targets, unaided, strict=True):
+            after = discrepancy(animal.expected_counts(aided), target).sum()
+            row.append(1 - (after / before).item())
+    return rows

@@ -3,15 +3,22 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from compensation import simulated_listeners as simulated
 from compensation.preference import Comparison
+from compensation.simulated_listeners import Answering
 from evaluation.comparison import CANNOT_BE_TOLD
+from evaluation.midbrains import restorations
 from evaluation.neural import fidelity_and_clarity, pooled_restoration
+from evaluation.tidy import where
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.sound import calibrate
 from recipes.benchmarks import listening as recipe
+from recipes.reports import listening as report
+from recipes.reports.tables import number
 from recipes.running.commands import parse
 
 TINY = "recipes/configs/benchmarks/listening/tiny.yaml"
@@ -26,57 +33,60 @@ def made(tmp_path_factory):
 
 
 def test_every_method_is_measured_and_shown(made):
-    config, out, summary = made
-    assert json.loads((out / "summary.json").read_text()) == summary
-    assert [row["method"] for row in summary["rows"]] == ["ours", "random", "botorch"]
-    assert "stand-in" in summary["utility"]
-    for row in summary["rows"]:
-        assert len(row["regret"]) == config.answers
-        assert all(missing >= 0 for missing in row["regret"])
-        assert row["interval"][0] <= row["answers"] <= row["interval"][1]
+    config, out, (needed, fewer, _) = made
+    rows = pd.read_csv(out / "results.csv")
+    assert set(rows.device) == {"ours", "random", "botorch"}
+    assert "stand-in" in needed.about
+    regret = where(rows, measure="regret")
+    assert (regret.groupby(["device", "listener"]).size() == config.answers).all()
+    assert (regret.value >= 0).all()
+    assert [row[:2] for row in needed.rows] == [["2", name] for name in config.methods]
     # Two listeners say nothing of others.
-    told = [(row["method"], row["listeners"], row["verdict"]) for row in summary["comparisons"]]
-    assert told == [("random", 2, CANNOT_BE_TOLD), ("botorch", 2, CANNOT_BE_TOLD)]
-    assert len(summary["each"]) == 3 * config.listeners
-    assert (out / "table.md").read_text().count("\n| 2 |") == 3 + 2
+    cells = [row[2] for row in fewer.rows]
+    assert [(cell.listeners, cell.verdict) for cell in cells] == [(2, CANNOT_BE_TOLD)] * 2
+    assert (out / "tables.md").read_text().count("\n| 2 |") == 3 + 2
     assert (out / "regret.png").read_bytes().startswith(b"\x89PNG")
+    numbers = json.loads((out / "headline.json").read_text())
+    assert numbers["2/ours/answers_low"] <= numbers["2/ours/answers"]
+    assert {"2/ours-random/fewer", "2/botorch/answers"} <= set(numbers)
 
 
 def test_listeners_that_were_finished_are_kept(made, monkeypatch):
-    config, out, summary = made
+    config, out, tables = made
     again = out / "listeners" / "ours-2-01.seconds"
     again.unlink()
     asked = []
     real = recipe.listener_of
     monkeypatch.setattr(recipe, "listener_of", lambda *a: asked.append(a[1:]) or real(*a))
-    assert recipe.benchmark(config) == summary
+    again_made = [table.texts() for table in recipe.benchmark(config)]
+    assert again_made == [table.texts() for table in tables]
     assert asked == [(2, 1)]
 
 
-@pytest.mark.parametrize("surface", ["bowl", "dome"])
+@pytest.mark.parametrize("surface", ["quadratic", "saturating"])
 def test_nothing_is_worth_more_than_the_best(surface):
     for index in range(3):
         listener = recipe.listener_of(recipe.Config(surface=surface), 6, index)
         assert listener.worth(listener.best) == pytest.approx(1)
         worths = [listener.worth(theta) for theta in np.random.default_rng(0).uniform(size=(99, 6))]
         assert max(worths) < 1
-        if surface == "bowl":
-            assert np.mean([listener.worth(one) for one in listener.known]) == pytest.approx(0.2)
+        if surface == "quadratic":
+            assert np.mean([listener.worth(one) for one in listener.others]) == pytest.approx(0.2)
 
 
 def test_a_listener_chooses_the_better_and_hears_no_small_difference():
-    config = recipe.Config(noise=0.0, lapses=0.0)
-    listener, draw = recipe.listener_of(config, 3, 0), np.random.default_rng(0)
+    sure, draw = Answering(noise=0.0, lapses=0.0), np.random.default_rng(0)
+    listener = recipe.listener_of(recipe.Config(), 3, 0)
     best, far = (
         tuple(listener.best),
-        tuple(listener.known[np.abs(listener.known - 0.5).argmax() // 3]),
+        tuple(listener.others[np.abs(listener.others - 0.5).argmax() // 3]),
     )
-    assert recipe.listen(config, listener, Comparison(best, far), 0.0, draw) == "first"
-    assert recipe.listen(config, listener, Comparison(far, best), 0.0, draw) == "second"
-    assert recipe.listen(config, listener, Comparison(best, best), 0.0, draw) == "same"
-    assert recipe.listen(config, listener, Comparison(best, best), 0.1, draw) == "first"
-    lapsing = recipe.Config(noise=0.0, lapses=1.0)
-    answers = [recipe.listen(lapsing, listener, Comparison(best, far), 0, draw) for _ in range(30)]
+    assert sure.answer(listener, Comparison(best, far), 0.0, draw) == "first"
+    assert sure.answer(listener, Comparison(far, best), 0.0, draw) == "second"
+    assert sure.answer(listener, Comparison(best, best), 0.0, draw) == "same"
+    assert sure.answer(listener, Comparison(best, best), 0.1, draw) == "first"
+    lapsing = Answering(noise=0.0, lapses=1.0)
+    answers = [lapsing.answer(listener, Comparison(best, far), 0, draw) for _ in range(30)]
     assert set(answers) == {"first", "second", "same"}
 
 
@@ -91,7 +101,7 @@ def test_an_aid_is_measured_on_a_true_animal_by_what_it_is_told():
 
     told = torch.tensor([[0.0], [0.5], [1.0]])
     milder = Animal(anatomy, draw_loss("HI", severity=0.4, seed=1))
-    found, of_milder = recipe.restorations(Amplifier(), [animal, milder], sound, told)
+    found, of_milder = restorations(Amplifier(), [animal, milder], sound, told)
     assert found[0] == of_milder[0] == 0
     assert max(found) > 0.05
     assert found != of_milder
@@ -103,7 +113,7 @@ def test_an_aid_is_measured_on_a_true_animal_by_what_it_is_told():
 
 
 def test_new_animals_differ_from_one_another_and_from_other_seeds():
-    drawn = {seed: [recipe.new_animal(seed, n) for n in range(6)] for seed in (0, 1)}
+    drawn = {seed: [simulated.new_animal(seed, n) for n in range(6)] for seed in (0, 1)}
     losses = [truth for own in drawn.values() for _, truth in own]
     assert [one["hearing"] for one in losses[:6]] == ["HI", "HI", "hidden"] * 2
     severities = [one["severity"] for one in losses if one["hearing"] == "HI"]
@@ -115,61 +125,69 @@ def test_new_animals_differ_from_one_another_and_from_other_seeds():
 
 
 def test_the_stopping_rule_ends_a_search_where_little_is_left_to_gain():
-    assert recipe.stopped([3.0, 0.5, 3.0, 0.5], least=1) == 2
-    assert recipe.stopped([3.0, 0.5, 3.0, 0.5], least=3) == 4
-    assert recipe.stopped([3.0, 0.5, 3.0], least=3) is None
-    assert recipe.stopped([None] * 50) is None
+    assert report.stopped([3.0, 0.5, 3.0, 0.5], least=1) == 2
+    assert report.stopped([3.0, 0.5, 3.0, 0.5], least=3) == 4
+    assert report.stopped([3.0, 0.5, 3.0], least=3) is None
+    assert report.stopped([]) is None
 
 
 def test_a_search_has_arrived_once_it_stays_near():
-    near, far = 0.5 * recipe.NEAR, 2 * recipe.NEAR
-    assert recipe.arrived([far, near, far, near, near]) == 4
-    assert recipe.arrived([near, near]) == 1
-    assert recipe.arrived([near, far]) == 3
+    near, far = 0.5 * report.NEAR, 2 * report.NEAR
+    assert report.arrived([far, near, far, near, near]) == 4
+    assert report.arrived([near, near]) == 1
+    assert report.arrived([near, far]) == 3
 
 
 def test_methods_are_compared_on_the_same_listeners_and_a_minimum_is_weighed():
-    config = recipe.Config(methods=["ours", "random"], parameters=[2], listeners=5, answers=30)
-    found = [
-        {
-            "method": method,
-            "parameters": 2,
-            "listener": n,
-            "regret": [0.2 if i < arrives + n else 0.01 for i in range(30)],
-            "gains": [0.5 if i >= 9 else 3.0 for i in range(30)]
-            if method == "ours"
-            else [None] * 30,
-        }
+    about = {
+        "methods": ["ours", "random"],
+        "parameters": [2],
+        "listeners": 5,
+        "seed": 1,
+        "at_most": 30,
+        "utility": "made up",
+    }
+    rows = pd.concat(
+        report.rows_of(
+            method,
+            2,
+            n,
+            {
+                "regret": [0.2 if i < arrives + n else 0.01 for i in range(30)],
+                "gain": [0.5 if i >= 9 else 3.0 for i in range(30)] if method == "ours" else [],
+            },
+        )
         for method, arrives in (("ours", 8), ("random", 20))
         for n in range(5)
-    ]
-    summary = recipe.summarise(config, found)
-    ours, random = summary["rows"]
-    assert (ours["answers"], random["answers"]) == (11, 23)
-    assert 9 <= ours["interval"][0] <= 11 <= ours["interval"][1] <= 13
-    (fewer,) = summary["comparisons"]
+    )
+    needed, fewer, stopping = report.tables(rows, about)
+    assert [row[2] for row in needed.rows] == ["11.0", "23.0"]
+    numbers = report.headlines(rows, about)
+    assert 9 <= numbers["2/ours/answers_low"] <= 11 <= numbers["2/ours/answers_high"] <= 13
     # What listeners share drops out: each needs 12 more.
-    assert (fewer["difference"], fewer["interval"], fewer["verdict"]) == (12, [12, 12], "better")
-    by_least = {row["least"]: row for row in summary["stopping"] if row["method"] == "ours"}
-    assert (by_least[8]["answers"], by_least[8]["within"]) == (10, 0.4)
-    assert (by_least[16]["answers"], by_least[16]["within"]) == (16, 1)
-    assert by_least[40]["stopped"] == 0
-    assert ours["finished"] == recipe.LEAST_ANSWERS
+    ((_, _, less, _),) = fewer.rows
+    assert (less.estimate, less.low, less.high, less.verdict) == (12, 12, 12, "better")
+    by_least = {row[2]: row[3:] for row in stopping.rows}
+    assert by_least["8"][1::2] == ["10.0", "40"]
+    assert by_least["16"][1::2] == ["16.0", "100"]
+    assert "40" not in by_least
+    assert needed.rows[0][5] == number(report.LEAST_ANSWERS, 1)
 
 
 def test_measured_restoration_is_a_listener_of_its_own(tmp_path):
     (tmp_path / "measured").mkdir()
     points = np.random.default_rng(0).uniform(size=(30, 3))
     restoration = 0.6 - ((points - 0.4) ** 2).sum(1)
-    shape = np.diag([0.5, 0.3, 0.2])
-    content = {"known": points[:4], "guess": points[1], "points": points, "shape": shape}
+    curvature = np.diag([0.5, 0.3, 0.2])
+    content = {"others": points[:4], "guess": points[1], "points": points}
+    content["curvature"] = curvature
     content["restoration"] = restoration
     plain = {name: value.tolist() for name, value in content.items()}
     (tmp_path / "measured" / "listener-05.json").write_text(json.dumps(plain))
     config = recipe.Config(out=str(tmp_path), measured="somewhere", parameters=[3])
     listener = recipe.listener_of(config, 3, 5)
     assert listener.worth(listener.best) == pytest.approx(1)
-    assert listener.shape[1] == (0.0, 0.3, 0.0)
+    assert listener.curvature[1] == (0.0, 0.3, 0.0)
     assert listener.guess == tuple(points[1])
     # The best lies between the points that were measured.
     assert listener.best == pytest.approx([0.4] * 3, abs=0.05)
