@@ -193,13 +193,14 @@ def _predict(model: ResponseModel, sound: Tensor) -> Tensor:
 
 def _explained(predicted: list[Tensor], recorded: list[Tensor], bins: int) -> dict:
     """FEVE of each channel, and of all, over all trials, smoothed over some bins."""
-    signal, unexplained, correlation = 0.0, 0.0, []
+    channels = recorded[0].shape[1]
+    signal, unexplained, correlation = torch.zeros(channels), torch.zeros(channels), []
     for expected, trials in zip(predicted, recorded, strict=True):
         smoothed = torch.stack([smooth(trial, bins) for trial in trials])
         shared = repeatability(smoothed)
         error = (smooth(expected, bins) - smoothed).square().mean((0, -1))
-        signal = signal + shared.signal
-        unexplained = unexplained + error - shared.noise
+        signal += shared.signal
+        unexplained += error - shared.noise
         correlation.append(shared.correlation)
     use = signal > 0
     each = torch.where(use, 1 - unexplained / signal.clamp(min=1e-12), torch.nan)

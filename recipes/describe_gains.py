@@ -211,7 +211,7 @@ def rows(gains_of: Mapping[str, Sequence[Sequence[Wanted]]]) -> list[list[str]]:
     lines = [[*header, "restoration at 65 dB SPL", "… without these gains"]]
     for name, wanted in gains_of.items():
         gains = low_gains_db(wanted)
-        cells = zip(
+        spans = zip(
             gains.mean(0).tolist(), gains.amin(0).tolist(), gains.amax(0).tolist(), strict=True
         )
         middle = [levels[len(LEVELS_DB_SPL) // 2] for levels in wanted]
@@ -219,7 +219,7 @@ def rows(gains_of: Mapping[str, Sequence[Sequence[Wanted]]]) -> list[list[str]]:
             sum(getattr(one, field) for one in middle) / len(middle)
             for field in ("restored", "restored_without_low")
         )
-        cells = [f"{mean:+.1f} ({low:+.1f} to {high:+.1f})" for mean, low, high in cells]
+        cells = [f"{mean:+.1f} ({low:+.1f} to {high:+.1f})" for mean, low, high in spans]
         lines.append([name, *cells, f"{restored:.2f}", f"{without:.2f}"])
     return lines
 

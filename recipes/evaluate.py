@@ -7,13 +7,10 @@ Run the same command again to go on: a file that was scored is scored anew only 
 belongs to it, has changed.
 """
 
-import collections
 import dataclasses
+import functools
 import json
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm import tqdm
@@ -34,7 +31,7 @@ from icsim.audiogram import audiogram
 from icsim.files import write_whole
 from recipes.reports import scores as report
 from recipes.running.commands import claim, run
-from recipes.running.jobs import processes
+from recipes.running.jobs import surviving
 from recipes.running.ranges import (
     Count,
     CountOrZero,
@@ -199,7 +196,8 @@ def evaluate(config: Config) -> dict:
         (out / ROWS).open("a", encoding="utf-8") as file,
         tqdm(total=len(pairs), initial=len(rows), desc="scoring", unit="file") as bar,
     ):
-        for scored in side_by_side(config, left, score):
+        work, after_a_crash = functools.partial(score, config), functools.partial(crashed, config)
+        for scored in surviving(work, left, config.workers, after_a_crash):
             scored |= {"listener": listener}
             file.write(json.dumps(scored, ensure_ascii=False, allow_nan=False) + "\n")
             file.flush()
@@ -258,48 +256,10 @@ def score(config: Config, pair: Pair) -> dict:
     )
 
 
-Work = Callable[[Config, Pair], dict]
-"""Makes the row of a pair; a function of a module, so that another process finds it."""
-
-
-def side_by_side(config: Config, pairs: list[Pair], work: Work) -> Iterator[dict]:
-    """Rows of all pairs, in the order in which they are finished.
-
-    A pair that crashes its process (programs in C may) costs that pair and no other, unless
-    everything runs in this process, which one worker does.
-    """
-    if min(config.workers, len(pairs)) < 2:
-        for pair in pairs:
-            yield work(config, pair)
-        return
-    waiting = collections.deque(pairs)
-    while waiting:
-        running: dict = {}
-        with processes(config.workers) as pool:
-            try:
-                while waiting or running:
-                    # Few at a time, so that few are suspects after a crash.
-                    while waiting and len(running) <= config.workers:
-                        running[pool.submit(work, config, waiting[0])] = waiting[0]
-                        waiting.popleft()
-                    for job in wait(running, return_when=FIRST_COMPLETED).done:
-                        finished = job.result()
-                        del running[job]
-                        yield finished
-            except BrokenProcessPool:
-                pass
-        for pair in running.values():
-            yield _after_a_crash(work, config, pair)
-
-
-def _after_a_crash(work: Work, config: Config, pair: Pair) -> dict:
-    """A pair that may have crashed its process, in one of its own."""
-    with processes(1) as pool:
-        try:
-            return pool.submit(work, config, pair).result()
-        except BrokenProcessPool:
-            labels = {"device": pair.device, "file": pair.name, "stamps": pair.stamps}
-            return labels | failure(wanted_scores(config), CRASHED)
+def crashed(config: Config, pair: Pair) -> dict:
+    """The row of a pair whose process crashed."""
+    labels = {"device": pair.device, "file": pair.name, "stamps": pair.stamps}
+    return labels | failure(wanted_scores(config), CRASHED)
 
 
 def joined(arguments: list[str]) -> list[str]:

@@ -53,7 +53,7 @@ class Config:
     """What is scored."""
 
     out: NotEmptyStr = "runs/benchmarks/scores"
-    """Folder of `summary.json`."""
+    """Folder of `summary.json` and `headline.json`."""
     sounds: NotEmptyStr | None = None
     """Folder of speech files in place of synthesised sentences."""
     files: Count = 50
@@ -100,7 +100,18 @@ def benchmark(config: Config) -> dict:
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "summary.json", summary)
+    write_json(out / "headline.json", headlines(summary))
     return summary
+
+
+def headlines(summary: dict) -> dict[str, float]:
+    """How much faster and how different, `<score>/<listener>/<number>`."""
+    numbers = ("times_as_fast", "largest_difference", "missing")
+    return {
+        f"{row['score']}/{row['listener']}/{name}": float(row[name])
+        for row in summary["rows"]
+        for name in numbers
+    }
 
 
 def _both(
@@ -193,7 +204,7 @@ def _speech(config: Config) -> tuple[Tensor, Tensor]:
 
 def _read(config: Config, length: int) -> list[Tensor]:
     found = []
-    for file in find_audio(config.sounds):
+    for file in find_audio(config.sounds or ""):
         sound = read_mono(file)
         if len(sound) >= length:  # shorter files are left out, so that a batch is a tensor
             found.append(sound[:length])

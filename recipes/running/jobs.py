@@ -1,15 +1,17 @@
 """Pieces of a benchmark, side by side in processes of their own, done once and timed."""
 
+import collections
 import contextlib
 import dataclasses
 import json
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from tqdm import tqdm
@@ -19,6 +21,9 @@ from recipes.running.commands import end_after
 
 BY_TWO = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 """What Python is given to run a training on two processes of this machine."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +108,50 @@ def processes(
         pool.shutdown()
 
 
+def surviving(
+    work: Callable[[Item], Result],
+    items: Sequence[Item],
+    count: int,
+    crashed: Callable[[Item], Result],
+) -> Iterator[Result]:
+    """Results of all items, in the order in which they are finished.
+
+    An item that crashes its process (programs in C may) costs that item and no other, unless
+    everything runs in this process, which one worker does.
+
+    Args:
+        work: A function of a module, or a partial one, so that another process finds it.
+        items: What it is called with, one at a time.
+        count: Of processes.
+        crashed: The result of an item whose process crashed.
+    """
+    if min(count, len(items)) < 2:
+        yield from map(work, items)
+        return
+    waiting = collections.deque(items)
+    while waiting:
+        running: dict[Future, Item] = {}
+        with processes(count) as pool:
+            try:
+                while waiting or running:
+                    # Few at a time, so that few are suspects after a crash.
+                    while waiting and len(running) <= count:
+                        running[pool.submit(work, waiting[0])] = waiting[0]
+                        waiting.popleft()
+                    for job in wait(running, return_when=FIRST_COMPLETED).done:
+                        finished = job.result()
+                        del running[job]
+                        yield finished
+            except BrokenProcessPool:
+                pass
+        for item in running.values():
+            with processes(1) as pool:
+                try:
+                    yield pool.submit(work, item).result()
+                except BrokenProcessPool:
+                    yield crashed(item)
+
+
 @contextlib.contextmanager
 def killed_named(stage: str, option: str) -> Iterator[None]:
     """Say in one message that a process of a pool was killed.
@@ -125,7 +174,8 @@ def killed_named(stage: str, option: str) -> Iterator[None]:
 
 def _begin_process(threads: int, log: Path | None) -> None:
     # It would wait for work for ever, or finish what another one redoes.
-    end_after(parent_process().join)
+    if parent := parent_process():
+        end_after(parent.join)
     torch.set_num_threads(threads)
     if log is None:
         return

@@ -12,6 +12,8 @@ def test_both_programs_score_alike_and_are_timed(tmp_path):
     config = recipe.Config(str(tmp_path), files=1, longest_s=1.0, batch=2, processes=1)
     summary = recipe.benchmark(config)
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    numbers = json.loads((tmp_path / "headline.json").read_text())
+    assert numbers["haspi/normal/largest_difference"] < 1e-6
     assert summary["files"] == 1
     assert summary["largest_difference"] < 1e-6
     scored = {(row["score"], row["listener"]) for row in summary["rows"]}

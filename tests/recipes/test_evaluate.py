@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import multiprocessing
 import os
@@ -442,12 +443,12 @@ def test_a_killed_run_goes_on_and_ends_as_an_unbroken_one(config, tmp_path, monk
 
 
 def test_finished_rows_survive_an_interruption(config, tmp_path, monkeypatch):
-    def interrupted(config, pairs, work):
-        yield work(config, pairs[0])
+    def interrupted(work, pairs, count, crashed):
+        yield work(pairs[0])
         raise KeyboardInterrupt
 
     with monkeypatch.context() as change:
-        change.setattr(evaluate, "side_by_side", interrupted)
+        change.setattr(evaluate, "surviving", interrupted)
         with pytest.raises(KeyboardInterrupt):
             evaluate.evaluate(config)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
@@ -491,7 +492,7 @@ def test_other_settings_are_not_mixed_into_one_folder(config):
         evaluate.evaluate(dataclasses.replace(config, full_scale_db_spl=90.0))
 
 
-def crashes(config, pair):
+def crashes(pair):
     """A metric written in C that dies on one file."""
     if pair.name == "b":
         os._exit(11)
@@ -502,7 +503,9 @@ def test_a_file_that_kills_its_process_costs_that_file_alone(config, monkeypatch
     # Forked, not spawned: nothing is imported again, and no thread is needed.
     monkeypatch.setattr(jobs, "get_context", lambda _: multiprocessing.get_context("fork"))
     both = dataclasses.replace(config, workers=2)
-    found = {row["file"]: row for row in evaluate.side_by_side(both, pairs_of(both), crashes)}
+    crashed = functools.partial(evaluate.crashed, both)
+    made = jobs.surviving(crashes, pairs_of(both), 2, crashed)
+    found = {row["file"]: row for row in made}
     assert sorted(found) == ["a", "b", "deeper/c"]
     assert set(found["b"]["reasons"].values()) == {evaluate.CRASHED}
     assert found["a"]["reasons"] == found["deeper/c"]["reasons"] == {}
