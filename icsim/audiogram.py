@@ -170,7 +170,8 @@ class Audiogram:
                 if suffix == ".json":
                     return cls(**json.load(file))
                 rows = list(csv.DictReader(file))
-            return cls(*([row[column] for row in rows] for column in CSV_COLUMNS))
+            columns = [[row[column] for row in rows] for column in CSV_COLUMNS]
+            return cls(*(tuple(map(float, column)) for column in columns))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{path}: no audiogram in it ({error!r}); a CSV file needs the columns "

@@ -8,7 +8,7 @@ top folder and each file for a source of its own: a speaker with several files n
 
 import csv
 import dataclasses
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -57,12 +57,12 @@ def catalogue(folder: str | Path) -> list[AudioFile]:
 
 def _manifest(path: Path) -> dict[str, tuple[str, str]]:
     """Kind and source of each file, empty where unknown."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
+    with path.open(newline="", encoding="utf-8-sig") as table:
+        rows = list(csv.DictReader(table))
     if not rows or "file" not in rows[0]:
         raise ValueError(f"{path}: needs a column called file and a row for each file")
     who = "speaker" if "speaker" in rows[0] else "source"
-    named = {}
+    named: dict[str, tuple[str, str]] = {}
     for row in rows:
         file, kind, source = ((row.get(key) or "").strip() for key in ("file", "kind", who))
         if not file or file in named:
@@ -107,10 +107,11 @@ def deal(
             f"{len(sources)} source(s): {', '.join(sorted(sources))}; at least {len(wanted)} are "
             f"needed, since {', '.join(wanted)} share none (tell speakers apart in manifest.csv)"
         )
-    have_s = defaultdict(Counter)
+    have_s: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for f in files:
         have_s[f.kind][f.source] += f.duration_s
-    home, held_s = {}, Counter()
+    home: dict[str, str] = {}
+    held_s: dict[tuple[str, str], float] = defaultdict(float)
     # Kinds with many sources first, so that a kind with one cannot leave a split empty; the
     # ingredient last.
     for kind in sorted(have_s, key=lambda k: (k == ingredient, -len(have_s[k]), k)):
@@ -119,6 +120,6 @@ def deal(
                 split: (split not in home.values(), -held_s[split, kind] / total_s, total_s)
                 for split, total_s in wanted.items()
             }
-            home.setdefault(source, max(need, key=need.get))
+            home.setdefault(source, max(need, key=need.__getitem__))
             held_s[home[source], kind] += have_s[kind][source]
     return {split: [f for f in files if home[f.source] == split] for split in wanted}

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .models.readouts import CategoricalPrediction
+from .models.readouts import CategoricalPrediction, Prediction, require_categorical
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +38,15 @@ def broad(classes: int) -> Prior:
     return Prior(torch.tensor([1.0] + [0.0] * (classes - 1)), torch.eye(classes))
 
 
-def with_gains(prediction: CategoricalPrediction, gains: Tensor) -> CategoricalPrediction:
+def with_gains(prediction: Prediction, gains: Tensor) -> CategoricalPrediction:
     """A prediction with gains and offsets of its channels, `(C, K)`.
 
     Only the readout's rows change, so that it costs nothing, and gradients reach θ as before.
+
+    Raises:
+        ValueError: If its counts are no classes.
     """
+    prediction = require_categorical(prediction)
     gain, offset = gains[:, :1], gains.clone()
     offset[:, 0] = 0
     rows = prediction.weight.unflatten(1, (-1, prediction.classes))

@@ -66,24 +66,25 @@ def animal_attributes(
     if recording.channels < 1:
         raise ValueError(f"{name}: {recording.channels} channels; at least one is needed")
     _check_presentations(name, recording.presentations, sounds, clock)
-    thresholds, frequencies = recording.thresholds_db_spl, recording.abr_frequencies_hz
-    if thresholds is not None:
-        thresholds = [float(threshold) for threshold in thresholds]
-        _check_thresholds(name, thresholds, frequencies)
-        frequencies = [float(hz) for hz in frequencies]
+    thresholds, frequencies = _checked_thresholds(name, recording)
     return {
         "status": recording.status,
         "role": recording.role,
         "thresholds_db_spl": thresholds,
-        "abr_frequencies_hz": None if thresholds is None else frequencies,
+        "abr_frequencies_hz": frequencies,
         "channels": int(recording.channels),
         "presentations": [[int(sound), float(h)] for sound, h in recording.presentations],
     }
 
 
-def _check_thresholds(
-    name: str, thresholds: list[float], frequencies: Sequence[float] | None
-) -> None:
+def _checked_thresholds(
+    name: str, recording: Recording
+) -> tuple[list[float], list[float]] | tuple[None, None]:
+    """Thresholds and their frequencies; neither if nothing was measured."""
+    if recording.thresholds_db_spl is None:
+        return None, None
+    thresholds = [float(threshold) for threshold in recording.thresholds_db_spl]
+    frequencies = recording.abr_frequencies_hz
     if frequencies is None or len(frequencies) != len(thresholds):
         raise ValueError(
             f"{name}: {len(thresholds)} thresholds for the frequencies {frequencies} Hz; "
@@ -94,6 +95,7 @@ def _check_thresholds(
             f"{name}: thresholds {thresholds} dB SPL must be finite; where no response was "
             "found give the highest level tested, or None if nothing was measured"
         )
+    return thresholds, [float(hz) for hz in frequencies]
 
 
 def _check_presentations(
@@ -166,7 +168,8 @@ def _check_block(what: str, block: np.ndarray, bins: int, channels: int, clock: 
 
 def split_truth(truth: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Separate what JSON holds (nested) from arrays (flat, named by their keys joined by dots)."""
-    values, arrays = {}, {}
+    values: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
     for key, value in truth.items():
         if not isinstance(key, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", key):
             raise ValueError(f"truth key {key!r}: use letters, digits, '_' and '-'")

@@ -18,7 +18,7 @@ import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -34,7 +34,7 @@ with extra("cohort"):
 Place = LocalStore | FsspecStore
 """Where groups and arrays lie; see `connect`."""
 
-ZARR_FORMAT = 3
+ZARR_FORMAT: Final = 3
 """The one format that is written and read."""
 
 CODECS = ("bytes", "zstd", "crc32c")

@@ -198,11 +198,11 @@ def place_on_map(cf_hz: Tensor, best_modulation_hz: Tensor) -> Tensor:
 
 def slot_places(cohort: Cohort, references: Sequence[str], alignment: str = ALIGNMENT) -> Tensor:
     """True place of each slot on the map, `(slots, 2)`, where animals are simulated; else NaN."""
-    slots = cohort.animal(references[0]).alignment(alignment).slots
+    slots = cohort.animal(references[0]).require_alignment(alignment).slots
     places = torch.full((slots, 2), torch.nan)
     for name in references:
-        matching, truth = cohort.animal(name).alignment(alignment).matching, cohort.truth(name)
-        kept = matching != APART
+        matching = cohort.animal(name).require_alignment(alignment).matching
+        truth, kept = cohort.truth(name), matching != APART
         axes = (torch.tensor(truth[axis]) for axis in ("cf_hz", "best_modulation_hz"))
         places[matching[kept]] = place_on_map(*axes)[kept]
     return places

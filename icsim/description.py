@@ -55,10 +55,11 @@ def of_animal(cohort: Cohort, name: str) -> dict:
     """Hearing, what was heard, rates, and how alike trials are."""
     animal = cohort.animal(name)
     bins = sum(p.bins for p in animal.presentations)
-    spikes = sum(animal.counts(n).long().sum(0) for n in range(len(animal.presentations)))
-    thresholds = animal.thresholds_db_spl
-    if thresholds is not None:
-        named = zip(animal.abr_frequencies_hz, thresholds.tolist(), strict=True)
+    every = (animal.counts(n).long().sum(0) for n in range(len(animal.presentations)))
+    spikes = sum(every, start=torch.tensor(0))
+    measured, frequencies_hz, thresholds = animal.thresholds_db_spl, animal.abr_frequencies_hz, None
+    if measured is not None and frequencies_hz is not None:
+        named = zip(frequencies_hz, measured.tolist(), strict=True)
         thresholds = {f"{hz:g} Hz": threshold for hz, threshold in named}
     return {
         "status": animal.status,

@@ -110,7 +110,7 @@ def _plan(
         limit_s = max(1.0, min(longest_s, share_s / len(serves[kind])))
         made_s = dict.fromkeys(serves[kind], 0.0)
         for passage in _cut(by_kind[kind], share_s, limit_s, generator):
-            scarcest = min(made_s, key=made_s.get)
+            scarcest = min(made_s, key=made_s.__getitem__)
             made_s[scarcest] += passage.duration_s
             plan[scarcest].append(passage)
     return dict(sorted(plan.items()))

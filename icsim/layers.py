@@ -1,5 +1,7 @@
 """Layers of the response networks: sinc filters, symmetric logarithm, causal convolutions."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -50,6 +52,9 @@ class SincFilters(nn.Module):
 
     Source: Ravanelli & Bengio 2018 (SincNet); window and floors as in the published ICNet layers.
     """
+
+    window: Tensor
+    time: Tensor
 
     def __init__(self, filters: int, taps: int, sample_rate_hz: float = SAMPLE_RATE):
         super().__init__()
@@ -106,12 +111,17 @@ class CausalConv(nn.Module):
         super().__init__()
         self.conv = nn.Conv1d(inputs, outputs, size, stride)
         nn.init.xavier_uniform_(self.conv.weight)
-        nn.init.zeros_(self.conv.bias)
+        nn.init.zeros_(self.bias)
         self.activation = nn.PReLU(outputs, init=0.25) if activate else nn.Identity()
+
+    @property
+    def bias(self) -> Tensor:
+        """Of the convolution, `(outputs,)`."""
+        return cast(Tensor, self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, inputs, L)` to `(B, outputs, L // stride)`."""
         if torch.is_autocast_enabled(x.device.type):  # before padding: half the memory to move
             x = x.to(torch.get_autocast_dtype(x.device.type))
         (stride,) = self.conv.stride
-        return self.activation(causal_convolution(x, self.conv.weight, self.conv.bias, stride))
+        return self.activation(causal_convolution(x, self.conv.weight, self.bias, stride))

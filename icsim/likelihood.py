@@ -72,7 +72,8 @@ def _compiled(logits: Tensor, bias: Tensor, counts: Tensor, weight: Tensor, slop
     allowed = torch.get_num_threads()
     threads = allowed if logits.numel() >= MANY else 1
     with _one_caller:
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set as it is imported
+        numba.set_num_threads(min(threads, most))
         _channels(rows, bias.contiguous().numpy(), spikes, share, slopes, channels, total)
     # Numba's first threads change how many all of OpenMP has, torch's included.
     if torch.get_num_threads() != allowed:
@@ -106,11 +107,11 @@ def _channel(
     rows: np.ndarray,
     bias: np.ndarray,
     spikes: np.ndarray,
-    share: float,
+    share: np.float32,
     slopes: bool,
     largest: np.ndarray,
     norm: np.ndarray,
-) -> float:
+) -> np.float32:
     """One channel; `largest` and `norm` are space for a number a bin."""
     bins = rows.shape[1]
     bias0, bias1, bias2, bias3, bias4 = bias[0], bias[1], bias[2], bias[3], bias[4]
@@ -148,12 +149,12 @@ def _channel(
 
 
 @fast
-def _larger(a: float, b: float) -> float:
+def _larger(a: np.float32, b: np.float32) -> np.float32:
     return a if a > b else b
 
 
 @fast
-def _exp(x: float) -> float:
+def _exp(x: np.float32) -> np.float32:
     """Of a number that is not positive, without branches, to two units of the last place.
 
     A power of two times the Taylor series of the rest; what is not a number stays so.

@@ -1,6 +1,7 @@
 """The frozen model of the midbrain as a differentiable objective."""
 
 from collections.abc import Callable
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,14 @@ from .metrics import expected_counts
 
 Distance = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 """`(log-probabilities, target log-probabilities, channel weights) -> (B,)`."""
+
+
+class Responder(Protocol):
+    """What can stand in `ResponseLoss`; it is a module too."""
+
+    def respond(self, sound: Tensor, theta: Tensor, /) -> Tensor:
+        """Log-probabilities of counts: `(B, T)` [Pa], θ `(B or 1, P)` to `(B, C, K, N)`."""
+        ...
 
 
 def squared_error(response: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -37,6 +46,8 @@ class ResponseLoss(nn.Module):
         distance: How responses are compared.
         weight: Of each channel, for instance its reliability, `(C,)`; scaled to a mean of one.
     """
+
+    weight: Tensor | None
 
     def __init__(
         self, model: nn.Module, distance: Distance = squared_error, weight: Tensor | None = None
@@ -73,7 +84,7 @@ class ResponseLoss(nn.Module):
             raise ValueError("the sound has samples that are NaN or infinite")
         with torch.autocast(sound.device.type, enabled=False):
             precise = sound if sound.dtype == torch.float64 else sound.float()
-            return self.model.respond(precise, theta.to(precise.dtype))
+            return cast(Responder, self.model).respond(precise, theta.to(precise.dtype))
 
     def forward(self, sound: Tensor, theta: Tensor, target: Tensor, skip_bins: int = 0) -> Tensor:
         """Distance of the response to `sound` from `target`.

@@ -37,14 +37,14 @@ class Muon(torch.optim.Optimizer):
         super().__init__(groups, defaults)
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure=None) -> None:  # type: ignore[override]  # it evaluates nothing again
         """One step of every parameter that has a gradient."""
         for group in self.param_groups:
             move = _orthogonal_step if group["orthogonal"] else _adam_step
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    move(parameter, self.state[parameter], group)
+                    move(parameter, parameter.grad, self.state[parameter], group)
 
 
 def split_parameters(
@@ -90,16 +90,16 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
     return x.T if tall else x
 
 
-def _orthogonal_step(parameter: Tensor, state: dict, group: dict) -> None:
+def _orthogonal_step(parameter: Tensor, gradient: Tensor, state: dict, group: dict) -> None:
     momentum = state.setdefault("momentum", torch.zeros_like(parameter))
-    momentum.lerp_(parameter.grad, 1 - group["momentum"])
-    ahead = parameter.grad.lerp(momentum, group["momentum"]).flatten(1)
+    momentum.lerp_(gradient, 1 - group["momentum"])
+    ahead = gradient.lerp(momentum, group["momentum"]).flatten(1)
     scale = max(1.0, ahead.shape[0] / ahead.shape[1]) ** 0.5
     step = orthogonalise(ahead.float()).view_as(parameter)
     parameter.add_(step.to(parameter.dtype), alpha=-group["lr"] * scale)
 
 
-def _adam_step(parameter: Tensor, state: dict, group: dict) -> None:
+def _adam_step(parameter: Tensor, gradient: Tensor, state: dict, group: dict) -> None:
     if not state:
         state["step"] = torch.zeros(())
         state["first"] = torch.zeros_like(parameter)
@@ -107,8 +107,8 @@ def _adam_step(parameter: Tensor, state: dict, group: dict) -> None:
     state["step"] += 1
     count = state["step"].item()
     beta1, beta2 = group["betas"]
-    state["first"].lerp_(parameter.grad, 1 - beta1)
-    state["second"].lerp_(parameter.grad.square(), 1 - beta2)
+    state["first"].lerp_(gradient, 1 - beta1)
+    state["second"].lerp_(gradient.square(), 1 - beta2)
     first = state["first"] / (1 - beta1**count)
     second = state["second"] / (1 - beta2**count)
     parameter.addcdiv_(first, second.sqrt() + 1e-8, value=-group["lr"])

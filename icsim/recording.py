@@ -130,6 +130,12 @@ class AnimalRecording:
         """Which channel of a model each channel belongs to, if that was found."""
         return self._alignments.get(name)
 
+    def require_alignment(self, name: str = ALIGNMENT) -> Alignment:
+        """The same; a ValueError if it was not found."""
+        if name not in self._alignments:
+            raise ValueError(f"{self.name} is not aligned as {name!r}: run recipes.align first")
+        return self._alignments[name]
+
     def set_alignment(
         self, matching: Tensor | Sequence[int], slots: int, name: str = ALIGNMENT
     ) -> None:

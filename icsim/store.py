@@ -203,7 +203,7 @@ class Cohort:
             ValueError: If there is no such animal.
         """
         self.animal(name)
-        return chunks.read_attributes(chunks.connect(self.path), f"animals/{name}")["simulated"]
+        return self._attributes(f"animals/{name}")["simulated"]
 
     def truth(self, name: str) -> dict[str, Any]:
         """What is known of a simulated animal, as given to `add_animal`, arrays as tensors.
@@ -216,12 +216,18 @@ class Cohort:
         if not self.simulated(name):
             raise ValueError(f"{name} is a real recording, so no truth is known of it")
         place, base = chunks.connect(self.path), f"animals/{name}/truth"
-        truth = chunks.read_attributes(place, base)["values"]
+        truth = self._attributes(base)["values"]
         for key in chunks.names(place, base) - {"zarr.json"}:
             *parents, last = key.split(".")
             branch = functools.reduce(lambda tree, parent: tree[parent], parents, truth)
             branch[last] = torch.from_numpy(chunks.read_whole(place, f"{base}/{key}"))
         return truth
+
+    def _attributes(self, group: str) -> dict[str, Any]:
+        found = chunks.read_attributes(chunks.connect(self.path), group)
+        if found is None:
+            raise ValueError(f"{self.path}: {group} is gone; open the cohort again")
+        return found
 
     def _require_new_name(self, place: chunks.Place, name: str) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):

@@ -65,10 +65,11 @@ class Listeners(nn.Module):
             `(*, A, P)` in the open unit box.
         """
         time = (hours / HOURS).unsqueeze(-1)
-        drift = [self.shift, self.rate, self.onset]
+        drift: list[Tensor] = [self.shift, self.rate, self.onset]
         if len(self.shift) > 1:
             drift = [each[animals] for each in drift]
-        return torch.sigmoid(time_transfer(self.mean[animals], *drift, time))
+        shift, rate, onset = drift
+        return torch.sigmoid(time_transfer(self.mean[animals], shift, rate, onset, time))
 
     def at(self, hours: float = 0.0) -> Tensor:
         """Mean θ of every animal at one time since its recording began [h], `(A, P)`."""

@@ -39,9 +39,11 @@ def shift_from_normal(
     """
     animals = [cohort.animal(other) for other in cohort.animals("seen")]
     normal = [a.thresholds_db_spl for a in animals if a.status == "NH"]
-    if thresholds_db_spl is None or not normal or any(t is None for t in normal):
+    known = [thresholds for thresholds in normal if thresholds is not None]
+    complete = known and len(known) == len(normal)
+    if thresholds_db_spl is None or frequencies_hz is None or not complete:
         raise ValueError(f"{name}: thresholds of it and of seen normal animals are needed")
-    mean = torch.stack(normal).mean(0)
+    mean = torch.stack(known).mean(0)
     return Audiogram.from_thresholds(thresholds_db_spl, frequencies_hz, mean)
 
 

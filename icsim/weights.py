@@ -78,7 +78,7 @@ def save_network(path: str | Path, network: nn.Module, **facts) -> None:
     """
     metadata = {
         "architecture": type(network).__name__,
-        "config": dataclasses.asdict(network.config),
+        "config": dataclasses.asdict(network.config),  # type: ignore[call-overload]  # a dataclass
         "facts": facts,
     }
     save_tensors(path, network.state_dict(), metadata)

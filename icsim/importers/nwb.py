@@ -142,7 +142,8 @@ def read_nwb(
             raise ValueError("does not say how the animal hears; give its status, NH or HI")
         if (series := _series(file, counts)) is not None:
             channels = 1 if series.data.ndim == 1 else series.data.shape[1]
-            blocks = _binned(path, counts, _first_bins(series, shown, bins, clock), shown, bins)
+            firsts = _first_bins(series, shown, bins, clock)
+            blocks: Iterator[np.ndarray | Tensor] = _binned(path, counts, firsts, shown, bins)
         else:
             channels = len(_spike_times(file, counts))
             blocks = _counted(path, counts, shown, bins, clock)
@@ -314,10 +315,11 @@ def _first_bins(
     firsts = []
     for p in shown:
         first = p.first_bin
-        if first is None and times_s is None:
-            first = round((p.start_s - series.starting_time) * series.rate)
-        elif first is None:
-            first = int(np.searchsorted(times_s, p.start_s - 0.5 / clock.bin_rate_hz))
+        if first is None:
+            if times_s is None:
+                first = round((p.start_s - series.starting_time) * series.rate)
+            else:
+                first = int(np.searchsorted(times_s, p.start_s - 0.5 / clock.bin_rate_hz))
         last = first + bins[p.sound] - 1
         if not 0 <= first <= last < len(series.data):
             raise ValueError(
@@ -358,7 +360,7 @@ def _binned(
 ) -> Iterator[np.ndarray]:
     """Counts `(N, C)` of each presentation from a series."""
     with _opened(path) as file:
-        data = _series(file, name).data
+        (data,) = (series.data for series in _all_series(file) if series.name == name)
         for first, p in zip(firsts, shown, strict=True):
             block = np.asarray(data[first : first + bins[p.sound]])
             if block.dtype.kind == "f":

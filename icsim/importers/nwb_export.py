@@ -137,13 +137,14 @@ def _add_hearing(pynwb: NWB, file: NWB, recorded: AnimalRecording, heard: list[S
             "role": ("seen or unseen: whether networks are trained on it", [recorded.role]),
         },
     )
-    if recorded.thresholds_db_spl is not None:
+    thresholds_db_spl, frequencies_hz = recorded.thresholds_db_spl, recorded.abr_frequencies_hz
+    if thresholds_db_spl is not None and frequencies_hz is not None:
         add(
             "abr_thresholds",
             "Thresholds of the auditory brainstem response",
             {
-                "frequency_hz": ("Frequency of the tone [Hz]", list(recorded.abr_frequencies_hz)),
-                "threshold_db_spl": ("Threshold [dB SPL]", recorded.thresholds_db_spl.tolist()),
+                "frequency_hz": ("Frequency of the tone [Hz]", list(frequencies_hz)),
+                "threshold_db_spl": ("Threshold [dB SPL]", thresholds_db_spl.tolist()),
             },
         )
     add(

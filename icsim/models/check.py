@@ -2,11 +2,13 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from icsim.clock import Clock
+from icsim.loss import Responder
 from icsim.sound import calibrate
 
 LEVELS_DB_SPL = (0.0, 40.0, 65.0, 100.0)
@@ -55,7 +57,7 @@ def check_model(
     training = model.training
     model.eval()
     try:
-        return _checks(model, sound, theta, clock)
+        return _checks(cast(Responder, model), sound, theta, clock)
     finally:
         model.train(training)
 
@@ -74,7 +76,7 @@ def require_model(model: nn.Module, parameters: int, clock: Clock | None = None)
         raise ValueError(f"{type(model).__name__} is no response model: {listed}")
 
 
-def _checks(model: nn.Module, sound: Tensor, theta: Tensor, clock: Clock) -> list[Finding]:
+def _checks(model: Responder, sound: Tensor, theta: Tensor, clock: Clock) -> list[Finding]:
     findings: list[Finding] = []
 
     def note(name: str, holds: bool, remark: str) -> bool:
@@ -116,7 +118,7 @@ def _checks(model: nn.Module, sound: Tensor, theta: Tensor, clock: Clock) -> lis
 
 
 def _check_causality(
-    model: nn.Module,
+    model: Responder,
     sound: Tensor,
     theta: Tensor,
     response: Tensor,
@@ -135,7 +137,7 @@ def _check_causality(
 
 
 def _check_gradients(
-    model: nn.Module, sound: Tensor, theta: Tensor, note: Callable[[str, bool, str], bool]
+    model: Responder, sound: Tensor, theta: Tensor, note: Callable[[str, bool, str], bool]
 ) -> None:
     sound, theta = sound.clone().requires_grad_(), theta.clone().requires_grad_()
     response = model.respond(sound, theta)

@@ -140,6 +140,7 @@ class Branches(Condition):
     """Each animal's latent with gains that change with time, and its own part of the readout."""
 
     shares_channels = False
+    rows: Tensor
 
     def __init__(self, config: BranchesConfig, latent: int, channels: int):
         super().__init__()
@@ -151,7 +152,7 @@ class Branches(Condition):
 
     def features(self, latent: Tensor, subjects: Subjects, crop: int = 0) -> Tensor:
         """See `Condition.features`; needs `hours`."""
-        time = (subjects.hours / HOURS).unsqueeze(-1)
+        time = (subjects.known_hours / HOURS).unsqueeze(-1)
         factor = self.gain[subjects.animals] + self.drift[subjects.animals] * time
         return latent[..., crop:].unsqueeze(1) * factor.unsqueeze(-1)
 
@@ -170,16 +171,7 @@ class Theta(Condition):
         self.listeners = Listeners(
             config.animals, config.parameters, config.shared_drift, config.seed
         )
-
-    @property
-    def receptive_bins(self) -> int:
-        """Of the fusion."""
-        return self.fusion.receptive_bins
-
-    @property
-    def noise_size(self) -> int:
-        """Dimensions of θ."""
-        return self.config.parameters
+        self.receptive_bins, self.noise_size = self.fusion.receptive_bins, config.parameters
 
     def theta(self, subjects: Subjects) -> Tensor:
         """θ of each listener, `(B or 1, A, P)`: as given, or as learned of the animals.
@@ -189,7 +181,7 @@ class Theta(Condition):
         """
         theta = subjects.theta
         if theta is None:
-            theta = self.listeners.theta(subjects.hours, subjects.animals)
+            theta = self.listeners.theta(subjects.known_hours, subjects.animals)
             if subjects.noise is not None:
                 deviation = self.listeners.deviation[subjects.animals]
                 theta = theta + deviation * subjects.noise
@@ -246,11 +238,7 @@ class Thresholds(Condition):
         super().__init__()
         self.config = config
         self.fusion = Fusion(latent, config.frequencies, config.fusion_size)
-
-    @property
-    def receptive_bins(self) -> int:
-        """Of the fusion."""
-        return self.fusion.receptive_bins
+        self.receptive_bins = self.fusion.receptive_bins
 
     def features(self, latent: Tensor, subjects: Subjects, crop: int = 0) -> Tensor:
         """See `Condition.features`; needs `thresholds_db_spl`.

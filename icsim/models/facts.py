@@ -92,6 +92,7 @@ def cohort_facts(cohort: "Cohort", names: Sequence[str], alignment: str = ALIGNM
         raise ValueError("the cohort has no animal to learn from; name some, or make others `seen`")
     animals = [cohort.animal(name) for name in names]
     stored = [animal.alignment(alignment) for animal in animals]
+    found = [one for one in stored if one is not None]
     without = [a.name for a, one in zip(animals, stored, strict=True) if one is None]
     if 0 < len(without) < len(names) or (without and alignment != ALIGNMENT):
         raise ValueError(
@@ -101,12 +102,13 @@ def cohort_facts(cohort: "Cohort", names: Sequence[str], alignment: str = ALIGNM
         slots = max(animal.channels for animal in animals)
         rows = [torch.arange(animal.channels) for animal in animals]
     else:
-        slots, rows = stored[0].slots, [one.matching for one in stored]
-        if any(one.slots != slots for one in stored):
+        slots, rows = found[0].slots, [one.matching for one in found]
+        if any(one.slots != slots for one in found):
             raise ValueError(f"{alignment!r} is of several alignments: run recipes.align again")
-    measured = [animal.thresholds_db_spl for animal in animals]
+    every = [animal.thresholds_db_spl for animal in animals]
+    measured = [one for one in every if one is not None]
     frequencies = {animal.abr_frequencies_hz for animal in animals}
-    known = all(one is not None for one in measured) and len(frequencies) == 1
+    known = len(measured) == len(every) and len(frequencies) == 1
     return ModelFacts(
         animals=tuple(names),
         normal=tuple(animal.name for animal in animals if animal.status == "NH"),

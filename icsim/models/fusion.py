@@ -1,6 +1,7 @@
 """Latent of a sound and numbers of a listener, brought together."""
 
 import itertools
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -29,19 +30,20 @@ class Fusion(nn.Module):
 
     def __init__(self, latent: int, parameters: int, size: int = 16):
         super().__init__()
-        widths = torch.linspace(latent + 3 * parameters, latent, LAYERS + 1)
-        widths = [round(width) for width in widths.tolist()]
+        even = torch.linspace(latent + 3 * parameters, latent, LAYERS + 1)
+        widths = [round(width) for width in even.tolist()]
         steps = [parameters, parameters, 2 * parameters, 3 * parameters]
         self.embed = nn.Sequential(*(CausalConv(i, o, 1) for i, o in itertools.pairwise(steps)))
-        self.layers = nn.ModuleList(CausalConv(i, o, size) for i, o in itertools.pairwise(widths))
+        layers = [CausalConv(i, o, size) for i, o in itertools.pairwise(widths)]
         with torch.no_grad():
-            self.layers[-1].conv.weight.mul_(0.1)
-        self.latent = latent
+            layers[-1].conv.weight.mul_(0.1)
+        self.layers = nn.ModuleList(layers)
+        self.latent, self.size = latent, size
 
     @property
     def receptive_bins(self) -> int:
         """Bins before a bin that its features can depend on."""
-        return sum(layer.conv.kernel_size[0] - 1 for layer in self.layers)
+        return LAYERS * (self.size - 1)
 
     def forward(self, latent: Tensor, listener: Tensor, crop: int = 0) -> Tensor:
         """Features of every listener for every sound.
@@ -55,11 +57,11 @@ class Fusion(nn.Module):
             `(B, A, latent, N − crop)`.
         """
         sounds, listeners = len(latent), listener.shape[1]
-        first = self.layers[0]
+        first = cast(CausalConv, self.layers[0])
         on_latent, on_listener = first.conv.weight.split(
             [self.latent, first.conv.weight.shape[1] - self.latent], dim=1
         )
-        from_latent = causal_convolution(latent, on_latent, first.conv.bias, stride=1)
+        from_latent = causal_convolution(latent, on_latent, first.bias, stride=1)
         embedded = self.embed(listener.transpose(1, 2))
         from_listener = torch.einsum("ze,bea->baz", on_listener.sum(-1), embedded)
         x = from_latent.unsqueeze(1) + from_listener.unsqueeze(-1)

@@ -9,7 +9,7 @@ from icsim.channel_gains import Prior, broad, fit_gains, learn_prior, with_gains
 from icsim.frames import Frames
 
 from .facts import ModelFacts
-from .readouts import Prediction
+from .readouts import Prediction, require_categorical
 from .response import ResponseModel
 from .subjects import Subjects
 
@@ -65,7 +65,7 @@ class ListenerCost:
         Returns:
             `(C, K)`, and its covariance, `(C, K, K)`.
         """
-        logits = self._predict(theta[None]).logits()[:, 0]
+        logits = require_categorical(self._predict(theta[None])).logits()[:, 0]
         return fit_gains(logits, self.counts, prior, self.correlated_bins, start, iterations)
 
     def profile(self, theta: Tensor, prior: Prior, start: Tensor | None = None) -> Tensor:

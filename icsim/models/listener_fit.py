@@ -151,9 +151,7 @@ def stored_matching(cohort: Cohort, animal: str, alignment: str, model: Response
     Raises:
         ValueError: If the animal is not aligned, or not with this model's channels.
     """
-    found = cohort.animal(animal).alignment(alignment)
-    if found is None:
-        raise ValueError(f"{animal} is not aligned as {alignment!r}: run recipes.align first")
+    found = cohort.animal(animal).require_alignment(alignment)
     if found.slots != model.config.channels:
         raise ValueError(
             f"{animal} is aligned with {found.slots} channels, the model has "

@@ -1,5 +1,6 @@
 """Response models on disk."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def load_model(path: str | Path) -> tuple[ResponseModel, ModelFacts]:
         ValueError: If the file is damaged, or holds something else; the message says what.
     """
     tensors, metadata = load_tensors(path)
-    architecture, stored = metadata.get("architecture"), metadata.get("config")
+    architecture, stored = metadata.get("architecture"), metadata.get("config", {})
     if architecture == ResponseModel.__name__:
         config = config_from_dict(ResponseModelConfig, stored)
     else:
@@ -61,14 +62,14 @@ def load_theta_model(path: str | Path) -> tuple[ResponseModel, ModelFacts]:
 def _of_before(
     architecture: str | None, stored: dict[str, Any], path: str | Path
 ) -> ResponseModelConfig:
-    presets = {"ICNet": icnet, "BetaICNet": beta_icnet, "ABRNet": abrnet}
+    presets: dict[str, Callable] = {"ICNet": icnet, "BetaICNet": beta_icnet, "ABRNet": abrnet}
     if architecture not in presets:
         raise ValueError(f"{path}: holds a {architecture}, not a response model")
     encoder = config_from_dict(SincNetConfig, stored["encoder"])
     return presets[architecture](**stored | {"encoder": encoder})
 
 
-def _renamed(name: str, architecture: str) -> str:
+def _renamed(name: str, architecture: str | None) -> str:
     part, _, rest = name.partition(".")
     if architecture == "ICNet" and part in ("drift", "gain"):
         return f"condition.{name}"

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from icsim.clock import Clock
+from icsim.theta import Listeners
 
 from .conditions import (
     BranchesConfig,
@@ -125,21 +126,21 @@ class ResponseModel(nn.Module):
             yield self.decode(latent, theta)[..., start - begin :]
 
     @property
-    def listeners(self) -> nn.Module:
+    def listeners(self) -> Listeners:
         """What was learned of θ of the animals.
 
         Raises:
             ValueError: If the model is not conditioned on θ.
         """
-        self._require_theta()
-        return self.condition.listeners
+        return self._require_theta().listeners
 
-    def _require_theta(self) -> None:
+    def _require_theta(self) -> Theta:
         if not isinstance(self.condition, Theta):
             raise ValueError(
                 f"a model with condition {self.config.condition.kind!r} knows no θ; train one "
                 "with condition theta"
             )
+        return self.condition
 
 
 def icnet(

@@ -107,7 +107,7 @@ def _score_sound(
     # One time after the other: twenty repeats of half a minute would not fit into memory.
     times = hours.split(1) if listener.place is not None else [hours[:1]]
     every = (expect(model, facts, listener, latent, time)[kept] for time in times)
-    probability = sum(every) / len(times)
+    probability = sum(every, start=torch.zeros(())) / len(times)
     expected = expected_counts(probability.log())
     try:
         explained = feve(expected, counts).item()

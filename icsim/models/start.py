@@ -73,8 +73,8 @@ def count_histogram(
     Channels that no animal has get the mean of the others.
     """
     batch = frames.read(range(0, len(frames), max(1, len(frames) // most)))
-    subjects = facts.subjects(range(len(facts.animals)))
-    matching = model.condition.slots(subjects)
+    condition = model.condition
+    matching = condition.rows if isinstance(condition, Branches) else facts.matching
     total = torch.zeros(model.readout.slots, 256)
     for animal, slots in enumerate(matching):
         each = histograms(batch["counts"][batch["heard"][:, animal], animal])
@@ -117,12 +117,12 @@ def begin_from(
         own = (matching != APART).nonzero().flatten()
         slots.append(matching[own])
         rows.append(other.condition.rows[other_facts.animals.index(name)][own])
-    slots, rows = torch.cat(slots), torch.cat(rows)
-    share = torch.zeros(facts.slots).index_add_(0, slots, torch.ones(len(slots)))
+    belongs, learned = torch.cat(slots), torch.cat(rows)
+    share = torch.zeros(facts.slots).index_add_(0, belongs, torch.ones(len(belongs)))
     taken = (share > 0)[:, None]
     for name, parameter in model.readout.named_parameters():
         mine = parameter.view(facts.slots, -1)
         theirs = getattr(other.readout, name).view(other.readout.slots, -1)
-        total = torch.zeros_like(mine).index_add_(0, slots, theirs[rows])
+        total = torch.zeros_like(mine).index_add_(0, belongs, theirs[learned])
         mean = total / share.clamp(min=1)[:, None]
         parameter.copy_(torch.where(taken, mean, mine).view_as(parameter))

@@ -12,7 +12,7 @@ class Subjects:
     animals: Tensor | slice = dataclasses.field(default_factory=lambda: slice(None))
     """Places among the animals that the model was trained on; all of them, in their order."""
     hours: Tensor | None = None
-    """When each heard each sound, since its recording began [h], `(B, A)`."""
+    """When each heard each sound, since its recording began [h], `(B, A)`; see `known_hours`."""
     theta: Tensor | None = None
     """Parameters of listeners that are none of those animals, `(B or 1, A, P)`."""
     noise: Tensor | None = None
@@ -22,3 +22,10 @@ class Subjects:
     matching: Tensor | None = None
     """Model channel of each of their channels, negative for none, `(A or 1, C)`; all of the
     model's channels in their order if None."""
+
+    @property
+    def known_hours(self) -> Tensor:
+        """`hours`; a ValueError if they are not given."""
+        if self.hours is None:
+            raise ValueError("these listeners change with time: say at which hours they hear")
+        return self.hours

@@ -77,6 +77,19 @@ class Animal(nn.Module):
         loss: See `draw_loss`; by default none.
     """
 
+    cf_hz: Tensor
+    best_modulation_hz: Tensor
+    alive: Tensor
+    threshold: Tensor
+    sensitivity: Tensor
+    ceiling: Tensor
+    spontaneous: Tensor
+    dispersion: Tensor
+    excited_by: Tensor
+    inhibited_by: Tensor
+    excite_kernel: Tensor
+    inhibit_kernel: Tensor
+
     def __init__(self, anatomy: Anatomy, loss: Loss | None = None):
         super().__init__()
         self.anatomy, self.loss = anatomy, loss or Loss()
@@ -164,8 +177,8 @@ class Animal(nn.Module):
             at_frequencies(values, frequency_hz).to(device)
             for values in (anatomy.gain_db, loss.ohc_db, loss.ihc_db, DRIFT_SHAPE)
         )
-        hours = torch.as_tensor(hours, dtype=torch.float32, device=device).reshape(-1, 1)
-        drift_db = loss.drift_db_per_hour * (hours - 1).relu() * drift_shape
+        time_h = torch.as_tensor(hours, dtype=torch.float32, device=device).reshape(-1, 1)
+        drift_db = loss.drift_db_per_hour * (time_h - 1).relu() * drift_shape
         return MAX_GAIN_DB + gain_db - (ohc_db + drift_db).clamp_max(LARGEST_OHC_DB), ihc_db
 
     def _mean_counts(self, sound: Tensor | Subbands, hours: float | Tensor) -> Tensor:
@@ -212,14 +225,14 @@ def draw_anatomy(
     draw = np.random.default_rng([seed, 1])
     # A shared draw keeps the quartiles in order: the ranges overlap.
     where = 0.5 + coverage_spread * (0.6 * draw.random() + 0.4 * draw.random(3) - 0.5)
-    quartiles = tuple(
+    first, second, third = (
         float(low * (high / low) ** w)
         for (low, high), w in zip(QUARTILE_RANGES_HZ, where, strict=True)
     )
     dead = draw.choice(channels, draw.binomial(channels, 0.02), replace=False)
     return Anatomy(
         channels=channels,
-        quartiles_hz=quartiles,
+        quartiles_hz=(first, second, third),
         dead=tuple(sorted(dead.tolist())),
         gain_db=tuple((1.2 * smooth_deviations(draw)).tolist()),
         scatter=scatter,
@@ -270,8 +283,9 @@ def draw_loss(status: str, severity: float, seed: int) -> Loss:
 
 def animal_from(truth: dict) -> Animal:
     """The animal whose `truth()` this is, exactly."""
-    anatomy, loss = (
+    parts: list[dict] = [
         {key: tuple(value) if isinstance(value, list) else value for key, value in part.items()}
         for part in (truth["anatomy"], truth["loss"])
-    )
+    ]
+    anatomy, loss = parts
     return Animal(Anatomy(**anatomy), Loss(**loss))

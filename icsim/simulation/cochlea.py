@@ -67,7 +67,7 @@ class Subbands:
     """Fine structure of the active path [Pa], `(B, K', M)`."""
 
 
-def bandwidth(cf_hz: Tensor | float) -> Tensor | float:
+def bandwidth(cf_hz: float) -> float:
     """Parameter b of a fourth-order gammatone [Hz] whose bandwidth is a gerbil's.
 
     Source: 1.019 · `icsim.dsp.erb_hz`, Glasberg & Moore 1990, for people; gerbils'

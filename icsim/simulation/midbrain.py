@@ -1,6 +1,7 @@
 """From auditory nerve to midbrain: adaptation, modulation tuning, sidebands, counts."""
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -142,9 +143,7 @@ def adapt(rate: Tensor) -> Tensor:
     (Westerman & Smith 1984, about 10 and 60-100 ms); the shares are chosen here.
     """
     time_s = torch.arange(KERNEL_SAMPLES, device=rate.device) / NERVE_RATE
-    memory = sum(
-        share * torch.softmax(-time_s / tau_s, 0) for share, tau_s in ((0.3, 0.01), (0.4, 0.1))
-    )
+    memory = 0.3 * torch.softmax(-time_s / 0.01, 0) + 0.4 * torch.softmax(-time_s / 0.1, 0)
     return (rate - fft_convolve(rate, memory)).relu()
 
 
@@ -157,7 +156,7 @@ def mix_and_convolve(rate: Tensor, *branches: tuple[Tensor, Tensor]) -> Tensor:
     """
     size = next_fast_len(rate.shape[-1] + KERNEL_SAMPLES, real=True)
     spectrum = torch.fft.rfft(rate, size)
-    total = sum(
+    total = _sum(
         torch.einsum("ck,bkf->bcf", weights.to(spectrum.dtype), spectrum)
         * torch.fft.rfft(kernels, size)
         for weights, kernels in branches
@@ -184,12 +183,12 @@ def count_probabilities(mean: Tensor, dispersion: Tensor) -> Tensor:
     for count in range(1, MAX_COUNT):
         probability = probability * mean / spread * (1 + (count - 1) * dispersion) / count
         exact.append(probability)
-    return torch.stack([*exact, (1 - sum(exact)).clamp_min(0)], -2)
+    return torch.stack([*exact, (1 - _sum(exact)).clamp_min(0)], -2)
 
 
 def expected_count(probabilities: Tensor) -> Tensor:
     """Mean clipped count, `(*, 5, N)` to `(*, N)`."""
-    return sum(count * probabilities[..., count, :] for count in range(1, MAX_COUNT + 1))
+    return _sum(count * probabilities[..., count, :] for count in range(1, MAX_COUNT + 1))
 
 
 def draw_counts(probabilities: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -198,6 +197,10 @@ def draw_counts(probabilities: Tensor, generator: torch.Generator | None = None)
     shape = cumulative[..., :1, :].shape
     uniform = torch.rand(shape, generator=generator, device=cumulative.device)
     return (uniform > cumulative).sum(-2).to(torch.uint8)
+
+
+def _sum(parts: Iterable[Tensor]) -> Tensor:
+    return sum(parts, start=torch.zeros(()))
 
 
 def _alpha(tau_s: Tensor, delay_s: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ def babble(
         raise ValueError("babble needs speech: give at least one talker")
     order = np.resize(generator.permutation(len(talkers)), voices)
     total = torch.zeros(samples)
-    for i in order:
+    for i in order.tolist():
         talker = calibrate(talkers[i], 0.0)
         start = int(generator.integers(len(talker)))
         total += talker[(start + torch.arange(samples)) % len(talker)]

@@ -135,7 +135,7 @@ def sentences(
     100
     """
     places = [words.split("|") for words in _SENTENCES[language]]
-    said = set()
+    said: set[tuple[int, ...]] = set()
     while len(said) < np.prod([len(words) for words in places]) // (2 * parts):
         picks = tuple(int(generator.integers(len(words))) for words in places)
         if sum(picks) % parts == part and picks not in said:
@@ -217,7 +217,8 @@ def _library() -> Iterator[tuple[ctypes.CDLL, int]]:
             yield library, rate_hz
             library.espeak_Terminate()
         finally:
-            getattr(_ctypes, "dlclose", getattr(_ctypes, "FreeLibrary", None))(library._handle)
+            close = "dlclose" if hasattr(_ctypes, "dlclose") else "FreeLibrary"
+            getattr(_ctypes, close)(library._handle)
 
 
 def _set_voice(library: ctypes.CDLL, voice: str) -> None:

@@ -38,12 +38,12 @@ def ripple(
     """
     turns = np.cumsum(np.broadcast_to(velocity_hz, samples)) / SAMPLE_RATE
     drift = torch.from_numpy(turns + generator.uniform())
-    density = torch.from_numpy(np.array(np.broadcast_to(density, samples), float))
+    densities = torch.from_numpy(np.array(np.broadcast_to(density, samples), float))
     time_s = torch.arange(samples, dtype=torch.float64) / SAMPLE_RATE
     nepers = depth_db / 2 / 20 * math.log(10)
     total = torch.zeros(samples)
     for octave in np.arange(0, 5.5, 1 / 30):
-        phase = _cycle(drift + octave * density)
+        phase = _cycle(drift + octave * densities)
         carrier = _cycle(250 * 2**octave * time_s + generator.uniform())
         total += torch.exp(nepers * torch.sin(phase)) * torch.sin(carrier)
     return faded(total)

@@ -51,12 +51,13 @@ class SincNet(nn.Module):
         self.config, self.clock = config, clock or Clock()
         self.sinc = SincFilters(config.filters, config.sinc_size + 1, self.clock.sample_rate_hz)
         self.strides = prime_factors(self.clock.bin_samples)
+        # At least one tap for each sample that a stride passes over.
+        self.sizes = [-(-config.size // stride) * stride for stride in self.strides]
         widths = itertools.pairwise([config.filters] + [config.kernels] * len(self.strides))
         self.strided = nn.Sequential(
             *(
-                # At least one tap for each sample that a stride passes over.
-                CausalConv(inputs, outputs, -(-config.size // stride) * stride, stride)
-                for (inputs, outputs), stride in zip(widths, self.strides, strict=True)
+                CausalConv(*width, size, stride)
+                for width, size, stride in zip(widths, self.sizes, self.strides, strict=True)
             )
         )
         last = config.kernels if self.strides else config.filters
@@ -76,9 +77,9 @@ class SincNet(nn.Module):
     def receptive_samples(self) -> int:
         """Samples before a bin's end that the bin can depend on."""
         passed, samples = 1, self.config.sinc_size + 1
-        for layer in self.strided:
-            samples += (layer.conv.kernel_size[0] - 1) * passed
-            passed *= layer.conv.stride[0]
+        for size, stride in zip(self.sizes, self.strides, strict=True):
+            samples += (size - 1) * passed
+            passed *= stride
         return samples + (self.config.size - 1) * self.clock.bin_samples
 
     def forward(self, sound: Tensor) -> Tensor:

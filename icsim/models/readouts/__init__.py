@@ -10,6 +10,13 @@ Readout = Categorical | Poisson
 Prediction = CategoricalPrediction | PoissonPrediction
 
 
+def require_categorical(prediction: Prediction) -> CategoricalPrediction:
+    """The same; a ValueError unless counts are classes, as gains of channels need them to be."""
+    if not isinstance(prediction, CategoricalPrediction):
+        raise ValueError("gains of channels belong to categorical counts; leave them out")
+    return prediction
+
+
 def make_readout(config: ReadoutConfig, features: int, slots: int) -> Readout:
     """An untrained readout.
 
