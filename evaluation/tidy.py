@@ -159,7 +159,7 @@ def sample(rows: pd.DataFrame, names: Sequence[str], by: str = "device") -> Resa
 def mean(rows: pd.DataFrame, name: str) -> Comparison | None:
     """Mean over listeners with a device; None if it was not measured."""
     draws = sample(rows, [name])
-    return draws and draws.comparison(draws.mean()[:, 0], bound=None)
+    return None if draws is None else draws.comparison(draws.mean()[:, 0], bound=None)
 
 
 def difference(
