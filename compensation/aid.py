@@ -126,7 +126,11 @@ class Aid(nn.Module):
         }
 
     def step(
-        self, block: Tensor, state: State, noise_reduction: float = 1.0, gain: float = 1.0
+        self,
+        block: Tensor,
+        state: State,
+        noise_reduction: float | Tensor = 1.0,
+        gain: float | Tensor = 1.0,
     ) -> tuple[Tensor, State]:
         """Take whole blocks as they arrive, and give as much.
 

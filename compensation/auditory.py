@@ -142,6 +142,13 @@ class DRNL(nn.Module):
     the Auditory Modeling Toolbox's `lopezpoveda2001` has them.
     """
 
+    cf_hz: Tensor
+    linear: Tensor
+    before: Tensor
+    after: Tensor
+    amplification: Tensor
+    ceiling: Tensor
+
     def __init__(self, sample_rate: float):
         super().__init__()
         cf = _one_erb_apart(LOWEST_HZ, HIGHEST_HZ)
@@ -196,6 +203,9 @@ class Gammatone(nn.Module):
     Source: arXiv 2507.09372; bandwidths of Holdsworth et al. 1988.
     """
 
+    cf_hz: Tensor
+    taps: Tensor
+
     def __init__(self, sample_rate: float):
         super().__init__()
         cf = erb_space(LOWEST_HZ, HIGHEST_HZ, 30)
@@ -224,9 +234,13 @@ class AuditoryModel(nn.Module):
         ValueError: If there is no such filterbank, or the sample rate is too low for 8 kHz.
     """
 
+    membrane: Tensor
+    largest_outer_db: Tensor
+    reading: Tensor
+
     def __init__(self, filterbank: str = "drnl", sample_rate: float = SAMPLE_RATE):
         super().__init__()
-        banks = {"drnl": DRNL, "gammatone": Gammatone}
+        banks: dict[str, type[DRNL] | type[Gammatone]] = {"drnl": DRNL, "gammatone": Gammatone}
         if filterbank not in banks:
             raise ValueError(f"filterbank must be one of {list(banks)}, got {filterbank!r}")
         if sample_rate < LOWEST_RATE:

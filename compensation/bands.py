@@ -24,6 +24,9 @@ class ShortTime(nn.Module):
     Source: Mauler & Martin 2007 (asymmetric windows for low delay).
     """
 
+    analysis: Tensor
+    synthesis: Tensor
+
     def __init__(self, window: int, hop: int):
         super().__init__()
         if window < 2 * hop:
@@ -84,6 +87,9 @@ class Bands(nn.Module):
 
     Source: Glasberg & Moore 1990 (ERB-number scale).
     """
+
+    shape: Tensor
+    centres_hz: Tensor
 
     def __init__(self, bands: int, short_time: ShortTime):
         super().__init__()

@@ -4,11 +4,18 @@ Off line, thousands of hops share each step of a layer. A device has one hop at 
 torch takes several times as long to dispatch these steps as to compute them.
 """
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icsim.compiling import VECTORISED, compiled
+
+if TYPE_CHECKING:
+    from .masks import Layer
+    from .waveform import Scale
 
 Arrays = tuple[Tensor, ...]
 
@@ -24,7 +31,7 @@ def usable(listener: Tensor) -> bool:
 # Masks --------------------------------------------------------------------------------------------
 
 
-def gather(layers: nn.ModuleList) -> Arrays:
+def gather(layers: Iterable["Layer"]) -> Arrays:
     """The weights of all layers as `hop` takes them, without gradients."""
     weights = []
     for layer in layers:
@@ -32,7 +39,7 @@ def gather(layers: nn.ModuleList) -> Arrays:
         into, again, bias_into, bias_again = zip(*layer.over_bands.all_weights, strict=True)
         weights.append(
             (
-                torch.stack([torch.stack([norm.weight, norm.bias]) for norm in layer.norms]),
+                torch.stack([torch.stack([*norm.parameters()]) for norm in layer.norms]),
                 time.weight.t(),
                 time.bias,
                 torch.cat(into).t(),
@@ -62,7 +69,7 @@ def hop(x: Tensor, modulations: Tensor, hidden: Tensor, weights: Arrays) -> tupl
 
 
 @fast
-def _tanh(x: float) -> float:
+def _tanh(x: np.float32) -> np.float32:
     """Without branches, so that a loop of it is vectorised; errs by two units of the last place.
 
     The continued fraction at a quarter of the argument, doubled twice.
@@ -77,7 +84,7 @@ def _tanh(x: float) -> float:
 
 
 @fast
-def _sigmoid(x: float) -> float:
+def _sigmoid(x: np.float32) -> np.float32:
     half = np.float32(0.5)
     return half + half * _tanh(half * x)
 
@@ -174,7 +181,7 @@ def _layers(x, modulations, hidden, norms, time_into, time_bias, into, again, bi
 # Waveform -----------------------------------------------------------------------------------------
 
 
-def gather_scales(scale: nn.Module) -> Arrays:
+def gather_scales(scale: "Scale") -> Arrays:
     """The weights of a `Scale` and all inside as `frames` takes them, without gradients.
 
     Blocks come in the order of `Scale.blocks`.

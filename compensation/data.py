@@ -143,7 +143,7 @@ def excerpt(
     Returns:
         `(samples,)`, or up to `before` more in front.
     """
-    sound = sounds[draw.integers(len(sounds))]
+    sound = sounds[int(draw.integers(len(sounds)))]
     starts = draw.integers(len(sound) - samples + 1, size=8)
     loudness = [level(sound[start : start + samples]).item() for start in starts]
     enough = level(sound).item() - 10
@@ -160,7 +160,7 @@ def draw_room(draw: np.random.Generator) -> Tensor:
     Low frequencies ring longest, high ones shortest, as air and furniture absorb them.
     """
     shortest, longest = sorted(draw.uniform(*T60_S, size=2))
-    t60_s = np.linspace(longest, shortest, len(T60_HZ))
+    t60_s = np.linspace(longest, shortest, len(T60_HZ)).tolist()
     return room_response(t60_s, draw.uniform(*DIRECT_DB), draw.uniform(*GAP_S), draw)
 
 
@@ -241,7 +241,7 @@ def require_clean(speech: Mapping[str, Tensor], depth_db: float = PAUSE_DEPTH_DB
     noisy = {name: depth for name, depth in judged.items() if depth < depth_db}
     if not noisy:
         return
-    softest = sorted(noisy, key=noisy.get)
+    softest = sorted(noisy, key=noisy.__getitem__)
     some = ", ".join(f"{name} ({noisy[name]:.0f} dB)" for name in softest[:5])
     more = f" and {len(noisy) - 5} more" if len(noisy) > 5 else ""
     message = (
@@ -293,7 +293,7 @@ def read_folder(
     return sounds
 
 
-class _Joined(Sequence):
+class _Joined(Sequence[Tensor]):
     """Sounds in one tensor: sent to a worker, each by itself would hold a file open."""
 
     def __init__(self, sounds: Sequence[Tensor]):
@@ -304,7 +304,7 @@ class _Joined(Sequence):
     def __len__(self) -> int:
         return len(self._places)
 
-    def __getitem__(self, index: int) -> Tensor:
+    def __getitem__(self, index: int) -> Tensor:  # type: ignore[override]  # slices are not wanted
         return self._samples[self._places[index]]
 
 

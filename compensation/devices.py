@@ -5,9 +5,10 @@ import functools
 from collections.abc import Callable, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compensation import noise_reduction
+from compensation.aid import Aid
 from compensation.bands import HOP, WINDOW, BandLevels, Bands, ShortTime
 from compensation.linear import (
     Response,
@@ -60,7 +61,7 @@ def without_rnnoise() -> str | None:
 
 
 def ours(
-    aid: nn.Module, listener: Tensor, reduces_noise: bool, key: str | None = None
+    aid: Aid, listener: Tensor, reduces_noise: bool, key: str | None = None
 ) -> dict[str, Device]:
     """An aid for a listener `(P,)`: without its noise reduction, and with it if it has any.
 
@@ -91,9 +92,14 @@ def prescribed(
         ear: The listener's thresholds; without any, noise is reduced and nothing is amplified.
         match_db: How much louder than NAL-R the aid is [dB].
         reductions: Keys of `NOISE_REDUCTIONS`.
+
+    Raises:
+        ValueError: If there are thresholds, and it is not said how much louder the aid is.
     """
     devices = {"unprocessed": Device("no aid", lambda sound: sound, 0.0)}
     if ear is not None:
+        if match_db is None:
+            raise ValueError("NAL-R cannot be made as loud as an aid without match_db; give it")
         devices["nal_r"] = Device("NAL-R", lambda sound: nal_r(sound, ear), NAL_R_DELAY_MS)
         devices["nal_r_matched"] = Device(
             "NAL-R at the aid's level",
@@ -107,10 +113,14 @@ def prescribed(
         else:
             devices[f"{key}_nal_r"] = Device(
                 f"{label}, then NAL-R",
-                lambda sound, reduce=reduce: nal_r(reduce(sound), ear),
+                functools.partial(_then_nal_r, reduce, ear),
                 delay_ms + NAL_R_DELAY_MS,
             )
     return devices
+
+
+def _then_nal_r(reduce: Callable[[Tensor], Tensor], ear: Audiogram, sound: Tensor) -> Tensor:
+    return nal_r(reduce(sound), ear)
 
 
 def matched_db(aid: Device, ear: Audiogram, training: Tensor) -> float:
@@ -154,7 +164,7 @@ def louder(
     return devices, {"flat_model": flat_db, "nal_r_best_model": k_db}
 
 
-def noise_reduction_alone(aid: nn.Module, listener: Tensor) -> Device:
+def noise_reduction_alone(aid: Aid, listener: Tensor) -> Device:
     """The noise reduction of an aid for a listener `(P,)`, without its compensation."""
 
     def process(sound: Tensor) -> Tensor:
@@ -205,7 +215,7 @@ def simple(
         )
         fixed_db = best_linear_gain(impaired, target, training, FIXED_BANDS, starts_db=starts_db)
         flat["fixed_model"] = Device(
-            "best fixed gains", lambda sound, gains_db=fixed_db: apply(sound, gains_db), 0.0
+            "best fixed gains", functools.partial(apply, gains_db=fixed_db), 0.0
         )
         devices |= {key.replace("model", name): device for key, device in flat.items()}
         chosen |= {key.replace("model", name): gain for key, gain in gains_db.items()}

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
+from .aid import Aid
+
 MOST_HOPS = 64
 """Longer blocks are not tried."""
 
@@ -28,7 +30,7 @@ class Device(nn.Module):
         ValueError: If the listener does not fit, or no block leaves the state in its shape.
     """
 
-    def __init__(self, aid: nn.Module, listener: Tensor):
+    def __init__(self, aid: Aid, listener: Tensor):
         super().__init__()
         self.aid = aid
         # With gradients on there are no compiled layers, which cannot be exported.
@@ -63,7 +65,7 @@ class Device(nn.Module):
         return out
 
 
-def export(aid: nn.Module, listener: Tensor) -> torch.export.ExportedProgram:
+def export(aid: Aid, listener: Tensor) -> torch.export.ExportedProgram:
     """The aid for a listener; `torch.export.save` writes it to a file, without the limiter.
 
     Args:
@@ -86,7 +88,7 @@ def export(aid: nn.Module, listener: Tensor) -> torch.export.ExportedProgram:
 
 
 @torch.no_grad()
-def _steady_block(aid: nn.Module, state: dict) -> int:
+def _steady_block(aid: Aid, state: dict) -> int:
     """Samples of the shortest block after which the state has the shapes that it had before."""
 
     def shapes(state: dict) -> list:

@@ -12,11 +12,12 @@ import numpy as np
 import soundfile
 import soxr
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icsim.files import whole_file
 from icsim.sound import REFERENCE_PA, SAMPLE_RATE
 
+from .aid import Aid
 from .streaming import LOUDEST_DB_SPL, Stream
 
 LOWEST_RATE_HZ = 8000
@@ -55,7 +56,7 @@ class Processing:
         """
         return max(0.0, self.maximum_db_spl - self.full_scale_db_spl) if self.pcm_bits else 0.0
 
-    def stream(self, aid: nn.Module, listener: Tensor) -> Stream:
+    def stream(self, aid: Aid, listener: Tensor) -> Stream:
         """The aid, ready for blocks of sound."""
         return Stream(aid, listener, self.noise_reduction, self.gain, self.maximum_db_spl)
 
@@ -75,7 +76,7 @@ class Outcome:
 def process_file(
     sound: Path,
     target: Path,
-    aid: nn.Module,
+    aid: Aid,
     listener: Tensor,
     processing: Processing | None = None,
     progress: Callable[[int], object] = lambda samples: None,

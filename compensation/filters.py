@@ -42,6 +42,10 @@ class Filters(nn.Module):
         ValueError: If the window is odd or covers no five hops.
     """
 
+    analysis: Tensor
+    shorten: Tensor
+    fade: Tensor
+
     def __init__(self, bands: int, window: int, hop: int):
         super().__init__()
         if window % 2 or window < 5 * hop:

@@ -16,7 +16,7 @@ class Gains:
     loss_db: Tensor
     """Compensation of the hearing loss, `(B, bands, L)`."""
 
-    def factors(self, noise_reduction: float, gain: float) -> Tensor:
+    def factors(self, noise_reduction: float | Tensor, gain: float | Tensor) -> Tensor:
         """Both together as factors on pressure, with exponents: 0 off, 1 as trained."""
         return 10 ** ((noise_reduction * self.noise_db + gain * self.loss_db) / 20)
 

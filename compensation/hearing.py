@@ -27,7 +27,7 @@ LEAST_PROBABILITY = 1e-12
 class HearingModel:
     """A frozen model of hearing, and what it knows of listeners."""
 
-    loss: nn.Module
+    loss: ResponseLoss
     """`loss(sound, listener, target, skip_bins)` and `loss.respond(sound, listener)`."""
     listeners: Tensor
     """Means, one a listener, `(A, F)`."""

@@ -62,8 +62,10 @@ def limit(
     state = [part.reshape(-1).cpu().numpy().copy() for part in before]
     rows = sound.detach().reshape(len(state[0]), -1).cpu().numpy()
     heard = torch.from_numpy(_limited(rows, maximum, *state)).to(sound.device)
-    after = (torch.from_numpy(part).view(sound.shape[:-1]) for part in state)
-    return heard.view(sound.shape), tuple(part.to(sound.device) for part in after)
+    left, held, since = (
+        torch.from_numpy(part).view(sound.shape[:-1]).to(sound.device) for part in state
+    )
+    return heard.view(sound.shape), (left, held, since)
 
 
 @compiled(error_model="numpy")

@@ -197,7 +197,8 @@ def best_linear_gain(
     """
     _check(target, sound, bands, steps, batch, bounds_db, starts_db)
     lowest, highest = bounds_db
-    lines = [torch.linspace(*ends, bands) for ends in itertools.product(ENDS_DB, repeat=2)]
+    ends = itertools.product(ENDS_DB, repeat=2)
+    lines = [torch.linspace(first, last, bands) for first, last in ends]
     candidates = torch.stack(lines).to(sound.device, torch.float64)
     if starts_db is not None:
         candidates = torch.cat([candidates, starts_db.to(candidates)])

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from icsim.weights import load_network, require_facts, save_network
 
@@ -53,7 +53,7 @@ def load_aid(path: str | Path) -> tuple[Masks | Waveform, AidFacts]:
         ValueError: If the file is damaged, holds something else, or does not say enough.
     """
     aid, stored = load_network(path, Masks, Waveform)
-    return aid, aid_facts(stored, path)
+    return cast(Masks | Waveform, aid), aid_facts(stored, path)
 
 
 def aid_facts(stored: Mapping[str, Any], path: str | Path) -> AidFacts:

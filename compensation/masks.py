@@ -6,6 +6,8 @@ and a listener can turn each up or down while listening.
 
 import dataclasses
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -134,13 +136,13 @@ class Masks(Aid):
 
     def start(self, embedded: Tensor, stream: bool) -> State:
         """The listeners' modulations and averages over time; weights for compiled layers."""
-        config = self.config
+        config, layers = self.config, cast(Sequence[Layer], self.layers)
         return {
-            "modulations": torch.stack([layer.modulation(embedded) for layer in self.layers]),
+            "modulations": torch.stack([layer.modulation(embedded) for layer in layers]),
             "averages": embedded.new_zeros(
                 config.layers, len(embedded) * config.bands, config.width
             ),
-            "weights": compiled.gather(self.layers) if stream and compiled.usable(embedded) else (),
+            "weights": compiled.gather(layers) if stream and compiled.usable(embedded) else (),
         }
 
     def decide(self, levels: Tensor, state: State) -> tuple[Tensor, Tensor, State]:

@@ -118,7 +118,7 @@ def propose(course: Course, limit_s: float | None = None) -> Comparison:
     return _informative(taste, np.random.default_rng([course.seed, len(course.comparisons), 1]))
 
 
-def answered(course: Course, comparison: Comparison, answer: str) -> Course:
+def answered(course: Course, comparison: Comparison, answer: Answer) -> Course:
     """The course with one more answer.
 
     Raises:
@@ -147,8 +147,9 @@ def estimate(course: Course) -> Estimate:
 
 def catch_trials(comparisons: Sequence[Comparison]) -> tuple[int, int]:
     """How many catch trials were answered as the pair was before, and how many there were."""
-    before, alike = {}, []
-    swapped = {"first": "second", "second": "first", "same": "same"}
+    before: dict[tuple[tuple[float, ...], ...], Answer | None] = {}
+    alike = []
+    swapped: dict[Answer | None, Answer] = {"first": "second", "second": "first", "same": "same"}
     for one in comparisons:
         if one.catch and (one.second, one.first) in before:
             alike.append(swapped[one.answer] == before[one.second, one.first])
@@ -252,7 +253,8 @@ def _spread(course: Course) -> Comparison:
     shift = np.random.default_rng([course.seed, 3]).uniform(size=parameters)
     numbers = 2 * len(course.comparisons) + np.arange(2)[:, None]
     points = prior.centre + (2 * ((shift + numbers * steps) % 1) - 1) @ prior.root.T
-    return Comparison(*(tuple(point) for point in points.clip(0, 1).tolist()))
+    first, second = points.clip(0, 1).tolist()
+    return Comparison(tuple(first), tuple(second))
 
 
 def _prior(course: Course) -> Prior:

@@ -5,10 +5,12 @@ errors matter; a model of the listener can.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icsim.metrics import expected_counts
 from icsim.models.response import ResponseModel
+
+from .aid import Aid
 
 STEP = 0.15
 """Of θ, to either side; an error of a fit by ear is about as large (chosen here)."""
@@ -16,7 +18,7 @@ STEP = 0.15
 
 @torch.no_grad()
 def sensitivity(
-    aid: nn.Module,
+    aid: Aid,
     model: ResponseModel,
     sounds: Tensor,
     theta: Tensor,
@@ -29,7 +31,7 @@ def sensitivity(
     θ by `dᵀ M d`, summed over channels and bins.
 
     Args:
-        aid: `aid.process(sound, listener, noise_reduction, gain)`.
+        aid: Whose processing is looked at.
         model: Of the listener.
         sounds: `(B, T)` [Pa].
         theta: The listener, `(P,)`.

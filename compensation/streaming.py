@@ -4,11 +4,12 @@ import math
 import time
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from icsim.sound import REFERENCE_PA, SAMPLE_RATE
 
-from .limiter import limit
+from .aid import Aid
+from .limiter import State, limit
 
 LOUDEST_DB_SPL = 140.0
 """Input is clipped at this magnitude [dB SPL], far above what a hearing aid's microphone takes
@@ -40,7 +41,7 @@ class Stream:
 
     def __init__(
         self,
-        aid: nn.Module,
+        aid: Aid,
         listener: Tensor,
         noise_reduction: float = 1.0,
         gain: float = 1.0,
@@ -56,7 +57,7 @@ class Stream:
         listener = listener.reshape(-1, listener.shape[-1])
         with torch.no_grad():
             self._state = aid.begin(listener)
-        self._limiter = None
+        self._limiter: State | None = None
         # Until its first block is whole, an aid has nothing to say.
         self._ready = listener.new_zeros(len(listener), aid.block_samples)
         self._waiting = self._ready[:, :0]
@@ -106,7 +107,7 @@ class Stream:
         return self(self._ready.new_zeros(*self._several, self.latency_samples))
 
 
-def impulse_delay_ms(aid: nn.Module, listener: Tensor) -> float:
+def impulse_delay_ms(aid: Aid, listener: Tensor) -> float:
     """From a click in to the peak that comes out of a stream, in steps of one sample [ms]."""
     samples, at = 4096, 2000
     click = 1e-9 * torch.randn(samples, generator=torch.Generator().manual_seed(0))
@@ -116,7 +117,7 @@ def impulse_delay_ms(aid: nn.Module, listener: Tensor) -> float:
     return (out.abs().argmax().item() - at) / SAMPLE_RATE * 1e3
 
 
-def pace(aid: nn.Module, listener: Tensor, seconds: float = 4.0) -> dict[str, float]:
+def pace(aid: Aid, listener: Tensor, seconds: float = 4.0) -> dict[str, float]:
     """Time to process over time processed, and the longest block, in blocks of the aid's own."""
     running, blocks = Stream(aid, listener), []
     sound = 0.02 * torch.randn(round(seconds * SAMPLE_RATE))

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from icsim.loss import ResponseLoss
 from icsim.theta import between_animals
 
 from .bands import BandLevels
@@ -98,12 +99,12 @@ Tasks = dict[str, list[Task]]
 
 
 def tasks(
-    models: Sequence[nn.Module], batch: Batch, drawn: Drawn, noise_reduction: bool = True
+    models: Sequence[ResponseLoss], batch: Batch, drawn: Drawn, noise_reduction: bool = True
 ) -> Tasks:
     """What listeners should answer to some excerpts.
 
     Args:
-        models: Frozen models of hearing, as `ResponseLoss`, M of them.
+        models: Frozen models of hearing, M of them.
         batch: Of `Mixtures`.
         drawn: For each model its listeners and their references, `(B, F)` each.
         noise_reduction: With what normal ears should answer to noise.
@@ -130,12 +131,12 @@ def tasks(
 
 @torch.no_grad()
 def discrepancy_left_over(
-    models: Sequence[nn.Module], aid: Masks | Waveform, held_out: Sequence[tuple[Batch, Tasks]]
+    models: Sequence[ResponseLoss], aid: Masks | Waveform, held_out: Sequence[tuple[Batch, Tasks]]
 ) -> Tensor:
     """Share of the discrepancies that an aid leaves, mean over kinds of task.
 
     Args:
-        models: Frozen models of hearing, as `ResponseLoss`, M of them.
+        models: Frozen models of hearing, M of them.
         aid: The network.
         held_out: Batches with their tasks.
     """
@@ -184,7 +185,7 @@ def totals(
 
 
 def training_terms(
-    models: Sequence[nn.Module],
+    models: Sequence[ResponseLoss],
     aid: nn.Module,
     plain: Masks | Waveform,
     batch: Batch,
@@ -196,7 +197,7 @@ def training_terms(
     """Every term of the objective on some excerpts, one number for each that has it.
 
     Args:
-        models: Frozen models of hearing, as `ResponseLoss`, M of them.
+        models: Frozen models of hearing, M of them.
         aid: To be trained, possibly wrapped for several processes.
         plain: The same, not wrapped.
         batch: Of `Mixtures`, with what the aid is told of each listener as `known`, and their

@@ -105,7 +105,8 @@ class Resampled:
         half = passed[..., -1:] / 2
         # The listener in the middle, or the two of whom it lies between.
         middle = [(passed < half).sum(-1, True), (passed <= half).sum(-1, True)]
-        return sum(ascending.gather(-1, place) for place in middle).squeeze(-1) / 2
+        lower, upper = (ascending.gather(-1, place) for place in middle)
+        return (lower + upper).squeeze(-1) / 2
 
     def mean_magnitude(self) -> Tensor:
         """Of each listener's value, `(1 + R, D)`: errors of either sign do not cancel."""

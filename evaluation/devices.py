@@ -101,5 +101,7 @@ def in_parts(midbrain: Midbrain, batch: int = 4) -> Midbrain:
 def score(name: str, clean: Tensor, after: Tensor, ear: Audiogram | None = None) -> Score:
     """One score by its name in `evaluation.scores`, of sounds `(B, T)` [Pa]."""
     if name in EAR_METRICS:
+        if ear is None:
+            raise ValueError(f"{name} needs the listener's audiogram")
         return EAR_METRICS[name](clean, after, SAMPLE_RATE, ear)
     return METRICS[name](clean, after, SAMPLE_RATE)

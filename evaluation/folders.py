@@ -101,9 +101,8 @@ def match(
         ValueError: If a folder is missing or empty, one name belongs to two files of a folder, or
             a device has no file in common with the clean folder.
     """
-    clean, noisy, with_noisy = _by_name(clean_folder), {}, noisy_folder is not None
-    if with_noisy:
-        noisy = _by_name(noisy_folder)
+    clean, with_noisy = _by_name(clean_folder), noisy_folder is not None
+    noisy = {} if noisy_folder is None else _by_name(noisy_folder)
     pairs = []
     for (device, folder), level_db_spl in zip(
         devices(processed_folders).items(), full_scales.processed_db_spl, strict=True
@@ -166,9 +165,8 @@ def prepare(pair: Pair, reading: Reading | None = None) -> Prepared:
     Raises:
         ValueError: If they cannot be compared; the message says why.
     """
-    for role in ("clean", "processed"):
-        if getattr(pair, role) is None:
-            raise ValueError(f"no {role} file of this name")
+    if pair.clean is None or pair.processed is None:
+        raise ValueError(f"no {'clean' if pair.clean is None else 'processed'} file of this name")
     reading, scales = reading or Reading(), pair.full_scales
     clean, rate = _read(pair.clean, "clean", reading, scales.clean_db_spl)
     processed, from_hz = _read(pair.processed, "processed", reading, *scales.processed_db_spl)
@@ -200,7 +198,7 @@ def prepare(pair: Pair, reading: Reading | None = None) -> Prepared:
     )
 
 
-def _by_name(folder: str) -> dict[str, Path]:
+def _by_name(folder: str | Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in find_audio(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
@@ -219,11 +217,12 @@ def _read(
     except ValueError as error:
         raise ValueError(f"{role}: {error}") from error
     channels = len(samples)
-    if channels > 1 and reading.channel is None:
+    channel = reading.channel if channels > 1 else 0
+    if channel is None:
         raise ValueError(f"{role}: has {channels} channels; choose one with --channel 0")
-    if channels > 1 and reading.channel >= channels:
-        raise ValueError(f"{role}: has {channels} channels, so none is --channel {reading.channel}")
-    sound = samples[reading.channel if channels > 1 else 0]
+    if channel >= channels:
+        raise ValueError(f"{role}: has {channels} channels, so none is --channel {channel}")
+    sound = samples[channel]
     if rate < LOWEST_RATE_HZ:
         raise ValueError(f"{role}: {rate:g} Hz; at least {LOWEST_RATE_HZ} Hz are needed")
     if len(sound) == 0:

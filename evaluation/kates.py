@@ -136,8 +136,8 @@ def _noise(
     if noise is None:
         return lambda: lambda rows, columns: None
     if isinstance(noise, torch.Generator):
-        kind = {"generator": noise, "dtype": torch.float64, "device": device}
-        return lambda: lambda rows, columns: torch.randn(rows, columns, **kind)
+        draw = functools.partial(torch.randn, generator=noise, dtype=torch.float64, device=device)
+        return lambda: draw
     stream = _stream(noise, math.ceil(longest / RATE_HZ))
 
     def begin() -> Normals:

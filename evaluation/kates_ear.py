@@ -160,7 +160,8 @@ def vibrate(
     envelope, moved = gammatone(heard, _radius(width), angle, motion)
     gain = section(_gain(control, cochlea, full_scale_db_spl), *butter(1, DELAY_HZ, fs=RATE_HZ))
     average_db = _average_db(_rms(envelope), control_rms, cochlea, full_scale_db_spl)
-    return Vibration(envelope * gain, moved * gain if motion else None, width, average_db)
+    motion_gained = None if moved is None else moved * gain
+    return Vibration(envelope * gain, motion_gained, width, average_db)
 
 
 def align(sound: Tensor, reference: Tensor) -> Tensor:
@@ -284,10 +285,10 @@ def _widened(level_db_spl: Tensor, width: Tensor, widest: Tensor) -> Tensor:
 def _gain(control: Tensor, cochlea: Cochlea, full_scale_db_spl: float) -> Tensor:
     """Gain of the outer hair cells, from the envelope of the controlling band, `(B, C, T)`."""
     knee_db = cochlea.knee_db_spl.unsqueeze(-1)
-    knee, top = (10 ** ((db - full_scale_db_spl) / 20) for db in (knee_db, LINEAR_DB_SPL))
+    knee = 10 ** ((knee_db - full_scale_db_spl) / 20)
+    top = torch.full_like(knee, 10 ** ((LINEAR_DB_SPL - full_scale_db_spl) / 20))
     exponent = (1 / cochlea.ratio - 1).unsqueeze(-1)
     most = math.log(10) / -20 * cochlea.outer_db.unsqueeze(-1) - exponent * knee.log()
-    top = torch.full_like(knee, top)
     return torch.addcmul(most, exponent, control.clamp(knee, top).log()).exp()
 
 

@@ -41,7 +41,7 @@ def quality(
     smooth, smooth_heard = _smoothed(pair.reference_db), _smoothed(pair.heard_db)
     moments = loud_moments(smooth)
     envelopes = correlation(*(cepstra(row[:, moments]) for row in (smooth, smooth_heard))).mean()
-    fine_structure = _fine_structure(pair.reference_motion, pair.heard_motion)
+    fine_structure = _fine_structure(*pair.motions)
     spectra = _spectral_likeness(pair.reference_spectrum_db, pair.heard_spectrum_db)
     return envelopes.square() * fine_structure * spectra
 

@@ -50,10 +50,9 @@ class Pair:
     """Envelope of the clean sound [dB SL], `(C, T)`."""
     heard_db: Tensor
     """Envelope of the processed one [dB SL], `(C, T)`."""
-    reference_motion: Tensor | None
-    """Motion of the basilar membrane, its envelope in dB, `(C, T)`, if it was wanted."""
-    heard_motion: Tensor | None
-    """The same of the processed sound."""
+    motions: tuple[Tensor, ...]
+    """Motion of the basilar membrane by either, its envelope in dB, `(C, T)`; none if it was not
+    wanted."""
     reference_spectrum_db: Tensor
     """Long-term spectrum [dB SL], `(C,)`."""
     heard_spectrum_db: Tensor
@@ -90,25 +89,27 @@ def listen(
         full_scale_db_spl: Level of a sound whose RMS is 1 [dB SPL].
         normals: Noise of the motion, if the motion is wanted.
     """
-    motion = normals is not None
     ears = [Cochlea.from_thresholds(one.unsqueeze(0)) for one in thresholds_db_hl]
     reference, heard = (
-        vibrate(sound.unsqueeze(0), ear, motion, full_scale_db_spl)
+        vibrate(sound.unsqueeze(0), ear, normals is not None, full_scale_db_spl)
         for sound, ear in zip(sounds, ears, strict=True)
     )
-    moved = align(heard.motion, reference.motion) if motion else None
+    moved = None
+    if heard.motion is not None and reference.motion is not None:
+        moved = align(heard.motion, reference.motion)
     rows = [
         (reference.envelope, reference.motion),
         (align(heard.envelope, reference.envelope), moved),
     ]
     fired = [fire(*row, ear, full_scale_db_spl) for row, ear in zip(rows, ears, strict=True)]
-    envelopes = [even_delays(envelope, reference.width)[0] for envelope, _ in fired]
-    motions = [None, None]
-    if motion:
-        gain = 10 ** ((THRESHOLD_NOISE_DB - full_scale_db_spl) / 20)
-        noisy = [_with_noise(row, gain, normals(*row.shape[1:])) for _, row in fired]
-        motions = [even_delays(row, reference.width)[0] for row in noisy]
-    return Pair(*envelopes, *motions, reference.average_db[0], heard.average_db[0])
+    first, second = (even_delays(envelope, reference.width)[0] for envelope, _ in fired)
+    gain = 10 ** ((THRESHOLD_NOISE_DB - full_scale_db_spl) / 20)
+    motions = tuple(
+        even_delays(_with_noise(row, gain, normals(*row.shape[1:])), reference.width)[0]
+        for _, row in fired
+        if row is not None and normals is not None
+    )
+    return Pair(first, second, motions, reference.average_db[0], heard.average_db[0])
 
 
 def _late(clean: Tensor, processed: Tensor) -> int:

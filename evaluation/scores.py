@@ -143,6 +143,9 @@ def score_pair(
     Returns:
         What JSON can hold: `device`, `file`, `scores` (None if missing), `reasons` of those that
         are, `notes`, `facts` and `stamps`, the state of the files.
+
+    Raises:
+        ValueError: If a score needs an audiogram or midbrains that are not given.
     """
     row = {"device": pair.device, "file": pair.name, "stamps": pair.stamps}
     try:
@@ -158,9 +161,13 @@ def score_pair(
     scores: dict[str, Score] = {}
     for name in names:
         if name == RESTORATION:
+            if midbrains is None:
+                raise ValueError(f"{name} needs the listener's midbrain and a normal one")
             scores[name], amounts = _restoration(sounds, *midbrains)
             facts |= amounts
         elif name in EAR_SCORES:
+            if ear is None:
+                raise ValueError(f"{name} needs the listener's audiogram")
             arguments = (sounds.clean[None], sounds.processed[None], sounds.rate_hz)
             scores[name] = EAR_METRICS[name](*arguments, ear, seed)
         else:
@@ -192,7 +199,7 @@ def levels(sounds: Prepared) -> dict[str, float | None]:
     itself: 0 where the two folders have the same full scale. None where there is no noisy sound, or
     the two are hardly alike.
     """
-    decibel = {
+    decibel: dict[str, float | None] = {
         "clean_db_spl": level(sounds.clean).item(),
         "processed_db_spl": level(sounds.processed).item(),
     }

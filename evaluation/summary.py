@@ -50,7 +50,7 @@ def compared(rows: Sequence[dict], seed: int) -> list[Row]:
         One row for each pair and score: `first`, `second`, `score`, `difference` (second less
         first), `low`, `high`, `files`, `verdict`. Empty for one device.
     """
-    by_device = collections.defaultdict(dict)
+    by_device: dict[str, dict[str, dict]] = collections.defaultdict(dict)
     for row in rows:
         by_device[row["device"]][row["file"]] = row
     names = list(dict.fromkeys(name for row in rows for name in row["scores"]))
@@ -148,10 +148,8 @@ def levels(rows: Sequence[dict], full_scales: FullScales) -> list[Row]:
                 "least": min(values),
                 "most": max(values),
             }
-        found.append(
-            {"folder": name, "files": len(values), "full_scale_db_spl": full_scale_db_spl}
-            | {f"{key}_db_spl": _digits(value) for key, value in described.items()}
-        )
+        level: Row = {"folder": name, "files": len(values), "full_scale_db_spl": full_scale_db_spl}
+        found.append(level | {f"{key}_db_spl": _digits(value) for key, value in described.items()})
     return found
 
 

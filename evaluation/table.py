@@ -214,7 +214,7 @@ def summarise(table: Sequence[Row], confidence: float = 0.95, seed: int = 0) -> 
     for device in dict.fromkeys(row["device"] for row in table):
         own = [row for row in table if row["device"] == device]
         for name in dict.fromkeys(key for row in own for key in row if key not in LABELS):
-            values = [row[name] for row in own if row.get(name) is not None]
+            values = [float(value) for row in own if (value := row.get(name)) is not None]
             low, high = bootstrap(torch.tensor(values), confidence=confidence, seed=seed)
             numbers = {
                 "mean": sum(values) / len(values) if values else math.nan,
@@ -237,7 +237,7 @@ def markdown(summary: Sequence[Row]) -> str:
         list(dict.fromkeys(row[key] for row in summary)) for key in ("device", "score")
     )
     cells = {(row["device"], row["score"]): _cell(row) for row in summary}
-    lines = [["device", *names], ["---"] + ["---:"] * len(names)]
+    lines = [["device", *map(str, names)], ["---"] + ["---:"] * len(names)]
     lines += [
         [str(device), *(cells.get((device, name), "–") for name in names)] for device in devices
     ]

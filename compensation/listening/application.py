@@ -9,9 +9,9 @@ import hmac
 import json
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from importlib import resources
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 import fastapi
 import numpy as np
@@ -71,7 +71,12 @@ PAGES = {
 
 Client = Annotated[str, Field(pattern="^[0-9a-f]{32}$", description="Drawn by the page, once.")]
 Number = Annotated[int, Field(ge=0, le=99_999, strict=True)]
-Scope, Receive, Send = dict, Callable[[], Awaitable[dict]], Callable[[dict], Awaitable[None]]
+
+Message: TypeAlias = MutableMapping[str, Any]
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+Application: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Body(BaseModel):
@@ -124,13 +129,15 @@ class Undo(Body):
     trial: Number
 
 
-REFUSED = {
+Responses: TypeAlias = dict[int | str, dict[str, Any]]
+
+REFUSED: Responses = {
     400: {"description": "No JSON."},
     401: {"description": "No token, or a wrong one."},
     403: {"description": "From another site, or to another host."},
     413: {"description": "The body is too long."},
 }
-CONFLICT = {409: {"description": "Does not fit what has happened."}}
+CONFLICT: Responses = {409: {"description": "Does not fit what has happened."}}
 
 
 def application(
@@ -211,7 +218,7 @@ def server(app: FastAPI, request_s: float = REQUEST_S) -> uvicorn.Server:
     """
     config = uvicorn.Config(
         app,
-        http=functools.partial(Connection, request_s=request_s),
+        http=functools.partial(Connection, request_s=request_s),  # type: ignore[arg-type]  # a factory
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -340,7 +347,7 @@ class Guard:
 
     def __init__(
         self,
-        app: Callable,
+        app: Application,
         listener: str | None,
         experimenter: str | None,
         hosts: tuple[str, ...] | None,
@@ -355,10 +362,10 @@ class Guard:
         if scope["type"] != "http":
             return  # there are no web sockets here
 
-        async def with_headers(message: dict) -> None:
+        async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 extra = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
-                message = message | {"headers": [*message.get("headers", []), *extra]}
+                message = {**message, "headers": [*message.get("headers", []), *extra]}
             await send(message)
 
         headers = {
@@ -374,9 +381,9 @@ class Guard:
             response = JSONResponse({"detail": reason}, status)
             await response(scope, receive, with_headers)
             return
-        messages = [{"type": "http.request", "body": body, "more_body": False}]
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def replay() -> dict:
+        async def replay() -> Message:
             return messages.pop(0) if messages else await receive()
 
         await self.app(scope, replay, with_headers)
@@ -395,7 +402,7 @@ class Guard:
             return 403, "another site"
         if path == "/api/token" or not self.experimenter:
             return None
-        tokens = [self.experimenter]
+        tokens: list[str | None] = [self.experimenter]
         if not path.startswith("/api/experimenter"):
             tokens.append(self.listener)
         if not _known(_sent(headers, _cookie(scope)), *tokens):

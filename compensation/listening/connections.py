@@ -35,12 +35,15 @@ class Connection(H11Protocol):
         """Whether a whole request is still to come."""
         return self.conn.their_state in (h11.IDLE, h11.SEND_BODY)
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
         others = [
             each
             for each in self.connections
-            if each is not self and each.idle and not each.transport.is_closing()
+            if isinstance(each, Connection)  # and no web socket
+            and each is not self
+            and each.idle
+            and not each.transport.is_closing()
         ]
         if len(others) >= MOST_IDLE:
             min(others, key=lambda each: each.since).transport.abort()

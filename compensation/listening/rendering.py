@@ -9,8 +9,9 @@ import numpy as np
 import scipy.signal
 import soundfile
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from compensation.aid import Aid
 from compensation.limiter import limit
 from icsim.sound import REFERENCE_PA, SAMPLE_RATE, resample
 
@@ -32,7 +33,7 @@ K_WEIGHTING = (
 
 @torch.no_grad()
 def through_aid(
-    aid: nn.Module,
+    aid: Aid,
     theta: Sequence[float],
     sound: Tensor,
     noise_reduction: float = 1.0,
@@ -71,12 +72,13 @@ def pair(
         )
     # Faults are muted before anything spreads them; resampling and matching may raise peaks, so
     # the limiter is the last again.
-    sounds = [
+    first, second = (
         resample(limit(s, maximum_db_spl)[0], SAMPLE_RATE, OUTPUT_RATE_HZ) for s in (first, second)
-    ]
+    )
     if mode == "loudness":
-        sounds = equally_loud(*sounds)
-    return tuple(encoded(sound, maximum_db_spl, full_scale_db_spl) for sound in sounds)
+        first, second = equally_loud(first, second)
+    a, b = (encoded(sound, maximum_db_spl, full_scale_db_spl) for sound in (first, second))
+    return a, b
 
 
 def equally_loud(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,14 +88,11 @@ def equally_loud(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         first: At `OUTPUT_RATE_HZ`, `(T,)`.
         second: `(T,)`.
     """
-    levels = [weighted_level(sound) for sound in (first, second)]
-    if not all(map(math.isfinite, levels)):
+    first_db, second_db = weighted_level(first), weighted_level(second)
+    if not (math.isfinite(first_db) and math.isfinite(second_db)):
         return first, second
-    mean = sum(levels) / 2
-    return tuple(
-        sound * 10 ** ((mean - level) / 20)
-        for sound, level in zip((first, second), levels, strict=True)
-    )
+    mean_db = (first_db + second_db) / 2
+    return first * 10 ** ((mean_db - first_db) / 20), second * 10 ** ((mean_db - second_db) / 20)
 
 
 def weighted_level(sound: Tensor) -> float:

@@ -28,11 +28,13 @@ def overview(session: Session) -> dict:
     """Everything that the experimenter's page shows."""
     settings, trials = session.settings, session.trials
     answered = [t for t in trials if t.answer is not None]
-    estimates = [t for t in trials if t.part == "comparison" and t.estimate]
-    estimates += [t for t in trials if t.part == "confirmation" and t.estimate][:1]
+    parts = ("comparison", "confirmation")
+    fitted, confirmed = (
+        [(t.number, t.estimate) for t in trials if t.part == part and t.estimate] for part in parts
+    )
     course = [
-        {"answers": t.number, **t.estimate, "consistency": consistency(session, t.number)}
-        for t in estimates
+        {"answers": number, **estimate, "consistency": consistency(session, number)}
+        for number, estimate in fitted + confirmed[:1]
     ]
     return {
         "listener": settings.listener,
@@ -92,11 +94,12 @@ def stopping(session: Session) -> dict:
     """What the search still had to gain when it ended, or has now, beside what ends it."""
     algorithm, most = session.algorithm, session.settings.comparisons
     answers = len(session.course().comparisons)
-    if session.finishing:
-        gain = session.best()["gain"]
-    else:  # as of the last pair: to compute it anew takes time
+    best = session.best() if session.finishing else None
+    if best is None:  # as of the last pair: to compute it anew takes time
         gains = [t.estimate["gain"] for t in session.trials if t.estimate]
         gain = gains[-1] if gains else None
+    else:
+        gain = best["gain"]
     if not session.finishing:
         reason = "goes on"
     elif gain is not None and gain < algorithm.NEGLIGIBLE:

@@ -4,12 +4,13 @@ Everything follows from the events in storage, so a session goes on where it was
 """
 
 import dataclasses
+import functools
 import json
 import random
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
@@ -24,6 +25,8 @@ Process = Callable[[Theta | None, int], Tensor]
 None: pressure `(T,)` [Pa], as long for all θ."""
 
 Answer = Literal["first", "second", "same"]
+
+Against = Literal["start", "reference"]
 
 END_PATIENCE_S = 60.0
 """How long the best θ, with which the confirmation begins, is waited for [s] (chosen here)."""
@@ -106,7 +109,7 @@ class Trial:
     catch: bool = False
     fallback: bool = False
     """Whether this pair was taken because the proposed one was not ready."""
-    against: Literal["start", "reference"] | None = None
+    against: Against | None = None
     """Whom the best θ meets in a confirmation."""
     estimate: dict | None = None
     """What was known when the pair was chosen, if it was known."""
@@ -318,10 +321,9 @@ class Session:
         self._events.append(event)
         content = event.content
         if event.kind == "shown":
-            values = {
-                key: tuple(value) if key in ("first", "second") and value else value
-                for key, value in content.items()
-            }
+            values = dict(content)
+            for key in ("first", "second"):
+                values[key] = values[key] and tuple(values[key])
             trial = Trial(**values, event=event.number)
             self._trials = (*self._trials[: trial.number], trial)
             self._played = set()
@@ -410,14 +412,12 @@ class Session:
             trials = self._trials
             self._ahead.want({self._key(trials): lambda: self._plan(trials)})
             return
-        jobs = {}
-        for answer in ("first", "second", "same"):
+        jobs: dict[Hashable, Callable[[], Prepared]] = {}
+        if self._fitting(self._trials):
+            jobs["spare", trial.event] = functools.partial(self._spare, self._trials)
+        for answer in get_args(Answer):
             after = (*before, dataclasses.replace(trial, answer=answer))
-            jobs[self._key(after)] = lambda after=after: self._plan(after)
-        after = self._trials
-        if self._fitting(after):
-            spare = {("spare", trial.event): lambda: self._spare(after)}
-            jobs = spare | jobs
+            jobs[self._key(after)] = functools.partial(self._plan, after)
         self._ahead.want(jobs)
 
     def _key(self, trials: Sequence[Trial]) -> tuple:
@@ -460,9 +460,9 @@ class Session:
         """What follows these answers."""
         confirming = [t for t in trials if t.part == "confirmation"]
         if confirming:
-            return self._confirm(trials, confirming[0].estimate)
+            return self._confirm(trials, confirming[0].estimate or self._last_estimate(trials))
         estimate = self._estimate(trials) if trials else None
-        if not self._fitting(trials) or (estimate and estimate["finished"]):
+        if estimate and (estimate["finished"] or not self._fitting(trials)):
             return self._confirm(trials, estimate)
         proposed = self.algorithm.propose(self._course(trials), self.limit_s)
         two = _theta(proposed.first), _theta(proposed.second)
@@ -484,15 +484,15 @@ class Session:
         number = len(trials)
         draw = random.Random(f"{self.settings.seed}/spare/{number}")
         two = [draw.choice(self.settings.known) for _ in range(2)]
-        near = [tuple(min(1.0, max(0.0, draw.gauss(v, 0.15))) for v in each) for each in two]
-        trial = Trial(number, "comparison", *near, self._sound(number), fallback=True)
+        first, second = (_theta([draw.gauss(v, 0.15) for v in each]) for each in two)
+        trial = Trial(number, "comparison", first, second, self._sound(number), fallback=True)
         return Prepared(trial, None, self._rendered(trial))
 
     def _confirm(self, trials: tuple[Trial, ...], estimate: dict) -> Prepared:
         """The next blind comparison of the best θ, or the end."""
         done = sum(t.part == "confirmation" for t in trials)
         settings = self.settings
-        order = ["start", "reference"] * settings.confirmations
+        order: list[Against] = [*get_args(Against)] * settings.confirmations
         random.Random(f"{settings.seed}/confirmation").shuffle(order)
         if done >= len(order):
             return Prepared(None, estimate, None)

@@ -76,14 +76,17 @@ def append(
     at = datetime.now(UTC).isoformat(timespec="milliseconds")
     text = json.dumps(content, ensure_ascii=False, allow_nan=False)
     # Outside a transaction, each statement is one, and committed when it returns.
-    number = connection.execute(
+    connection.execute(
         "INSERT INTO events (at, kind, client, content) VALUES (?, ?, ?, ?)",
         (at, kind, client, text),
-    ).lastrowid
+    )
+    (number,) = connection.execute("SELECT last_insert_rowid()").fetchone()
     return Event(number, at, kind, client, json.loads(text))
 
 
 def events(connection: sqlite3.Connection) -> list[Event]:
     """Everything that happened, in order."""
     rows = connection.execute("SELECT number, at, kind, client, content FROM events ORDER BY 1")
-    return [Event(*row[:4], json.loads(row[4])) for row in rows]
+    return [
+        Event(number, at, kind, client, json.loads(text)) for number, at, kind, client, text in rows
+    ]
