@@ -125,7 +125,8 @@ def killed_named(stage: str, option: str) -> Iterator[None]:
 
 def _begin_process(threads: int, log: Path | None) -> None:
     # It would wait for work for ever, or finish what another one redoes.
-    end_after(parent_process().join)
+    if parent := parent_process():
+        end_after(parent.join)
     torch.set_num_threads(threads)
     if log is None:
         return
