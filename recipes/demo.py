@@ -7,7 +7,7 @@ again to go on where it was stopped.
 
 import dataclasses
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -102,7 +102,7 @@ def demo(config: Config) -> dict:
     stage("model", lambda: str(train_ic.train(ic_config)))
     for name, fit_config in fit_configs.items():
         stage(f"fit of {name}", lambda c=fit_config: fit_theta.fit_theta(c))
-    score_config = score_ic.Config(**paths, fits=str(fits))
+    score_config = score_ic.Config(str(cohort), str(model), fits=str(fits))
     stage("prediction", lambda: score_ic.score_ic(score_config))
     stage("aid", lambda: str(train_compensation.train(aid_config)))
     stage("judgement", lambda: judge.judge(judge_config))
@@ -128,6 +128,7 @@ def planned(members: Sequence[make_cohort.Member], size: str) -> dict[str, float
     for name in USUAL_S:
         unseen = [f"fit of {m.name}" for m in members if m.role == "unseen"]
         names += sorted(unseen) if name == "fit" else [name]
+    usual: dict[str, float | None]
     usual = {name: USUAL_S["fit" if name.startswith("fit of") else name] for name in names}
     return usual if size == "demo" else dict.fromkeys(names)
 
@@ -146,7 +147,7 @@ def check_sounds(
     Raises:
         ValueError: If there is no speech, or none long enough where it is needed, or it is noisy.
     """
-    longest_s = Counter()
+    longest_s: dict[str, float] = defaultdict(float)
     for sound in sounds:
         if sound.kind == "speech":
             seconds = len(sound.pressure) / SAMPLE_RATE
@@ -175,11 +176,12 @@ def check_early_sounds(cohort: Cohort, config: fit_theta.Config) -> None:
     Raises:
         ValueError: If it did not.
     """
+    animal = fit_theta.animal_of(config)
     try:
-        first_frames(cohort, config.animal, first_hours=config.first_hours)
+        first_frames(cohort, animal, first_hours=config.first_hours)
     except ValueError as error:
         raise ValueError(
-            f"{config.animal} heard no training sound in the first {config.first_hours:g} h, on "
+            f"{animal} heard no training sound in the first {config.first_hours:g} h, on "
             f"which θ is fitted ({error}); give more or longer sounds, and delete "
             f"{Path(cohort.path).parent.parent}"
         ) from error

@@ -89,7 +89,7 @@ def describe(config: Config) -> str:
         drift(sounds, config),
     ]
     if config.out:
-        tables.append(draw_figures(config, heard, speech[0]))
+        tables.append(draw_figures(config, Path(config.out), heard, speech[0]))
     return "\n\n".join(tables)
 
 
@@ -178,8 +178,8 @@ def scatter(config: Config) -> str:
             ]
             found = measure.shared_variance(brains, subbands)
             low, high = found.min(0).values.tolist(), found.max(0).values.tolist()
-            cells = zip(found.mean(0).tolist(), low, high, strict=True)
-            cells = [f"{mean:.3f} ({least:.2f}–{most:.2f})" for mean, least, most in cells]
+            numbers = zip(found.mean(0).tolist(), low, high, strict=True)
+            cells = [f"{mean:.3f} ({least:.2f}–{most:.2f})" for mean, least, most in numbers]
             lines.append([str(channels), f"{deviation:g}", *cells])
     return markdown(lines)
 
@@ -208,7 +208,7 @@ def drift(sounds: Sequence[Sound], config: Config) -> str:
     return markdown(lines)
 
 
-def draw_figures(config: Config, thresholds_db_spl: dict, speech: Tensor) -> str:
+def draw_figures(config: Config, out: Path, thresholds_db_spl: dict, speech: Tensor) -> str:
     """Measure and draw one animal, healthy and with each loss; a table says it in numbers."""
     anatomy = draw_anatomy(config.figure_channels, config.seed, coverage_spread=0.0)
     anatomy = dataclasses.replace(anatomy, dead=())  # which have nothing to show
@@ -218,8 +218,8 @@ def draw_figures(config: Config, thresholds_db_spl: dict, speech: Tensor) -> str
     cf_hz, best_hz = animals["NH"].cf_hz, animals["NH"].best_modulation_hz
     frequencies_hz = 2 ** torch.arange(8.0, 13.45, 1 / 6)
     levels_db_spl = torch.arange(0.0, 101.0, 5.0)
-    tones = measure.tone_responses(list(animals.values()), frequencies_hz, levels_db_spl)
-    tones = dict(zip(animals, tones, strict=True))
+    answers = measure.tone_responses(list(animals.values()), frequencies_hz, levels_db_spl)
+    tones = dict(zip(animals, answers, strict=True))
     tuned = {name: measure.criterion_levels(tones[name], levels_db_spl) for name in ("NH", "HI")}
     sharp = {name: measure.sharpness(curves, frequencies_hz) for name, curves in tuned.items()}
     grown = {name: measure.rate_levels(t, frequencies_hz, cf_hz) for name, t in tones.items()}
@@ -249,7 +249,7 @@ def draw_figures(config: Config, thresholds_db_spl: dict, speech: Tensor) -> str
         "drift": draw.drift(hours, drifting, later, heard_at.tolist(), cf_hz),
     }
     for name, figure in drawn.items():
-        draw.save(figure, Path(config.out) / f"{name}.png")
+        draw.save(figure, out / f"{name}.png")
     peak = (rates_hz[locked.argmax(0)] / best_hz).log2().abs()
     soft, loud = (
         rates_hz[measure.modulation_transfer(animals["NH"], rates_hz, level)[0].argmax(0)]

@@ -114,6 +114,7 @@ def fit_theta(config: Config) -> dict:
     Returns:
         The JSON.
     """
+    animal = animal_of(config)
     model, facts = load_theta_model(config.model)
     cohort = Cohort.open(config.cohort)
     require_clock(cohort.clock, model.clock, config.cohort)
@@ -122,8 +123,16 @@ def fit_theta(config: Config) -> dict:
             f"{config.model}: gains of channels belong to categorical counts, and its readout is "
             f"{model.config.readout.kind!r}; add --channel_gains false"
         )
-    matching = stored_matching(cohort, config.animal, config.alignment, model)
-    batch = first_frames(cohort, config.animal, model.context_bins, **_excerpt(config))
+    matching = stored_matching(cohort, animal, config.alignment, model)
+    batch = first_frames(
+        cohort,
+        animal,
+        model.context_bins,
+        first_hours=config.first_hours,
+        seconds=config.seconds,
+        seconds_a_sound=config.seconds_a_sound,
+        seed=config.seed,
+    )
     known = model.listeners.at().detach()
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -135,9 +144,9 @@ def fit_theta(config: Config) -> dict:
     seconds = time.monotonic() - started
     course, cost = fitted.search.course(), fitted.cost
     posterior = laplace(fitted.profile, fitted.theta, cost.observations)
-    gains = fitted.all_gains()
+    gains, method = fitted.all_gains(), f"{config.method} from {config.start}"
     result = {
-        "animal": config.animal,
+        "animal": animal,
         "model": fingerprint(config.model),
         "theta": fitted.theta.tolist(),
         "deviation": posterior.diagonal().sqrt().tolist(),
@@ -149,9 +158,10 @@ def fit_theta(config: Config) -> dict:
         "evaluations": fitted.search.evaluations,
         "seconds": seconds,
         "course": course.tolist(),
-        "method": f"{config.method} from {config.start}",
+        "method": method,
     }
-    marks, landscape = {"fit": fitted.theta}, cost
+    marks = {"fit": fitted.theta}
+    landscape: Cost = cost
     if fitted.gains is not None:
         marks["without gains"] = fitted.search.theta
         landscape = functools.partial(cost, gains=fitted.gains)
@@ -164,18 +174,23 @@ def fit_theta(config: Config) -> dict:
             "target_theta": target.theta.tolist(),
             "evaluations_to_target": reached[0].item() + 1 if len(reached) else None,
         }
-        drawn = figures.search_course({result["method"]: course}, target.loss)
-        drawn.savefig(out / f"{config.animal}-course.png", dpi=110)
+        drawn = figures.search_course({method: course}, target.loss)
+        drawn.savefig(out / f"{animal}-course.png", dpi=110)
     drawn = surface(landscape, known, fitted.theta, marks)
-    drawn.savefig(out / f"{config.animal}-surface.png", dpi=110)
-    write_json(out / f"{config.animal}.json", result)
+    drawn.savefig(out / f"{animal}-surface.png", dpi=110)
+    write_json(out / f"{animal}.json", result)
     return result
 
 
-def _excerpt(config: Config) -> dict[str, float]:
-    """How much is used of what the animal heard."""
-    names = ("first_hours", "seconds", "seconds_a_sound", "seed")
-    return {name: getattr(config, name) for name in names}
+def animal_of(config: Config) -> str:
+    """The animal that a configuration names.
+
+    Raises:
+        ValueError: If it names none.
+    """
+    if config.animal is None:
+        raise ValueError("no animal is named; name one with --animal")
+    return config.animal
 
 
 def surface(cost: Cost, known: Tensor, centre: Tensor, marks: dict[str, Tensor], points: int = 11):

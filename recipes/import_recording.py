@@ -131,7 +131,7 @@ def from_nwb(config: Config) -> list[Imported]:
     names = ("status", "role", "full_scale_db_spl", "counts", "presentations", "stimulus_column")
     settings = _settings(config, *names, "spontaneous") | {"split": _split(config)}
     imported = [read_nwb(file, **settings) for file in files]
-    return [(config.name or name, *rest) for name, *rest in imported]
+    return [(config.name or name, sounds, recording) for name, sounds, recording in imported]
 
 
 def from_frames(config: Config) -> list[Imported]:

@@ -330,20 +330,21 @@ def _listener(cohort: Cohort, fit: Fit, facts: AidFacts) -> Listener:
     Raises:
         ValueError: If there is no such animal, or the aid takes thresholds that it has not.
     """
-    status, reason, ear = cohort.animal(fit.name).status, None, None
+    condition, reason, ear = fit.theta, None, None
     try:
         ear = audiogram_of(cohort, fit.name)
+        if facts.listener == "audiogram":
+            condition = from_audiogram(ear, facts.audiogram_hz)
     except ValueError as error:
         if facts.listener == "audiogram":
             raise
         reason = str(error)
     simulated = cohort.simulated(fit.name)
-    by_theta = facts.listener == "theta"
     return Listener(
         name=fit.name,
         theta=fit.theta,
-        condition=fit.theta if by_theta else from_audiogram(ear, facts.audiogram_hz),
-        status=status,
+        condition=condition,
+        status=cohort.animal(fit.name).status,
         ear=ear,
         without_ear=reason,
         animal=animal_from(cohort.truth(fit.name)) if simulated else None,
@@ -358,10 +359,9 @@ def _missing(listeners: Iterable[Listener]) -> dict[str, str]:
             f"{', '.join(real)}: real recordings, and nobody knows what they would have answered "
             "with an aid; the model judges alone"
         )
-    if deaf := [one for one in listeners if one.without_ear]:
-        missing[f"NAL-R, HASPI and HASQI of {', '.join(one.name for one in deaf)}"] = "; ".join(
-            dict.fromkeys(one.without_ear for one in deaf)
-        )
+    if deaf := {one.name: one.without_ear for one in listeners if one.without_ear}:
+        reasons = "; ".join(dict.fromkeys(deaf.values()))
+        missing[f"NAL-R, HASPI and HASQI of {', '.join(deaf)}"] = reasons
     return missing
 
 

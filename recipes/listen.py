@@ -9,6 +9,7 @@ A research tool on simulated gerbils. It is no medical device.
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import ipaddress
 import json
@@ -251,7 +252,7 @@ def prepared(config: Config) -> tuple:
     start, guessed = known.mean(0), True
     if config.start:
         start = read_fit(config.start, mark).theta
-    elif alike:
+    elif ear and alike:
         start = theta_like(ear, alike, known)
     else:
         guessed = False
@@ -358,8 +359,10 @@ def heard_shape(
     """In which directions of θ errors are heard, on average over listeners, `(P, P)`."""
     samples = round(SHAPE_S * SAMPLE_RATE)
     some = torch.stack([sound[:samples] for sound in _evenly(sounds, SHAPE_SOUNDS)])
-    listeners = tqdm(_evenly(known, SHAPE_LISTENERS), desc="what is heard of θ", unit="listener")
-    shape = sum(sensitivity(aid, model, some, theta, *masks) for theta in listeners)
+    listeners = _evenly(known.unbind(), SHAPE_LISTENERS)
+    shown = tqdm(listeners, desc="what is heard of θ", unit="listener")
+    found = (sensitivity(aid, model, some, theta, *masks) for theta in shown)
+    shape = sum(found, torch.zeros(()))
     # A model that hears nothing of θ says nothing about it.
     return (shape / shape.trace() if shape.trace() > 0 else torch.eye(len(shape))).tolist()
 
@@ -412,12 +415,12 @@ def _sounds(config: Config) -> list[tuple[str, Callable[[], Tensor]]]:
     if Path(config.sounds).suffix != ".zarr":
         folder = Path(config.sounds)
         return [
-            (str(path.relative_to(folder)), lambda path=path: read_mono(path))
+            (str(path.relative_to(folder)), functools.partial(read_mono, path))
             for path in find_audio(folder)
         ]
     cohort = Cohort.open(config.sounds)
     return [
-        (sound.name, lambda sound=sound: cohort.pressure(sound.index))
+        (sound.name, functools.partial(cohort.pressure, sound.index))
         for sound in cohort.sounds
         if sound.split == "test" and sound.kind in KINDS
     ]

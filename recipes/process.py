@@ -139,7 +139,8 @@ def equipped(config: Config) -> tuple[nn.Module, Tensor]:
     Raises:
         ValueError: If the two do not go together.
     """
-    if (config.theta is None) == (config.audiogram is None):
+    file = config.theta or config.audiogram
+    if file is None or (config.theta and config.audiogram):
         raise ValueError("an aid needs one listener: give --theta or --audiogram, and not both")
     aid, facts = load_aid(config.aid)
     given = "theta" if config.theta else "audiogram"
@@ -152,12 +153,12 @@ def equipped(config: Config) -> tuple[nn.Module, Tensor]:
             f"{config.aid}: was trained for compensation alone: add --noise_reduction 0"
         )
     if config.theta:
-        listener = read_fit(config.theta, facts.model).theta
+        listener = read_fit(file, facts.model).theta
     else:
-        listener = from_audiogram(Audiogram.read(config.audiogram), facts.audiogram_hz)
+        listener = from_audiogram(Audiogram.read(file), facts.audiogram_hz)
     if len(listener) != aid.config.listener:
         raise ValueError(
-            f"{config.theta or config.audiogram}: {len(listener)} numbers, but {config.aid} takes "
+            f"{file}: {len(listener)} numbers, but {config.aid} takes "
             f"{aid.config.listener}; take the listener that belongs to it"
         )
     return aid, listener

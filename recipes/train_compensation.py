@@ -47,6 +47,7 @@ from compensation.waveform import Waveform, WaveformConfig
 from evaluation.kates import SHORTEST_S, haspi
 from icsim.audiogram import Audiogram
 from icsim.fits import read_fit
+from icsim.loss import ResponseLoss
 from icsim.metrics import expected_counts
 from icsim.optimiser import Muon, split_parameters
 from icsim.seeds import seeded
@@ -207,14 +208,16 @@ class Run:
 
     config: Config
     accelerator: Accelerator
-    models: list[nn.Module]
+    models: list[ResponseLoss]
     """Frozen models of hearing that judge."""
     aid: nn.Module
     """To be trained, possibly wrapped for several processes."""
+    plain: Masks | Waveform
+    """The same, not wrapped."""
     weights: nn.Module
     """Of the kinds of task, learned; possibly wrapped."""
     modules: dict[str, nn.Module]
-    """The same two, not wrapped, and the `best` aid so far where training ends at a plateau."""
+    """Aid and weights, not wrapped, and the `best` aid so far where training ends at a plateau."""
     optimiser: torch.optim.Optimizer
     held_out: list[tuple[Batch, Tasks]]
     """Excerpts of the validation split; none where training ends after all steps."""
@@ -262,7 +265,8 @@ def train(config: Config) -> Path:
         modules["best"] = copy.deepcopy(modules["aid"])
     models = [one.loss.to(accelerator.device) for one in listeners.models]
     writer = SummaryWriter(out) if accelerator.is_main_process else None
-    training = Run(config, accelerator, models, aid, weights, modules, optimiser, held_out, writer)
+    networks = models, aid, modules["aid"], weights, modules
+    training = Run(config, accelerator, *networks, optimiser, held_out, writer)
     progress = load_state(state_of(config), modules, optimiser) or {"step": 0, "history": []}
     if held_out and not progress["step"]:
         progress["validation"] = [validate(training, [])]
@@ -305,7 +309,7 @@ def _run_steps(training: Run, listeners: Listeners, sounds: Mixtures, progress: 
             record = _step(training, batch, drawn, gauge, step, progress)
             progress["history"].append(record)
             progress["step"] = step + 1
-            if training.held_out and progress["step"] % config.plateau.every == 0:
+            if config.plateau and progress["step"] % config.plateau.every == 0:
                 progress["validation"].append(validate(training, progress["validation"]))
             bar.update()
             done = progress["step"] == config.steps or stopped(config, progress)
@@ -318,7 +322,7 @@ def _run_steps(training: Run, listeners: Listeners, sounds: Mixtures, progress: 
                     bar.set_postfix(discrepancy_left=f"{left:.2f}")
                 if done or time.monotonic() - saved > config.save_every_s:
                     training.save(progress)
-                    _log(training, batch, *drawn[0], step)
+                    _log(training.writer, training, batch, *drawn[0], step)
                     saved = time.monotonic()
             if done:
                 break
@@ -329,7 +333,7 @@ def _with_listeners(training: Run, listeners: Listeners, batch: Batch, step: int
     config, device, mine = training.config, training.accelerator.device, training.mine
     mixture, known, drawn = draw(config, listeners, seeded(config.seed, step))
     batch["known"] = known[mine]
-    if config.weights.intelligibility:
+    if config.weights.intelligibility and listeners.thresholds_db_hl is not None:
         batch["thresholds"] = (mixture @ listeners.thresholds_db_hl)[mine]
     for name, value in batch.items():
         batch[name] = value.to(device)
@@ -352,7 +356,7 @@ def _step(
     terms: dict[str, Tensor] = {}
     for rows, wanted in zip(in_parts(*parts), asked, strict=True):
         part, _ = rows_of(batch, drawn, rows)
-        networks = training.aid, training.modules["aid"]
+        networks = training.aid, training.plain
         understood = unintelligible if config.weights.intelligibility else None
         try:
             values = training_terms(models, *networks, part, wanted, usual, gauge, understood)
@@ -384,11 +388,10 @@ def validate(training: Run, before: Sequence[float]) -> float:
         training: Its `best` becomes the aid of today if that leaves less than ever.
         before: What earlier validations gave.
     """
-    aid = training.modules["aid"]
-    left = discrepancy_left_over(training.models, aid, training.held_out)
+    left = discrepancy_left_over(training.models, training.plain, training.held_out)
     error = training.mean(left).item()  # processes must agree on when to stop
     if error < min(before, default=math.inf):
-        training.modules["best"].load_state_dict(aid.state_dict())
+        training.modules["best"].load_state_dict(training.plain.state_dict())
     return error
 
 
@@ -417,14 +420,13 @@ def make(config: Config, numbers: int) -> Masks | Waveform:
     Raises:
         ValueError: If the other has other sizes.
     """
-    constructor, sizes = (
-        (Masks, config.masks) if config.network == "masks" else (Waveform, config.waveform)
-    )
+    sizes: MasksConfig | WaveformConfig
+    sizes = config.masks if config.network == "masks" else config.waveform
     sizes = dataclasses.replace(sizes, listener=numbers)
     if config.begin_from is None:
-        return constructor(sizes)
-    aid, _ = load_network(config.begin_from, constructor)
-    if aid.config != sizes:
+        return Masks(sizes) if isinstance(sizes, MasksConfig) else Waveform(sizes)
+    aid, _ = load_network(config.begin_from, Masks if config.network == "masks" else Waveform)
+    if not isinstance(aid, Masks | Waveform) or aid.config != sizes:
         raise ValueError(f"{config.begin_from}: is of other sizes: {aid.config}")
     return aid.train()
 
@@ -446,8 +448,6 @@ def open_listeners(config: Config, cohort: Cohort) -> Listeners:
         raise ValueError(f"{config.only}: does not say to which model it was fitted; fit it again")
     if fit and config.more_models:
         raise ValueError(f"{config.only}: is no fit to the others of more_models; leave them out")
-    if config.through == "animal" and not fit:
-        raise ValueError("through: animal needs the fit of that animal in `only`")
     first, names = hearing.learned(config.model, fit)
     if config.through == "model":
         models = [first]
@@ -458,8 +458,10 @@ def open_listeners(config: Config, cohort: Cohort) -> Listeners:
             models.append(other)
     elif config.through == "auditory":
         models = [hearing.modelled([audiogram_of(cohort, name) for name in names])]
-    else:
+    elif fit:
         models = [hearing.true(cohort, fit.name)]
+    else:
+        raise ValueError("through: animal needs the fit of that animal in `only`")
     if config.told == "theta" and not config.weights.intelligibility:
         return Listeners(models, first.listeners, first.normal, None)
     audiograms = [audiogram_of(cohort, name) for name in names]
@@ -497,7 +499,8 @@ def validation(
         # Training draws by seed and step alone.
         _, batch["known"], drawn = draw(config, listeners, seeded(config.seed, 0, first))
         batch = {name: value[: len(places)].to(device) for name, value in batch.items()}
-        drawn = [tuple(who[: len(places)].to(device) for who in pair) for pair in drawn]
+        here = len(places)
+        drawn = [(who[:here].to(device), normal[:here].to(device)) for who, normal in drawn]
         parts.append((batch, tasks(models, batch, drawn, config.noise_reduction)))
     return parts
 
@@ -548,10 +551,13 @@ def mixtures(config: Config, cohort: Cohort, split: str = "train") -> Mixtures:
             "speech": list(speech.values()),
             "others": [p for sound, p in heard.items() if sound.kind != "speech"],
         }
+    validated = config.plateau if split != "train" else None
     return Mixtures(
-        **sounds,
+        speech=sounds["speech"],
+        others=sounds["others"],
+        noises=sounds.get("noises", ()),
         samples=round(config.excerpt_s * SAMPLE_RATE),
-        count=config.steps * config.batch if split == "train" else config.plateau.excerpts,
+        count=validated.excerpts if validated else config.steps * config.batch,
         seed=config.seed,
         level_db_spl=config.level_db_spl,
         snr_db=config.snr_db,
@@ -578,9 +584,11 @@ def rate_decay(config: Config, step: int, validation: Sequence[float] = ()) -> f
 
 
 @torch.no_grad()
-def _log(training: Run, batch: Batch, listener: Tensor, normal: Tensor, step: int) -> None:
+def _log(
+    writer: SummaryWriter, training: Run, batch: Batch, listener: Tensor, normal: Tensor, step: int
+) -> None:
     """One excerpt before and after, as sound, spectrogram and response, to TensorBoard."""
-    writer, aid, loss = training.writer, training.modules["aid"], training.models[0]
+    aid, loss = training.plain, training.models[0]
     noisy, who, normal = batch["noisy"][:1], listener[:1], normal[:1]
     after = aid.process(noisy, batch["known"][:1], noise_reduction=0)
     loudest = max(noisy.abs().max(), after.abs().max())

@@ -398,8 +398,8 @@ def _batches(
         draws = (seeded(config.seed, epoch, first + n, 7) for n in range(len(mine)))
         picked = (torch.randperm(len(everyone), generator=draw) for draw in draws)
         answering = [sorted(order[: config.animals_a_step].tolist()) for order in picked]
-    loader = DataLoader(
-        list(zip(mine, answering, strict=True)),
+    loader: DataLoader = DataLoader(
+        list(zip(mine, answering, strict=True)),  # type: ignore[arg-type]  # it takes any sequence
         batch_size=None,
         collate_fn=functools.partial(_read, frames),
         num_workers=config.workers,
@@ -464,13 +464,15 @@ def _log(
         for part, number in value.items() if isinstance(value, dict) else [(name, value)]:
             writer.add_scalar(f"model/{part}", number, epoch)
     if isinstance(model.condition, Theta):
-        theta, deviation = model.listeners.at().cpu(), model.listeners.deviation.cpu()
+        listeners = model.condition.listeners
+        theta, deviation = listeners.at().cpu(), listeners.deviation.cpu()
         statuses = [animal.status for animal in frames.animals]
         spaces = figures.theta_space(theta, deviation, facts.animals, statuses)
         writer.add_figure("theta", spaces, epoch)
         now = {name: value.cpu() for name, value in model.condition.learned().items()}
-        moved = figures.listener_movement(facts.start, now, statuses)
-        writer.add_figure("movement", moved, epoch)
+        if facts.start is not None:
+            moved = figures.listener_movement(facts.start, now, statuses)
+            writer.add_figure("movement", moved, epoch)
     some = list(range(min(4, len(facts.animals))))
     batch = frames.read([0], some)
     device = next(model.parameters()).device

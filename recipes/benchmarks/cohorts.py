@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from icsim.cohort_alignment import REFERENCES
+from icsim.cohort_alignment import REFERENCES, Method
 from icsim.files import write_json
 from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
@@ -12,11 +12,11 @@ from recipes import align, make_cohort
 from recipes.running.commands import parse
 from recipes.running.jobs import timed_stage
 
-NAMES = {"template": ALIGNMENT, "permutation": "permutation"}
+NAMES: dict[Method, str] = {"template": ALIGNMENT, "permutation": "permutation"}
 """What alignments are called, by method."""
 
 
-def aligned(configuration: str, seed: int, out: Path, methods: Sequence[str]) -> Cohort:
+def aligned(configuration: str, seed: int, out: Path, methods: Sequence[Method]) -> Cohort:
     """Simulate the animals of one seed and align them, unless that was done.
 
     Args:

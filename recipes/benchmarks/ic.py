@@ -182,8 +182,8 @@ def ablations_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Ne
         "matched-again": {"rematch_epochs": [1, 2, 3]},
         "every-animal": {"animals_a_step": None},
     }
-    other = {"own-drift": {"shared_drift": False}}
-    other |= {f"beta-{p}": {"parameters": p} for p in (1, 2, 12)}
+    others = {"own-drift": dataclasses.replace(theta, shared_drift=False)}
+    others |= {f"beta-{p}": dataclasses.replace(theta, parameters=p) for p in (1, 2, 12)}
     as_long = {"epochs": usual.epochs + of_icnet.epochs}
     return [
         Network("start-normal", branches, normal, begin_from=None),
@@ -192,10 +192,7 @@ def ablations_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Ne
         Network("from-normal", theta, config.smaller, begin_from="start-normal"),
         Network("from-scratch", theta, config.smaller, begin_from=None, changes=as_long),
         *(Network(n, theta, config.smaller, changes=c) for n, c in changes.items()),
-        *(
-            Network(n, dataclasses.replace(theta, **fields), config.smaller)
-            for n, fields in other.items()
-        ),
+        *(Network(n, condition, config.smaller) for n, condition in others.items()),
         Network("wide", theta, config.smaller, begin_from="start-wide", changes=wide),
     ]
 
@@ -261,10 +258,11 @@ def _examples(config: Config, out: Path, cohort: Cohort, trained: list[str]) -> 
     """Responses of the worst hearing animal with a network of its own, of each status."""
     if "beta-6" not in trained:
         return []
-    worst = {}
+    worst: dict[str, list[tuple[float, str]]] = {}
     for name in config.singles:
         animal = cohort.animal(name)
-        worst.setdefault(animal.status, []).append((animal.thresholds_db_spl.sum().item(), name))
+        if (levels := animal.thresholds_db_spl) is not None:
+            worst.setdefault(animal.status, []).append((levels.sum().item(), name))
     jobs = []
     for status, names in worst.items():
         name = max(names)[1]

@@ -15,11 +15,12 @@ from torch.nn import functional
 from evaluation.tidy import complete
 from icsim.alignment import octave_error, permutation
 from icsim.channel_gains import broad
-from icsim.cohort_alignment import octave_errors, reference_brains, slot_places
+from icsim.cohort_alignment import Method, octave_errors, reference_brains, slot_places
 from icsim.files import write_whole
 from icsim.fitting import Cost, bayesian_search, dense_search, descend, sobol, warm_descent
 from icsim.frames import Frames, recording_pairs
 from icsim.metrics import expected_counts
+from icsim.models.conditions import Theta
 from icsim.models.facts import ModelFacts
 from icsim.models.listener_cost import listener_cost
 from icsim.models.listener_fit import (
@@ -102,7 +103,7 @@ class Truth:
     """What is true of the animals, and how far their channels were matched from it."""
 
     cohort: str
-    references: dict[str, str]
+    references: dict[Method, str]
     """Names of alignments, by method."""
     out: str
 
@@ -125,8 +126,10 @@ def truth(job: Truth) -> None:
     for name in cohort.animals():
         animal = _animal(cohort, name)
         tables.append(_numbers("truth", _losses(cohort.truth(name)), **animal))
-        levels = cohort.animal(name).thresholds_db_spl.tolist()
-        tables.append(_numbers("threshold_db_spl", dict(enumerate(levels, 1)), **animal))
+        levels = cohort.animal(name).thresholds_db_spl
+        if levels is not None:
+            by_place = dict(enumerate(levels.tolist(), 1))
+            tables.append(_numbers("threshold_db_spl", by_place, **animal))
     for method, alignment in job.references.items():
         errors = octave_errors(cohort, reference_brains(cohort, method), alignment)
         for when, by_animal in errors.items():
@@ -153,12 +156,13 @@ def score(job: Score) -> None:
         if listener is not None:
             rows = score_animal(model, facts, cohort, name, listener, latents)
             tables.append(_scores(rows, **_animal(cohort, name)))
-    if facts.start is not None:
-        tables.append(_numbers("movement", movement(model.listeners, facts.start)))
+    if facts.start is not None and isinstance(model.condition, Theta):
+        learned = model.condition.listeners
+        tables.append(_numbers("movement", movement(learned, facts.start)))
         now = model.condition.learned()
         for place, name in enumerate(facts.animals):
             animal = _animal(cohort, name)
-            theta = dict(enumerate(model.listeners.at()[place].tolist(), 1))
+            theta = dict(enumerate(learned.at()[place].tolist(), 1))
             tables.append(_numbers("theta", theta, **animal))
             for when, values in (("start", facts.start), ("now", now)):
                 for part, value in values.items():
@@ -192,7 +196,7 @@ def _new_listener(
     batch = first_frames(cohort, animal, model.context_bins, seconds=job.seconds)
     stored = stored_matching(cohort, animal, job.alignment, model)
     prior = facts.channel_prior or broad(model.config.readout.classes)
-    method = "permutation" if job.alignment == "permutation" else "template"
+    method: Method = "permutation" if job.alignment == "permutation" else "template"
     references = reference_brains(cohort, method)
     slots_hz = 2 ** slot_places(cohort, references, job.alignment)[:, 0]
     true_hz = torch.tensor(cohort.truth(animal)["cf_hz"])
@@ -265,7 +269,7 @@ def best_matching(
     """
     frames = Frames(cohort, [animal], "validation", model.context_bins)
     subject = Subjects(theta=theta[None, None])
-    cost: float | Tensor = 0.0
+    cost = torch.zeros(())
     for turn in range(frames.repeats):
         frames.epoch = turn
         batch = frames.read(range(len(frames)))
@@ -376,7 +380,7 @@ def example(job: Example) -> None:
     images = {"one recorded trial": recorded} | images
     tensors = {title: image[matched][:, busy].contiguous() for title, image in images.items()}
     Path(job.out).parent.mkdir(parents=True, exist_ok=True)
-    write_whole(job.out, save(tensors | {"cf_hz": simulated.cf_hz[matched].contiguous()}))
+    write_whole(Path(job.out), save(tensors | {"cf_hz": simulated.cf_hz[matched].contiguous()}))
 
 
 def _busiest(counts: Tensor, width: int) -> slice:
@@ -425,4 +429,4 @@ def _numbers(measure: str, values: dict, **columns: str) -> pd.DataFrame:
 
 def _write(path: str | Path, tables: Sequence[pd.DataFrame]) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, complete(tables, COLUMNS).to_csv(index=False, float_format="%.7g"))
+    write_whole(Path(path), complete(tables, COLUMNS).to_csv(index=False, float_format="%.7g"))

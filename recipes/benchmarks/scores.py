@@ -195,23 +195,23 @@ def _speech(config: Config) -> tuple[Tensor, Tensor]:
     if config.longest_s < 1:
         raise ValueError(f"longest_s must be at least 1 s, as HASPI needs, got {config.longest_s}")
     length = round(config.longest_s * SAMPLE_RATE)
-    found = _read(config, length) if config.sounds else _synthesised(config, length)
+    found = _read(config.sounds, config, length) if config.sounds else _synthesised(config, length)
     clean = calibrate(torch.stack(found), 65.0)
     generator = np.random.default_rng(config.seed)
     noise = torch.stack([speech_shaped_noise(length, generator) for _ in found]).to(clean)
     return clean, mix(clean, noise, torch.linspace(*SNR_DB, len(found)))
 
 
-def _read(config: Config, length: int) -> list[Tensor]:
+def _read(folder: str, config: Config, length: int) -> list[Tensor]:
     found = []
-    for file in find_audio(config.sounds or ""):
+    for file in find_audio(folder):
         sound = read_mono(file)
         if len(sound) >= length:  # shorter files are left out, so that a batch is a tensor
             found.append(sound[:length])
         if len(found) == config.files:
             return found
     if not found:
-        raise ValueError(f"{config.sounds}: no file of {config.longest_s:g} s; lower --longest_s")
+        raise ValueError(f"{folder}: no file of {config.longest_s:g} s; lower --longest_s")
     return found
 
 

@@ -224,7 +224,10 @@ def by_hearing(rows: pd.DataFrame) -> Table:
     )
     table = _means("By hearing", about, rows, devices_of(rows, measure="fidelity"), columns)
     first = 1 + len(GROUPS)
-    lines = [[*row[:first], *(c and c.estimate for c in row[first:])] for row in table.rows]
+    lines = [
+        [*row[:first], *(c.estimate if isinstance(c, Comparison) else c for c in row[first:])]
+        for row in table.rows
+    ]
     return counted(Table("By hearing", about, table.header, lines))
 
 
@@ -497,14 +500,14 @@ def headlines(made: Mapping[str, Table]) -> dict[str, float]:
     ):
         for row in table.rows:
             cells = dict(zip(table.header, row, strict=True))
-            device = names[cells.get("device") or cells["less"]]
+            device = names[str(cells.get("device") or cells["less"])]
             if "Masks with" in cells:
-                device = f"{settings[cells['Masks with']]}-{device}"
+                device = f"{settings[str(cells['Masks with'])]}-{device}"
             for column in [name for name in TRUE | SCORES if name in cells]:
                 key = column.replace(", ", "_").replace(" ", "_").lower()
                 numbers[f"{device}/{key}"] = cells[column]
-    for device, in_quiet, *_, on_short in made["shares"].rows:
-        numbers[f"share_of_{names[device]}"] = in_quiet or on_short
+    for other, in_quiet, *_, on_short in made["shares"].rows:
+        numbers[f"share_of_{names[str(other)]}"] = in_quiet or on_short
     return headline(numbers)
 
 
@@ -570,9 +573,11 @@ def draw(made: Mapping[str, Table]) -> dict[str, Figure]:
         for group, column in columns.items():
             if column in table.header:
                 place = table.header.index(column)
-                cells = {short_label(row[0]): row[place] for row in table.rows}
+                cells = {short_label(str(row[0])): row[place] for row in table.rows}
                 shown[group] = {
-                    name: c for name, c in cells.items() if name != LABELS["unprocessed"]
+                    name: c if isinstance(c, Comparison) else None
+                    for name, c in cells.items()
+                    if name != LABELS["unprocessed"]
                 }
         return figures.interval_bars(shown, what, limits=REACH)
 

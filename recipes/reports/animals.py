@@ -3,12 +3,14 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.typing import HashableList
 from PIL import Image
 from torch import Tensor
 
@@ -19,7 +21,7 @@ from icsim.simulation.hearing import NORMAL_THRESHOLDS_DB_SPL, SHIFT_DB
 from icsim.sound import RESPONSE_RATE
 from recipes.reports.figures import BAR_BELOW, COLOURS, CYCLE, HALF, MARKERS, WHOLE, brightest
 
-STYLES = {
+STYLES: dict[str, dict[str, Any]] = {
     "NH": {"color": COLOURS["NH"]},
     "HI": {"color": COLOURS["HI"]},
     "HI, no central gain": {"color": COLOURS["HI"], "linestyle": ":"},
@@ -30,7 +32,7 @@ STYLES = {
 VARIANTS = ("#0072b2", "#d55e00", "#009e73")
 """Lines of gains, told apart by colour-blind readers. Source: Okabe & Ito 2008."""
 
-PUBLISHED = {"color": "black", "linestyle": "none", "markersize": 8, "zorder": 5}
+PUBLISHED: dict[str, Any] = {"color": "black", "linestyle": "none", "markersize": 8, "zorder": 5}
 
 
 def audiograms(thresholds_db_spl: Mapping[tuple[str, float], Tensor]) -> Figure:
@@ -85,7 +87,7 @@ def tuning(
     """
     figure = Figure(figsize=(HALF, 7.4), layout="constrained")
     names = [f"{index}" for index in range(len(channels))]
-    rows = [names[i : i + 2] for i in range(0, len(names), 2)]
+    rows: list[HashableList[str]] = [[*names[i : i + 2]] for i in range(0, len(names), 2)]
     panels = figure.subplot_mosaic([*rows, ["all", "all"]])
     for name, levels in thresholds_db_spl.items():
         heard = levels.masked_fill(levels >= unheard_db_spl, torch.nan)
@@ -95,14 +97,14 @@ def tuning(
         best_hz, q10 = sharpness[name]
         panels["all"].plot(best_hz, q10, "o", markersize=4, color=STYLES[name]["color"])
     for panel, channel in zip(names, channels, strict=True):
-        best_hz = next(iter(sharpness.values()))[0][channel].item()
-        title = f"a channel of {best_hz / 1000:.1f} kHz"
+        hz = next(iter(sharpness.values()))[0][channel].item()
+        title = f"a channel of {hz / 1000:.1f} kHz"
         panels[panel].set_title(title, fontsize=10, loc="left")
         limits = frequencies_hz[0].item(), frequencies_hz[-1].item()
         panels[panel].set(xlim=limits, ylim=(0, unheard_db_spl))
         _frequency_axis(panels[panel], (500, 2000, 8000))
-    for row in rows:
-        panels[row[0]].set_ylabel("threshold [dB SPL]")
+    for panel in names[::2]:
+        panels[panel].set_ylabel("threshold [dB SPL]")
     panels["all"].plot(frequencies_hz, cat_q10(frequencies_hz), "k:", label="nerve of the cat")
     panels["all"].set(ylabel="Q10", ylim=(0, None))
     panels["all"].set_title("sharpness of every channel", fontsize=10, loc="left")
@@ -206,11 +208,11 @@ def speech(
     """
     figure = Figure(figsize=(WHOLE, 6.6), layout="constrained")
     axes = figure.subplots(len(levels_db_spl), len(names), sharex=True, sharey=True, squeeze=False)
-    scale = {"colours": "magma", "vmin": 0, "vmax": brightest([images])}
+    top = brightest([images])
     for row, level_db_spl in enumerate(levels_db_spl):
         for column, name in enumerate(names):
             image = images[column, row]
-            drawn = _image(axes[row, column], image, cf_hz, **scale)
+            drawn = _image(axes[row, column], image, cf_hz, "magma", vmin=0, vmax=top)
             title = f"{name}, mean {image.mean():.2f}"
             axes[row, column].set_title(title, fontsize=9, loc="left")
         axes[row, 0].set_ylabel(f"{level_db_spl:g} dB SPL")
@@ -315,7 +317,7 @@ def _image(axis: Axes, image: Tensor, cf_hz: Tensor, colours: str, **scale):
         cmap=colormaps[colours].resampled(49),
         **scale,
     )
-    ticks = {}
+    ticks: dict[int, str] = {}
     for hz in (8000, 4000, 2000, 1000, 500):
         place = int((cf_hz < hz).sum())
         if 0 < place < len(cf_hz) and all(abs(place - other) > len(cf_hz) / 10 for other in ticks):

@@ -22,6 +22,7 @@ from compensation.load import load_aid
 from compensation.masks import Masks
 from compensation.prescriptions import nal_r, nal_r_gains_db
 from compensation.waveform import Waveform
+from evaluation.comparison import Comparison
 from evaluation.neural import restoration
 from evaluation.tidy import difference, gap, where
 from icsim.audiogram import Audiogram
@@ -33,6 +34,7 @@ from icsim.fits import Fit, read_fit
 from icsim.frames import recording_pairs
 from icsim.metrics import expected_counts, feve
 from icsim.models.load import load_theta_model
+from icsim.models.readouts import CategoricalPrediction
 from icsim.models.response import ResponseModel
 from icsim.models.subjects import Subjects
 from icsim.recording import Presentation
@@ -154,8 +156,9 @@ class Demo:
             latent = self.model.latent(sounds)
             listener = Subjects(theta=theta[None], matching=self.matching[name][kept][None])
             predicted = self.model.predict(latent, listener)
-            if name in self.fits and self.fits[name].gains is not None:
-                predicted = with_gains(predicted, self.fits[name].gains[kept])
+            gains = self.fits[name].gains if name in self.fits else None
+            if gains is not None and isinstance(predicted, CategoricalPrediction):
+                predicted = with_gains(predicted, gains[kept])
             return expected_counts(predicted.log_probabilities()[:, 0])
 
     def match_db(self, name: str) -> float:
@@ -226,7 +229,7 @@ def read(out: Path) -> Demo:
         known=facts.animals,
         matching={
             **dict(zip(facts.animals, facts.matching, strict=True)),
-            **{name: fit.matching for name, fit in fits.items()},
+            **{name: fit.matching for name, fit in fits.items() if fit.matching is not None},
         },
         aid=device,
         fits=fits,
@@ -275,8 +278,8 @@ def listeners(demo: Demo) -> dict:
     status = {n: "unseen" if a.role == "unseen" else a.status for n, a in animals.items()}
     order = sorted(animals, key=lambda name: (list(figures.COLOURS).index(status[name]), name))
     hidden = [n for n in order if demo.cohort.truth(n).get("hearing") == "hidden"]
-    measured = {n: animals[n].thresholds_db_spl for n in order}
-    frequencies = animals[order[0]].abr_frequencies_hz
+    measured = {n: t for n in order if (t := animals[n].thresholds_db_spl) is not None}
+    frequencies = animals[order[0]].abr_frequencies_hz or ()
     placed = [n for n in order if n in demo.known or n in demo.fits]
     known = dict(zip(demo.known, demo.model.listeners.deviation.detach(), strict=True))
     fitted = {n: torch.tensor(fit["deviation"]) for n, fit in demo.searches.items()}
@@ -495,6 +498,7 @@ def scores(demo: Demo) -> dict:
     gaps = {
         name: gap(where(both, listener=name), OUR_DEVICE, "model", "truth") for name in listeners
     }
+    means = {n: m for n, one in gaps.items() if one and isinstance(m := one["mean"], Comparison)}
     restored = judged.estimates(demo.rows, demo.about)
     scored = judged.with_a_loss(where(demo.rows, judge="", condition=NOISE))
     return {
@@ -502,7 +506,7 @@ def scores(demo: Demo) -> dict:
             picture(drawn, f"Restoration for {name}") for name, drawn in _restorations(demo).items()
         ],
         "best": verdicts.restores_most(less, list(OTHERS.values()), DEVICES[OUR_DEVICE]),
-        "opinion": verdicts.opinion({name: one["mean"] for name, one in gaps.items() if one}),
+        "opinion": verdicts.opinion(means),
         "kinds": sorted(set(demo.about["kinds"])),
         "mean": {judge: restored[judge][MEASURE] for judge in ("truth", "model")},
         "rows": [
@@ -729,8 +733,8 @@ def band_levels(sounds: Tensor, centres_hz: Tensor) -> Tensor:
 def _normal_and_worst(demo: Demo) -> list[str]:
     """A known animal with normal hearing, and the one that hears worst."""
     normal = next(n for n in demo.known if demo.cohort.animal(n).status == "NH")
-    hears = {n: demo.cohort.animal(n).thresholds_db_spl for n in demo.known if n != normal}
-    hears = {n: t.sum().item() for n, t in hears.items() if t is not None}
+    levels = {n: demo.cohort.animal(n).thresholds_db_spl for n in demo.known if n != normal}
+    hears = {n: t.sum().item() for n, t in levels.items() if t is not None}
     return [normal, *([max(hears, key=hears.__getitem__)] if hears else [])]
 
 

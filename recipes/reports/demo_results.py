@@ -2,7 +2,7 @@
 
 import functools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -85,6 +85,7 @@ def devices(rows: pd.DataFrame, about: dict) -> Table:
     """Restoration and scores of each device, and our aid's difference from it."""
     rows = judged.with_a_loss(rows)
     columns = {name: part for name, part in judged.ADDED.items() if len(where(rows, **part))}
+    cells: dict[str, Callable[[pd.DataFrame, str], Cell]]
     cells = dict.fromkeys(columns, level_cell)
     for name, (wanted, ours) in COLUMNS.items():
         if len(where(rows, **wanted)):
@@ -102,7 +103,7 @@ def devices(rows: pd.DataFrame, about: dict) -> Table:
 def level_cell(part: pd.DataFrame, device: str) -> str | None:
     """What a device adds [dB]."""
     added = judged.mean_of(part, device)
-    return added and number(added.estimate, 1)
+    return number(added.estimate, 1) if added else None
 
 
 def than(ours: str, part: pd.DataFrame, device: str) -> Comparison | None:

@@ -7,6 +7,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from matplotlib.axes import Axes
@@ -37,7 +38,7 @@ OCTAVES_HZ = {125: "125", 250: "250", 500: "500", 1000: "1k", 2000: "2k", 4000: 
 HALF, WHOLE = 4.8, 6.0
 """Widths [inch] of a figure that shares a line of a page, and of one that has it alone."""
 
-BAR_BELOW = {"location": "bottom", "aspect": 50, "shrink": 0.7}
+BAR_BELOW: dict[str, Any] = {"location": "bottom", "aspect": 50, "shrink": 0.7}
 """Where a colour bar takes no width from images."""
 
 
@@ -311,14 +312,14 @@ def loss_surface(
     if losses.min() < 1.02 * losses.min() < losses.max():
         axis.contour(steps, steps, losses, levels=[1.02 * losses.min()], colors="black")
     for index, (name, theta) in enumerate(marks.items()):
-        place = (directions @ (theta - centre)).clamp(-reach, reach).tolist()
-        axis.scatter(*place, marker="*" if name == "fit" else "o", s=90, edgecolor="white")
+        x, y = (directions @ (theta - centre)).clamp(-reach, reach).tolist()
+        axis.scatter(x, y, marker="*" if name == "fit" else "o", s=90, edgecolor="white")
         axis.annotate(
             name,
-            place,
+            (x, y),
             xytext=(0, 8 if index % 2 == 0 else -16),
             textcoords="offset points",
-            ha="right" if place[0] > 0 else "left",
+            ha="right" if x > 0 else "left",
             fontsize=9,
             bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
         )
@@ -438,7 +439,7 @@ def level_curves(
 
 
 def grouped_bars(
-    groups: dict[str, dict[str, float | None]],
+    groups: Mapping[str, Mapping[str, float | None]],
     label: str,
     title: str = "",
     spread: Mapping[str, Mapping[str, tuple[float | None, float | None] | None]] | None = None,
@@ -497,10 +498,10 @@ def interval_bars(
 ) -> Figure:
     """Lying bars of comparisons with their intervals, as `grouped_bars`."""
     return grouped_bars(
-        {g: {n: c and c.estimate for n, c in cells.items()} for g, cells in groups.items()},
+        {g: {n: c.estimate if c else None for n, c in own.items()} for g, own in groups.items()},
         label,
         title,
-        {g: {n: c and (c.low, c.high) for n, c in cells.items()} for g, cells in groups.items()},
+        {g: {n: (c.low, c.high) if c else None for n, c in of.items()} for g, of in groups.items()},
         limits,
     )
 
@@ -545,13 +546,14 @@ def explained_by_animal(
     """
     figure = Figure(figsize=(WHOLE, 1.0 + 0.3 * len(feve)), layout="constrained")
     axis = figure.subplots()
+    lowest = 0.0
     for row, (name, values) in enumerate(feve.items()):
         defined = [max(value, -0.5) for value in values if value is not None]
+        lowest = min([lowest, *defined])
         colour = COLOURS[statuses[name]]
         axis.plot(defined, [row] * len(defined), "o", color=colour, ms=4, alpha=0.45)
         axis.plot([statistics.median(defined)] * 2, [row - 0.35, row + 0.35], color="black", lw=2)
     axis.axvline(0, color="grey", lw=0.8)
-    lowest = min(min(line.get_xdata()) for line in axis.lines)
     axis.set(xlim=(min(-0.05, lowest - 0.05), 1.02))
     axis.set_xlabel("FEVE (1: all that repeats, 0: a constant rate)")
     axis.set_yticks(range(len(feve)), labels=[labels[name] for name in feve])
@@ -589,8 +591,9 @@ def _images(
         axis.set_title(title, fontsize=10, loc="left")
     for axis in axes[-1]:
         axis.set_xlabel("time [s]")
-    for axis in axes[:, 0] if cf_hz is not None else ():
-        _frequency_ticks(axis, cf_hz[order])
+    if cf_hz is not None:
+        for axis in axes[:, 0]:
+            _frequency_ticks(axis, cf_hz[order])
     label_rows = "channel" if cf_hz is None else "channel, by its best frequency [kHz]"
     figure.supylabel(label_rows, fontsize=10)
     figure.colorbar(drawn, ax=axes, label="spikes a bin", **BAR_BELOW)
@@ -599,7 +602,8 @@ def _images(
 
 def _frequency_ticks(axis: Axes, cf_hz: Tensor) -> None:
     """Octaves at the channels that reach them, unless too close; frequencies `(C,)` ascend."""
-    apart, ticks = len(cf_hz) / 8, {}
+    apart = len(cf_hz) / 8
+    ticks: dict[int, str] = {}
     for frequency in (8000, 4000, 2000, 1000, 500):
         place = int((cf_hz < frequency).sum())
         if 0 < place < len(cf_hz) and all(abs(place - other) > apart for other in ticks):
@@ -620,7 +624,7 @@ def _label_points(axis: Axes, points: Tensor, names: Sequence[str]) -> None:
         # The points span about 140 typographic points of height.
         axis.annotate(
             names[index],
-            points[index].tolist(),
+            (points[index, 0].item(), points[index, 1].item()),
             xytext=(9, 140 * (lifted - y)),
             textcoords="offset points",
             fontsize=9,

@@ -220,7 +220,7 @@ def by_seed(
 ) -> str:
     """Medians of single seeds."""
     each = [of(where(rows, seed=seed)) for seed in sorted(rows.seed.unique())]
-    return " / ".join(number(one and one.median, digits) for one in each)
+    return " / ".join(number(one.median if one else None, digits) for one in each)
 
 
 def wishes(rows: pd.DataFrame) -> dict[str, tuple[str, float, Comparison | None]]:
@@ -401,7 +401,7 @@ def unseen(rows: pd.DataFrame) -> Table:
                 f"{number(share.high, 2)}] {share.verdict}",
                 n(share),
                 by_seed(strangers, middle),
-                *(number(m and m.median, 1) for m in map(middle, _groups(strangers))),
+                *(number(m.median if m else None, 1) for m in map(middle, _groups(strangers))),
             ]
         )
     lines += [[*paper, *[None] * 5] for paper in PAPER_UNSEEN if lines]
@@ -448,7 +448,7 @@ def choices(rows: pd.DataFrame) -> Table:
         "the larger and the smaller group": ("beta-6-twenty", "beta-6"),
         "the same, of a permutation": ("beta-6-twenty-permuted", "beta-6-permuted"),
     }
-    lines = []
+    lines: list[list[Cell]] = []
     for name, pair in pairs.items():
         for role, of in (("seen", seen), ("unseen", new)):
             better = difference(where(of(rows), measure="feve"), *pair)

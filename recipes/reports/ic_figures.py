@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 import torch
@@ -20,7 +21,7 @@ ALIGNED = "aligned"
 COLOURS = {"NH": figures.COLOURS["NH"], "HI": figures.COLOURS["HI"], "hidden": figures.CYCLE[3]}
 """By hearing; as in the page."""
 
-RULES = {
+RULES: dict[str, tuple[str, str, Literal["full", "none"], float]] = {
     "evaluations": ("2 % above the target", figures.CYCLE[0], "full", -0.17),
     "strict_evaluations": ("2 % of the way from the middle", figures.CYCLE[1], "none", 0.17),
 }
@@ -243,17 +244,15 @@ def movement(rows: pd.DataFrame) -> Figure:
     """How far the listeners of the network of most animals moved in training."""
     network = "beta-6-twenty" if "beta-6-twenty" in set(rows.device) else "beta-6"
     part = where(rows, device=network, role="seen", way="")
-    states: list[dict[str, torch.Tensor]] = []
-    for when in ("start", "now"):
-        state = {}
+    states: dict[str, dict[str, torch.Tensor]] = {"start": {}, "now": {}}
+    for when, state in states.items():
         for name in ("mean", "log_deviation", "shift", "rate", "onset"):
             wide = where(part, measure=f"{name}_{when}").pivot(
                 index=["listener", "group"], columns="sound", values="value"
             )
             state[name] = torch.tensor(wide.to_numpy()).float()
-        states.append(state)
     groups = wide.index.get_level_values("group").tolist()
-    return figures.listener_movement(*states, groups, COLOURS)
+    return figures.listener_movement(states["start"], states["now"], groups, COLOURS)
 
 
 def responses(path: Path) -> Figure:

@@ -112,10 +112,12 @@ def gaps(rows: pd.DataFrame, about: Mapping) -> Table:
                 continue
             alone = [gap(where(part, listener=one), device, "model", "truth") for one in listeners]
             label = f"{about['devices'][device]['label']}, {name.replace('_', ' in ')}"
-            lines.append(
-                [label, apart["magnitude"], apart["largest"]]
-                + [one and one["mean"].estimate for one in alone]
-            )
+            cells: list[Cell] = [label, apart["magnitude"], apart["largest"]]
+            cells += [
+                one["mean"].estimate if one and isinstance(one["mean"], Comparison) else None
+                for one in alone
+            ]
+            lines.append(cells)
     header = ["", "mean of magnitudes", "largest", *listeners]
     return counted(Table("The model's opinion less the truth", "In restoration.", header, lines))
 
@@ -153,7 +155,8 @@ def report(rows: pd.DataFrame, about: Mapping) -> str:
 def headlines(rows: pd.DataFrame, about: Mapping) -> dict[str, float]:
     """Restoration by each judge and scores, `<judge>/<device>/<measure>`, and our settings less
     every other device, `<ours>-<device>/<measure>`."""
-    rows, numbers = with_a_loss(rows), {}
+    rows = with_a_loss(rows)
+    numbers: dict[str, Cell] = {}
     for judge in about["judges"]:
         for name, wanted in restorations(rows).items():
             part = where(rows, judge=judge, **wanted)

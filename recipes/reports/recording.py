@@ -111,7 +111,7 @@ def picture(cohort: Cohort, animals: int = 3, channels: int = 6, repeats: int = 
         _answers(axis, cohort, name, sound, channels, repeats)
         axis.tick_params(labelbottom=row == len(shown))
     axis.set_xlabel("time since the sound began [s]")
-    left, right = rows[len(heights) - 1].subgridspec(1, 2).subplots()
+    left, right = rows[len(heights) - 1].subgridspec(1, 2).subplots(squeeze=False)[0]
     _levels(left, cohort.sounds)
     _thresholds(right, [cohort.animal(name) for name in cohort.animals()])
     named = right.get_legend_handles_labels()
@@ -141,7 +141,7 @@ def _drawn(cohort: Cohort, animals: int) -> tuple[SoundEntry, list[str]]:
         status = cohort.animal(name).status
         order[name] = (turns[status], status != "NH")
         turns[status] += 1
-    return sound, sorted(names, key=order.get)[:animals]
+    return sound, sorted(names, key=order.__getitem__)[:animals]
 
 
 def _envelope(axis: Axes, cohort: Cohort, sound: SoundEntry) -> None:
@@ -202,12 +202,16 @@ def _levels(axis: Axes, sounds: Sequence[SoundEntry]) -> None:
 
 def _thresholds(axis: Axes, animals: Sequence[AnimalRecording]) -> None:
     """Thresholds over frequency, of the animals of which they were measured."""
-    measured = [a for a in animals if a.thresholds_db_spl is not None]
+    measured = [
+        (a, [hz / 1e3 for hz in a.abr_frequencies_hz], a.thresholds_db_spl)
+        for a in animals
+        if a.abr_frequencies_hz is not None and a.thresholds_db_spl is not None
+    ]
     axis.set_title(f"Thresholds: measured in {len(measured)} of {len(animals)}")
-    for index, animal in enumerate(measured):
+    for index, (animal, khz, levels) in enumerate(measured):
         axis.semilogx(
-            [hz / 1e3 for hz in animal.abr_frequencies_hz],
-            animal.thresholds_db_spl,
+            khz,
+            levels,
             color=COLOURS[animal.status],
             linestyle="-" if animal.role == "seen" else "--",
             marker=MARKERS[index % len(MARKERS)],
@@ -215,8 +219,8 @@ def _thresholds(axis: Axes, animals: Sequence[AnimalRecording]) -> None:
             label=f"{animal.name}, {animal.status}",
         )
     if measured:
-        khz = sorted({hz / 1e3 for a in measured for hz in a.abr_frequencies_hz})
-        axis.set_xticks(khz, labels=[f"{k:g}" for k in khz])
+        ticks = sorted({k for _, khz, _ in measured for k in khz})
+        axis.set_xticks(ticks, labels=[f"{k:g}" for k in ticks])
         axis.minorticks_off()
         axis.set(xlabel="frequency [kHz]", ylabel="threshold [dB SPL]")
     else:

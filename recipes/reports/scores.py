@@ -66,6 +66,7 @@ def write(
         line a file), `files`, `report` (path).
     """
     out, ear = Path(settings["out"]), settings["audiogram"] and audiogram(settings["audiogram"])
+    summarised = summary(rows, settings["seed"])
     result = {
         "files": len(rows),
         "warnings": warnings(rows, full_scales),
@@ -78,7 +79,7 @@ def write(
             for row in rows
             if row["notes"]
         ],
-        "summary": summary(rows, settings["seed"]),
+        "summary": summarised,
         "differences": compared(rows, settings["seed"]),
     }
     listener = {
@@ -100,7 +101,7 @@ def write(
         names=list(rows[0]["scores"]),
         meanings=MEANINGS,
         found=result,
-        cells={(row["device"], row["score"]): row for row in result["summary"]},
+        cells={(row["device"], row["score"]): row for row in summarised},
         figures=_figures(rows),
         rows=[dict(row, why=why(row)) for row in ordered[:MOST_ROWS]],
         row_count=len(rows),
@@ -146,7 +147,8 @@ def examples(
 
 def _versions(pairs: Sequence[Pair], reading: Reading) -> tuple[dict[str, Tensor], float]:
     """Clean, noisy and processed sounds of one name, at the rate of the clean one."""
-    sounds, rate = {}, 0.0
+    sounds: dict[str, Tensor] = {}
+    rate = 0.0
     for pair in pairs:
         try:
             prepared = prepare(pair, reading)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import pandas as pd
 
@@ -14,6 +15,8 @@ NOTHING = "–"
 
 Cell = str | float | Comparison | Spread | None
 
+N = TypeVar("N")
+
 
 @dataclasses.dataclass(frozen=True)
 class Table:
@@ -23,7 +26,7 @@ class Table:
     about: str
     """What a reader must know of it."""
     header: list[str]
-    rows: list[list[Cell]]
+    rows: Sequence[Sequence[Cell]]
     digits: int | Sequence[int] = 2
     """Of numbers, or of the numbers of each column."""
 
@@ -49,10 +52,10 @@ def grid(
     title: str,
     about: str,
     rows: pd.DataFrame,
-    names: Iterable,
+    names: Iterable[N],
     columns: Mapping[str, Mapping],
-    cell: Callable[[pd.DataFrame, object], Cell],
-    label: Callable[[object], str | list[str]] = str,
+    cell: Callable[[pd.DataFrame, N], Cell],
+    label: Callable[[N], str | list[str]] = str,
     first: Sequence[str] = ("device",),
     digits: int | Sequence[int] = 2,
 ) -> Table:
@@ -70,7 +73,7 @@ def grid(
         digits: As of `Table`.
     """
     parts = [where(rows, **wanted) for wanted in columns.values()]
-    lines = []
+    lines: list[list[Cell]] = []
     for name in names:
         shown = label(name)
         line = [cell(part, name) for part in parts]

@@ -97,22 +97,17 @@ def neighbours(
     normal = [name for name in known if hearing[name] == "NH"]
     impaired = [name for name in known if hearing[name] != "NH"]
 
-    def nearest(name: str, among: Sequence[str]) -> tuple[float, str] | None:
+    def nearest(name: str, among: Sequence[str]) -> tuple[float, str]:
         return min(
-            (
-                ((theta[name] - theta[other]).norm().item(), other)
-                for other in among
-                if other != name
-            ),
-            default=None,
+            ((theta[name] - theta[other]).norm().item(), other) for other in among if other != name
         )
 
     verdicts = []
     wanted = "the known animal nearest to each one with normal hearing hears normally, too"
-    beside = {name: nearest(name, known) for name in normal}
     if len(normal) < 2:
         verdicts.append(Verdict(wanted, None, "there are fewer than two"))
     else:
+        beside = {name: nearest(name, known) for name in normal}
         holds = all(hearing[other] == "NH" for _, other in beside.values())
         verdicts.append(Verdict(wanted, holds, _pairs(beside)))
     wanted = (
@@ -129,10 +124,10 @@ def neighbours(
         verdicts.append(Verdict(wanted, holds, numbers))
     wanted = "the known animal nearest to each new one has the same kind of hearing"
     answerable = [n for n in new if hearing[n] in {hearing[k] for k in known}]
-    beside = {name: nearest(name, known) for name in new}
     if not answerable:
         verdicts.append(Verdict(wanted, None, "no known animal has the kind of any new one"))
     else:
+        beside = {name: nearest(name, known) for name in new}
         holds = all(hearing[beside[name][1]] == hearing[name] for name in answerable)
         verdicts.append(Verdict(wanted, holds, _pairs(beside)))
     return verdicts
@@ -202,11 +197,14 @@ def worth_fitting(
     return Verdict(wanted, _holds([one.verdict for one in found.values()]), numbers)
 
 
-def aligned(before_octaves: float, after_octaves: float) -> Verdict:
-    """Median errors of matched channels."""
+def aligned(before_octaves: float | None, after_octaves: float | None) -> Verdict:
+    """Median errors of matched channels; None where no animal was matched."""
+    wanted = f"the error after alignment is at most {FRACTION_OF_AN_OCTAVE:g} octaves, and smaller "
+    wanted += "than before"
+    if before_octaves is None or after_octaves is None:
+        return Verdict(wanted, None, "no animal was matched")
     return Verdict(
-        f"the error after alignment is at most {FRACTION_OF_AN_OCTAVE:g} octaves, and smaller than "
-        "before",
+        wanted,
         after_octaves <= FRACTION_OF_AN_OCTAVE and after_octaves < before_octaves,
         f"{_number(after_octaves)} octaves after, {_number(before_octaves)} before",
     )
@@ -216,7 +214,7 @@ def gained(history: Sequence[Mapping[str, float | None]], recent: int) -> Verdic
     """What the aid's training leaves of its discrepancies, mean over the last steps."""
     left = {}
     for name in ("compensation", "denoising"):
-        values = [r[name] for r in history[-recent:] if r.get(name) is not None]
+        values = [v for record in history[-recent:] if (v := record.get(name)) is not None]
         if values:
             left[name] = statistics.fmean(values)
     wanted = f"at the end at most {WELL_BELOW_ONE:g} of each discrepancy is left"

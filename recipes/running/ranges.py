@@ -21,6 +21,9 @@ from compensation.streaming import HIGHEST_EXPONENT
 
 __all__ = ["ClosedUnitInterval", "NotEmptyStr"]
 
+if typing.TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 C = typing.TypeVar("C")
 
 
@@ -96,7 +99,7 @@ def checked(config_class: type[C]) -> type[C]:
     return config_class
 
 
-def _compare(config) -> None:
+def _compare(config: "DataclassInstance") -> None:
     """Compare every field with its type, those of nested configurations included."""
     hints = typing.get_type_hints(type(config))
     for name, hint in hints.items():

@@ -84,14 +84,15 @@ def remaining_s(
     >>> remaining_s({"a": 10.0, "b": 20.0, "c": 5.0}, {"a": 20.0, "b": 30.0}, "b")
     20.0
     """
-    if any(seconds is None for seconds in plan.values()):
+    usual = {name: seconds for name, seconds in plan.items() if seconds is not None}
+    if len(usual) < len(plan):
         return None
     done = list(plan)[: list(plan).index(current)]
     timed = [name for name in done if name in spent_s]
-    usual_s = sum(plan[name] for name in timed)
+    usual_s = sum(usual[name] for name in timed)
     pace = sum(spent_s[name] for name in timed) / usual_s if usual_s else 1.0
-    after_s = sum(seconds for name, seconds in plan.items() if name not in (*done, current))
-    return pace * after_s + max(0.0, pace * plan[current] - spent_s.get(current, 0.0))
+    after_s = sum(seconds for name, seconds in usual.items() if name not in (*done, current))
+    return pace * after_s + max(0.0, pace * usual[current] - spent_s.get(current, 0.0))
 
 
 @functools.cache
