@@ -13,7 +13,7 @@ from compensation.listener import from_audiogram
 from icsim.audiogram import Audiogram
 from icsim.fits import Fit
 from icsim.loss import ResponseLoss
-from icsim.models.listener_space import listener_space
+from icsim.models.listener_space import ListenerSpace, listener_space
 from icsim.simulation.animal import Animal, animal_from
 from icsim.sound import SAMPLE_RATE
 from icsim.store import Cohort
@@ -61,6 +61,22 @@ class Twins(nn.Module):
         return ear.count_probabilities(sound).clamp(min=LEAST_PROBABILITY).log()
 
 
+def space_of(path: str) -> ListenerSpace:
+    """A response model with its listeners, of the sample rate that aids are made for.
+
+    Raises:
+        ValueError: If it is of another, has no θ, or no animal with normal hearing: an aid needs to
+            be told what to restore.
+    """
+    space = listener_space(path)
+    if space.model.clock.sample_rate_hz != SAMPLE_RATE:
+        raise ValueError(
+            f"{path}: hears sound at {space.model.clock.sample_rate_hz:g} Hz, and aids are made "
+            f"for {SAMPLE_RATE} Hz; train a model on recordings at that rate"
+        )
+    return space
+
+
 def learned(path: str, fit: Fit | None = None) -> tuple[HearingModel, list[str]]:
     """A model of θ with its animals, or with one fitted listener; and the listeners' names.
 
@@ -69,15 +85,9 @@ def learned(path: str, fit: Fit | None = None) -> tuple[HearingModel, list[str]]
         fit: Of that listener.
 
     Raises:
-        ValueError: If no animal hears normally, or the checkpoint does not say which one does: an
-            aid needs to know what to restore; or if it is of another sample rate than aids are.
+        ValueError: As `space_of`.
     """
-    space = listener_space(path)
-    if space.model.clock.sample_rate_hz != SAMPLE_RATE:
-        raise ValueError(
-            f"{path}: hears sound at {space.model.clock.sample_rate_hz:g} Hz, and aids are made "
-            f"for {SAMPLE_RATE} Hz; train a model on recordings at that rate"
-        )
+    space = space_of(path)
     theta, deviation, names = space.theta, space.deviation, list(space.names)
     if fit:
         theta, names = fit.theta[None], [fit.name]

@@ -1,11 +1,11 @@
 """The listener's midbrain and a normal one, as a learned response model has them."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from evaluation.neural import Midbrain, discrepancy
 from icsim.fits import read_fit
@@ -58,9 +58,19 @@ def _mean_counts(model: ResponseModel, listeners: Tensor, sound: Tensor) -> Tens
 
 @torch.no_grad()
 def restorations(
-    aid: nn.Module, animals: Sequence[Animal], sound: Tensor, points: Tensor
+    process: Callable[[Tensor, Tensor], Tensor],
+    animals: Sequence[Animal],
+    sound: Tensor,
+    points: Tensor,
 ) -> list[list[float]]:
-    """Of sounds `(B, T)` by the aid with each θ `(n, P)`: a row an animal, a number a θ."""
+    """Of sounds `(B, T)` by an aid with each θ `(n, P)`: a row an animal, a number a θ.
+
+    Args:
+        process: What the aid makes of sounds for listeners `(B, P)`.
+        animals: Simulated ones.
+        sound: Pressure [Pa].
+        points: θ.
+    """
     filtered = filter_sound(sound)
     targets = [animal.healthy().expected_counts(filtered) for animal in animals]
     unaided = [
@@ -70,7 +80,7 @@ def restorations(
     rows: list[list[float]] = [[] for _ in animals]
     for theta in points:
         # The ear's filters are the same for all animals, and most of the work.
-        aided = filter_sound(aid.process(sound, theta.expand(len(sound), -1), 0.0, 1.0))
+        aided = filter_sound(process(sound, theta.expand(len(sound), -1)))
         for row, animal, target, before in zip(rows, animals, targets, unaided, strict=True):
             after = discrepancy(animal.expected_counts(aided), target).sum()
             row.append(1 - (after / before).item())

@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from compensation import hearing
+from compensation.aid import Aid
 from compensation.devices import Device, louder, matched_db, ours, prescribed, without_rnnoise
 from compensation.listener import from_audiogram
 from compensation.load import AidFacts, load_aid
@@ -128,7 +129,7 @@ class Task:
     model: ResponseModel
     normal: Tensor
     """θ of the model's animals with normal hearing, `(n, P)`."""
-    aid: nn.Module
+    aid: Aid
     reduces_noise: bool
     listeners: list[Listener]
     quiet: Condition
@@ -211,7 +212,7 @@ def ready(config: Config) -> Task:
         )
     if Path(config.out).exists() and not Path(config.out).is_dir():
         raise ValueError(f"{config.out}: is a file; choose another --out")
-    cohort, animals = Cohort.open(config.cohort), hearing.learned(config.model)[0]
+    cohort, space = Cohort.open(config.cohort), hearing.space_of(config.model)
     aid, facts = load_aid(config.aid)
     model = fingerprint(config.model)
     if facts.listener == "theta" and facts.model != model:
@@ -222,10 +223,10 @@ def ready(config: Config) -> Task:
     listeners = [_listener(cohort, fit, facts) for fit in _fits(config, model)]
     left_out = _missing(listeners)
     for one in listeners:
-        if len(one.condition) != aid.config.listener or len(one.theta) != animals.normal.shape[1]:
+        if len(one.condition) != aid.config.listener or len(one.theta) != space.normal.shape[1]:
             raise ValueError(
                 f"{one.name}: θ has {len(one.theta)} numbers; the model takes "
-                f"{animals.normal.shape[1]} and {config.aid} {aid.config.listener} of "
+                f"{space.normal.shape[1]} and {config.aid} {aid.config.listener} of "
                 f"{facts.listener}; fit the listener to this model"
             )
     if "rnnoise" in config.noise_reductions and (reason := without_rnnoise()):
@@ -244,8 +245,8 @@ def ready(config: Config) -> Task:
     else:
         left_out["noise"] = "--speech 0"
     return Task(
-        model=animals.loss.model,
-        normal=animals.normal,
+        model=space.model,
+        normal=space.normal,
         aid=aid,
         reduces_noise=facts.noise_reduction,
         listeners=listeners,

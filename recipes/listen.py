@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from compensation import preference
+from compensation.aid import Aid
 from compensation.listener import theta_like
 from compensation.load import load_aid
 from compensation.prescriptions import nal_r
@@ -354,7 +355,7 @@ def experimenter_token(config: Config) -> str | None:
 
 
 def heard_shape(
-    aid: nn.Module, model: ResponseModel, sounds: list[Tensor], known: Tensor, *masks: float
+    aid: Aid, model: ResponseModel, sounds: list[Tensor], known: Tensor, *masks: float
 ) -> list[list[float]]:
     """In which directions of θ errors are heard, on average over listeners, `(P, P)`."""
     samples = round(SHAPE_S * SAMPLE_RATE)

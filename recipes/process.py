@@ -25,6 +25,7 @@ import soundfile
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from compensation.aid import Aid
 from compensation.files import Outcome, Processing, process_file
 from compensation.listener import from_audiogram
 from compensation.load import load_aid
@@ -188,7 +189,7 @@ def targets(config: Config) -> dict[Path, Path]:
 
 def _side_by_side(
     config: Config,
-    aid: nn.Module,
+    aid: Aid,
     listener: Tensor,
     files: dict[Path, Path],
     progress: Callable[[int], object],
@@ -218,7 +219,7 @@ def _alone(config: Config, sound: Path, target: Path) -> Outcome:
 
 
 def _attempt(
-    config: Config, sound: Path, target: Path, aid: nn.Module, listener: Tensor, **options
+    config: Config, sound: Path, target: Path, aid: Aid, listener: Tensor, **options
 ) -> Outcome:
     """Process one file, or say why not."""
     try:

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import soundfile
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compensation import hearing
+from compensation.aid import Aid as HearingAid
 from compensation.devices import (
     Device,
     band_gains,
@@ -117,7 +118,7 @@ class Listener:
 class Aid:
     """A trained aid with what it is given of the listener, `(n,)`."""
 
-    network: nn.Module
+    network: HearingAid
     given: Tensor
     facts: AidFacts
 
@@ -266,8 +267,8 @@ def _heard(job: Judgement, listener: Listener) -> list[Condition]:
 def _listener(job: Judgement, cohort: Cohort) -> Listener:
     fit = read_fit(job.fit, fingerprint(job.model))
     animal = animal_from(cohort.truth(fit.name))
-    space, _ = hearing.learned(job.model)
-    respond = functools.partial(mean_response, space.loss.model)
+    space = hearing.space_of(job.model)
+    respond = functools.partial(mean_response, space.model)
     pairs = {
         "truth": (animal.expected_counts, animal.healthy().expected_counts),
         "model": (respond(fit.theta[None]), respond(space.normal)),

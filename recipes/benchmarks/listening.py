@@ -26,9 +26,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from compensation import simulated_listeners as simulated
+from compensation.aid import Aid
 from compensation.listener import theta_like
 from compensation.load import load_aid
 from compensation.preference import Course, answered, estimate, propose
@@ -253,7 +254,7 @@ def measure(job: Measuring) -> None:
     config, task = job.config, _task(job.config)
     points = task.points[job.chunk :: CHUNKS]
     animals = [simulated.new_animal(config.seed, n)[0] for n in range(config.listeners)]
-    restored = restorations(task.aid, animals, task.sound, points)
+    restored = restorations(task.process, animals, task.sound, points)
     write_json(Path(job.out), {"points": points.tolist(), "restoration": restored})
 
 
@@ -270,7 +271,7 @@ def find(job: Finding) -> None:
         if torch.cdist(points, place).min() < CLOSE:
             break
         points = torch.cat([points, place])
-        restored += restorations(task.aid, [animal], task.sound, place)[0]
+        restored += restorations(task.process, [animal], task.sound, place)[0]
     name = f"listener {job.index}"
     thresholds = abr_thresholds(animal, seeded(config.seed, job.index))
     ear = shift_from_normal(task.cohort, name, thresholds, ABR_FREQUENCIES_HZ)
@@ -291,13 +292,17 @@ class Task:
     """An aid that takes θ, and what it is measured on."""
 
     cohort: Cohort
-    aid: nn.Module
+    aid: Aid
     space: ListenerSpace
     """The model, and the animals that it was trained on."""
     sound: Tensor
     """Test sounds [Pa], `(B, T)`."""
     points: Tensor
     """θ that the aid is given for every animal, `(n, P)`."""
+
+    def process(self, sound: Tensor, listener: Tensor) -> Tensor:
+        """Sounds by the aid, without noise reduction."""
+        return self.aid.process(sound, listener, 0.0, 1.0)
 
     def curvature(self) -> Tensor:
         """How much errors of θ matter in the model, `(P, P)`; no animal is asked."""

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
+from compensation.aid import Aid
 from compensation.devices import NOISE_REDUCTIONS, Device, noise_reduction_alone, without_rnnoise
 from compensation.listener import from_audiogram
 from compensation.load import AidFacts, load_aid
@@ -150,7 +151,7 @@ def headlines(rows: pd.DataFrame, devices: Sequence[str]) -> dict[str, float]:
     return headline(numbers)
 
 
-def _devices(aid: nn.Module, facts: AidFacts) -> dict[str, Device]:
+def _devices(aid: Aid, facts: AidFacts) -> dict[str, Device]:
     """Nothing, the aid's noise reduction alone, and what it is compared with."""
     if not facts.noise_reduction:
         raise ValueError("the aid was trained for compensation alone: it reduces no noise")
