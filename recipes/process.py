@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 import soundfile
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from compensation.aid import Aid
@@ -134,7 +134,7 @@ def remarks(config: Config, outcomes: dict[Path, Outcome]) -> list[str]:
     return lines
 
 
-def equipped(config: Config) -> tuple[nn.Module, Tensor]:
+def equipped(config: Config) -> tuple[Aid, Tensor]:
     """The aid, and its listener as it takes them, `(P,)`.
 
     Raises:

@@ -82,8 +82,8 @@ def test_the_truth_is_the_animal_beside_its_twin_and_the_model_knows_normal_anim
     encoder = SincNetConfig(filters=4, kernels=4, size=4, bottleneck=4, input_scale=20.0)
     model = ResponseModel(beta_icnet(3, 4, 2, encoder, fusion_size=4))
     theta, fit = torch.rand(3, 2), Fit("new", torch.tensor([0.2, 0.9]), None)
-    known = SimpleNamespace(loss=SimpleNamespace(model=model), normal=theta[:2], listeners=theta)
-    monkeypatch.setattr(judgement.hearing, "learned", lambda path: (known, []))
+    space = SimpleNamespace(model=model, normal=theta[:2])
+    monkeypatch.setattr(judgement.hearing, "space_of", lambda path: space)
     monkeypatch.setattr(judgement, "audiogram_of", lambda *_: Audiogram((1000,), (0,)))
     monkeypatch.setattr(judgement, "fingerprint", lambda path: f"mark of {path}")
     monkeypatch.setattr(

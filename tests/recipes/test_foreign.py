@@ -1,15 +1,15 @@
 """The way from another laboratory's NWB files to a fitted stranger, at the smallest size."""
 
-import dataclasses
 import json
 
 import pytest
 import torch
 
+from icsim.excerpts import in_quiet
 from icsim.models.conditions import BranchesConfig, ThetaConfig
 from icsim.models.encoders import SincNetConfig
 from icsim.store import Cohort
-from recipes import align, fit_theta, import_recording, judge, score_ic, train_ic
+from recipes import align, fit_theta, import_recording, score_ic, train_ic
 from tests.foreign import TINY, write_cohort
 
 ENCODER = SincNetConfig(
@@ -106,14 +106,12 @@ def test_a_stranger_is_predicted_once_its_channels_have_gains(trained, tmp_path)
 
 def test_sounds_of_any_class_are_judged_where_there_are_no_usual_ones(imported):
     cohort = Cohort.open(imported / "cohort" / "cohort.zarr")
-    config = judge.Config("C", "M", "A", "F", "O", excerpts=3, excerpt_s=1.2)
-    sounds, entries = judge.quiet_sounds(cohort, config)
-    assert [sound.kind for sound in entries] == ["syllables"] * 3
+    quiet, kinds = in_quiet(cohort, "test", 3, 1.2, 65.0, seed=0)
+    assert kinds == ["syllables"] * 3
     # Each in turn: no sound twice while there are others.
-    assert len({sound.name for sound in entries}) == 3
-    assert len(sounds) == 3
+    assert len(torch.unique(quiet.clean, dim=0)) == len(quiet.clean) == 3
     with pytest.raises(ValueError, match="no test sound of syllables has 4 s; give shorter"):
-        judge.quiet_sounds(cohort, dataclasses.replace(config, excerpt_s=4.0))
+        in_quiet(cohort, "test", 3, 4.0, 65.0, seed=0)
 
 
 def test_a_fit_to_another_model_is_refused_by_scores(trained, tmp_path):

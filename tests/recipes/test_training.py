@@ -869,7 +869,9 @@ def test_a_validation_keeps_an_aid_that_leaves_less(judged):
     _, aid, losses, batch, drawn = judged
     held_out = [(batch, tasks(losses, batch, drawn))]
     modules = {"aid": aid, "best": Masks(aid.config)}
-    run = SimpleNamespace(models=losses, modules=modules, held_out=held_out, mean=lambda x: x)
+    run = SimpleNamespace(
+        models=losses, modules=modules, plain=aid, held_out=held_out, mean=lambda x: x
+    )
     left = train_compensation.validate(run, [0.0])
     assert left > 0
     assert not torch.equal(modules["best"].leave.weight, aid.leave.weight)
