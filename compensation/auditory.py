@@ -317,8 +317,8 @@ class AuditoryModel(nn.Module):
         if bins == 0:
             raise ValueError(f"{sound.shape[-1]} samples are no bin; give {BIN_SAMPLES} or more")
         thresholds = SPAN_DB * listener @ self.reading.to(listener).T
-        found = self.representation(sound, self.hair_cell_loss(thresholds))
-        return found[..., : bins * BIN_SAMPLES].unflatten(-1, (bins, BIN_SAMPLES)).mT
+        response = self.representation(sound, self.hair_cell_loss(thresholds))
+        return response[..., : bins * BIN_SAMPLES].unflatten(-1, (bins, BIN_SAMPLES)).mT
 
 
 def squared_difference(response: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:

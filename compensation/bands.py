@@ -56,13 +56,13 @@ class ShortTime(nn.Module):
         begun = spectra.real.new_zeros(len(spectra), self.hop)
         return self.synthesise(spectra, begun)[0][:, self.hop :][:, :samples]
 
-    def analyse(self, heard: Tensor) -> Tensor:
+    def analyse(self, sound: Tensor) -> Tensor:
         """Spectra of L hops after `window - hop` samples of the past, `(B, window + (L - 1)·hop)`.
 
         Returns:
             Complex `(B, window // 2 + 1, L)`.
         """
-        frames = heard.unfold(-1, self.window, self.hop)
+        frames = sound.unfold(-1, self.window, self.hop)
         return torch.fft.rfft(frames * self.analysis).transpose(1, 2)
 
     def synthesise(self, spectra: Tensor, begun: Tensor) -> tuple[Tensor, Tensor]:

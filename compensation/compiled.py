@@ -90,22 +90,22 @@ def _sigmoid(x: np.float32) -> np.float32:
 
 
 @fast
-def _cell(own: np.ndarray, again: np.ndarray, hidden: np.ndarray) -> None:
+def _cell(inputs: np.ndarray, again: np.ndarray, hidden: np.ndarray) -> None:
     """Gated recurrent unit: gates `(3H,)` of input and of state; the state `(H,)` is changed."""
     size = len(hidden)
     for i in range(size):
-        reset = _sigmoid(own[i] + again[i])
-        keep = _sigmoid(own[size + i] + again[size + i])
-        new = _tanh(own[2 * size + i] + reset * again[2 * size + i])
+        reset = _sigmoid(inputs[i] + again[i])
+        keep = _sigmoid(inputs[size + i] + again[size + i])
+        new = _tanh(inputs[2 * size + i] + reset * again[2 * size + i])
         hidden[i] = new + keep * (hidden[i] - new)
 
 
 @fast
-def _average(own: np.ndarray, average: np.ndarray) -> None:
+def _average(values: np.ndarray, average: np.ndarray) -> None:
     """One step of running averages: rates and candidates `(2H,)`; averages `(H,)` are changed."""
     size = len(average)
     for i in range(size):
-        average[i] += _sigmoid(own[i]) * (_tanh(own[size + i]) - average[i])
+        average[i] += _sigmoid(values[i]) * (_tanh(values[size + i]) - average[i])
 
 
 @fast
@@ -149,7 +149,7 @@ def _layers(x, modulations, hidden, norms, time_into, time_bias, into, again, bi
     rows = x.reshape(sounds * bands, width)
     normed = np.empty((len(rows), width), np.float32)
     gates = np.empty((len(rows), 3 * width), np.float32)
-    own = np.empty((len(rows), 2 * width), np.float32)
+    inputs = np.empty((len(rows), 2 * width), np.float32)
     state, step = np.empty((1, half), np.float32), np.empty((1, 3 * half), np.float32)
     for layer in range(len(hidden)):
         _normalise(rows, norms[layer, 0], normed)
@@ -158,9 +158,9 @@ def _layers(x, modulations, hidden, norms, time_into, time_bias, into, again, bi
             shift = modulations[layer, 1, row // bands, row % bands, 0]
             for i in range(width):
                 normed[row, i] = normed[row, i] * factor[i] + shift[i]
-        _times(normed, time_into[layer], time_bias[layer], own)
+        _times(normed, time_into[layer], time_bias[layer], inputs)
         for row in range(len(rows)):
-            _average(own[row], hidden[layer, row])
+            _average(inputs[row], hidden[layer, row])
             for i in range(width):
                 rows[row, i] += hidden[layer, row, i]
         _normalise(rows, norms[layer, 1], normed)
@@ -251,42 +251,42 @@ def _scales(
 ):  # fmt: skip
     sounds, length, width = x.shape
     halvings = len(halve)
-    kept = np.empty((halvings + 1, 1, width), np.float32)
+    averages = np.empty((halvings + 1, 1, width), np.float32)
     one = np.empty((1, width), np.float32)
     two = np.empty((1, width), np.float32)
     for sound in range(sounds):
         for frame in range(length):
             now = count[0] + frame
-            kept[0, 0] = x[sound, frame]
+            averages[0, 0] = x[sound, frame]
             deepest = 0
             while True:  # a scale passes every second of its frames on
                 _block(
-                    kept[deepest], modulations[deepest, sound], past[sound, deepest],
+                    averages[deepest], modulations[deepest, sound], past[sound, deepest],
                     over_time[deepest], time_bias[deepest],
                     over_channels[deepest], channels_bias[deepest], one, two,
                 )  # fmt: skip
                 if deepest == halvings:
                     break
-                _shift(waiting[sound, deepest], kept[deepest, 0])
+                _shift(waiting[sound, deepest], averages[deepest, 0])
                 if (now >> deepest) % 2 == 0:
                     break
                 window = waiting[sound, deepest].reshape(1, 4 * width)
-                _times(window, halve[deepest], halve_bias[deepest], kept[deepest + 1])
+                _times(window, halve[deepest], halve_bias[deepest], averages[deepest + 1])
                 deepest += 1
             for level in range(min(deepest, halvings - 1), -1, -1):
                 for i in range(width):
                     slower = held[sound, level, i]
                     if level < deepest:
-                        slower = (slower + kept[level + 1, 0, i]) * np.float32(0.5)
-                        held[sound, level, i] = kept[level + 1, 0, i]
-                    kept[level, 0, i] += slower
+                        slower = (slower + averages[level + 1, 0, i]) * np.float32(0.5)
+                        held[sound, level, i] = averages[level + 1, 0, i]
+                    averages[level, 0, i] += slower
                 block = halvings + 1 + level
                 _block(
-                    kept[level], modulations[block, sound], past[sound, block],
+                    averages[level], modulations[block, sound], past[sound, block],
                     over_time[block], time_bias[block],
                     over_channels[block], channels_bias[block], one, two,
                 )  # fmt: skip
-            x[sound, frame] = kept[0, 0]
+            x[sound, frame] = averages[0, 0]
     count[0] += length
 
 

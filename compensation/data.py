@@ -310,9 +310,9 @@ class _Joined(Sequence[Tensor]):
 
 def _long_enough(name: str, sounds: Sequence[Tensor], samples: int) -> Sequence[Tensor]:
     """The sounds that an excerpt fits into, checked."""
-    kept = [
+    long = [
         validate(sound, f"{name}, sound {i}")
         for i, sound in enumerate(sounds)
         if len(sound) >= samples
     ]
-    return _Joined(kept) if kept else []
+    return _Joined(long) if long else []

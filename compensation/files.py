@@ -144,8 +144,8 @@ def aided(
     # More than the aid keeps back and than is lost by rounding lengths to samples.
     silence = np.zeros((math.ceil((early / SAMPLE_RATE + 0.1) * rate), channels), np.float32)
     for block, last in itertools.chain(zip(sound, itertools.repeat(False)), [(silence, True)]):
-        heard = torch.from_numpy(there.resample_chunk(block, last=last).T)
-        out = stream(heard * unit_pa) / unit_pa
+        resampled = torch.from_numpy(there.resample_chunk(block, last=last).T)
+        out = stream(resampled * unit_pa) / unit_pa
         out, early = out[:, early:], max(0, early - out.shape[1])
         yield back.resample_chunk(out.T.contiguous().numpy(), last=last)
 

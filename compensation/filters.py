@@ -74,8 +74,8 @@ class Filters(nn.Module):
 
     def shapes(self) -> tuple[Tensor, Tensor]:
         """Responses of the bands when hearing and when filtering, each `(bands, bins)`."""
-        heard = self.shape.softmax(0)
-        return heard, heard @ self.shorten
+        weights = self.shape.softmax(0)
+        return weights, weights @ self.shorten
 
     @property
     def latency_samples(self) -> int:
@@ -90,19 +90,19 @@ class Filters(nn.Module):
         ahead = 2 * self.hop + -sound.shape[-1] % self.hop
         return functional.pad(sound, (self.window - self.hop, ahead))
 
-    def levels(self, sound: Tensor, heard: Tensor, every: int = 1) -> Tensor:
+    def levels(self, sound: Tensor, weights: Tensor, every: int = 1) -> Tensor:
         """`ln(1 + power)` of each band, re 0 dB SPL: smooth at silence.
 
         Args:
             sound: `(B, window − hop + L · hop)`.
-            heard: From `shapes`.
+            weights: From `shapes`.
             every: Frames are `every` hops apart.
 
         Returns:
             `(B, ⌈L / every⌉, bands)`; the first frame ends with the first hop.
         """
         spectra = torch.fft.rfft(sound.unfold(-1, self.window, every * self.hop) * self.analysis)
-        power = torch.view_as_real(spectra).square().sum(-1) @ heard.T / REFERENCE_PA**2
+        power = torch.view_as_real(spectra).square().sum(-1) @ weights.T / REFERENCE_PA**2
         return torch.log1p(power + UNHEARD * power.sum(-1, keepdim=True))
 
     def render(self, sound: Tensor, factors: Tensor) -> Tensor:

@@ -61,11 +61,11 @@ def limit(
     # In double precision, so that hours of release are counted as exactly as milliseconds.
     state = [part.reshape(-1).cpu().numpy().copy() for part in before]
     rows = sound.detach().reshape(len(state[0]), -1).cpu().numpy()
-    heard = torch.from_numpy(_limited(rows, maximum, *state)).to(sound.device)
+    limited = torch.from_numpy(_limited(rows, maximum, *state)).to(sound.device)
     left, held, since = (
         torch.from_numpy(part).view(sound.shape[:-1]).to(sound.device) for part in state
     )
-    return heard.view(sound.shape), (left, held, since)
+    return limited.view(sound.shape), (left, held, since)
 
 
 @compiled(error_model="numpy")
@@ -77,7 +77,7 @@ def _limited(
     since: np.ndarray,
 ) -> np.ndarray:
     """Rows `(R, T)` limited; the states `(R,)` are changed."""
-    heard = np.empty_like(sound)
+    limited = np.empty_like(sound)
     fall, whole = RELEASE_DB_PER_S / SAMPLE_RATE, RETURN_S * SAMPLE_RATE
     for row in range(len(sound)):
         for n in range(sound.shape[1]):
@@ -93,9 +93,9 @@ def _limited(
             else:
                 attenuation[row] = max(attenuation[row] - fall, wanted, 0.0)
             if faulty:
-                since[row], heard[row, n] = 0.0, 0.0
+                since[row], limited[row, n] = 0.0, 0.0
             else:
                 since[row] = min(since[row] + 1, whole)
                 factor = since[row] / whole * 10 ** (-attenuation[row] / 20)
-                heard[row, n] = min(max(sound[row, n] * factor, -maximum), maximum)
-    return heard
+                limited[row, n] = min(max(sound[row, n] * factor, -maximum), maximum)
+    return limited

@@ -206,13 +206,13 @@ def best_linear_gain(
     tried: list[tuple[float, Tensor]] = []
 
     def error(gains_db: Tensor, part: slice) -> Tensor:
-        heard = response(apply(sound[part], gains_db))
-        if heard.shape != target[part].shape:
+        aided = response(apply(sound[part], gains_db))
+        if aided.shape != target[part].shape:
             raise ValueError(
-                f"the response is {tuple(heard.shape)} and its target {tuple(target[part].shape)}; "
+                f"the response is {tuple(aided.shape)} and its target {tuple(target[part].shape)}; "
                 "give both the same channels and bins"
             )
-        return (heard - target[part]).double().square().sum()
+        return (aided - target[part]).double().square().sum()
 
     def gradient() -> float:
         logits.grad, total = torch.zeros_like(logits), 0.0

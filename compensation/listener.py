@@ -61,7 +61,7 @@ def theta_like(audiogram: Audiogram, others: Sequence[Audiogram], theta: Tensor)
     """
     if len(others) != len(theta) or not len(theta):
         raise ValueError(f"{len(others)} audiograms for {len(theta)} listeners; give one for each")
-    own = audiogram.at(EIGHT_HZ)
-    apart = torch.stack([other.at(EIGHT_HZ) - own for other in others]) / ALIKE_DB
+    shifts = audiogram.at(EIGHT_HZ)
+    apart = torch.stack([other.at(EIGHT_HZ) - shifts for other in others]) / ALIKE_DB
     weights = torch.softmax(-apart.square().mean(1) / 2, 0).to(theta)
     return weights @ theta

@@ -76,13 +76,13 @@ class Averages(nn.Module):
         """`(R, L, width)` and the averages before, `(R, width)`, to the same after each hop."""
         rate, new = self.own(x).chunk(2, -1)
         rate = rate.sigmoid()
-        average, kept, step = rate * new.tanh(), 1 - rate, 1
+        average, decays, step = rate * new.tanh(), 1 - rate, 1
         while step < x.shape[1]:  # each sum takes in twice as many hops as the one before
-            further = average[:, step:] + kept[:, step:] * average[:, :-step]
+            further = average[:, step:] + decays[:, step:] * average[:, :-step]
             average = torch.cat([average[:, :step], further], 1)
-            kept = torch.cat([kept[:, :step], kept[:, step:] * kept[:, :-step]], 1)
+            decays = torch.cat([decays[:, :step], decays[:, step:] * decays[:, :-step]], 1)
             step *= 2
-        average = average + kept * before.unsqueeze(1)
+        average = average + decays * before.unsqueeze(1)
         return average, average[:, -1]
 
 

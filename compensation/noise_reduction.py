@@ -74,9 +74,9 @@ def wiener(sound: Tensor) -> Tensor:
         nonlocal before
         snr = SNR_KEPT * before / noise + (1 - SNR_KEPT) * (power / noise - 1).clamp(min=0)
         snr = snr.clamp(min=LEAST_SNR)
-        found = (snr / (1 + snr)).clamp(min=10 ** (FLOOR_DB / 20))
-        before = found.square() * power
-        return found
+        gains = (snr / (1 + snr)).clamp(min=10 ** (FLOOR_DB / 20))
+        before = gains.square() * power
+        return gains
 
     return _filtered(sound, gain)
 
@@ -115,8 +115,8 @@ def rnnoise(sound: Tensor) -> Tensor:
     Source: Valin 2018 (arXiv 1709.08243), by the network that pyrnnoise brings along.
     """
     unit = REFERENCE_PA * 10 ** (RNNOISE_FULL_SCALE_DB_SPL / 20)
-    heard = [_through_rnnoise(resample(one / unit, SAMPLE_RATE, RNNOISE_HZ)) for one in sound]
-    back = [resample(one, RNNOISE_HZ, SAMPLE_RATE)[: sound.shape[-1]] for one in heard]
+    reduced = [_through_rnnoise(resample(one / unit, SAMPLE_RATE, RNNOISE_HZ)) for one in sound]
+    back = [resample(one, RNNOISE_HZ, SAMPLE_RATE)[: sound.shape[-1]] for one in reduced]
     return unit * torch.stack(back).to(sound)
 
 

@@ -52,7 +52,7 @@ def denoising(
     clean: Tensor,
     normal: Tensor,
     skip_bins: int,
-    heard: Tensor | None = None,
+    response: Tensor | None = None,
 ) -> Task:
     """The normal midbrain hearing the denoised sound should answer as to the clean one.
 
@@ -62,13 +62,13 @@ def denoising(
         clean: Without [Pa], `(B, T)`.
         normal: θ of normal hearing, `(B, P)`.
         skip_bins: Bins at the start that are context.
-        heard: What the normal midbrain answers to the noisy sound, if that is known already.
+        response: What the normal midbrain answers to the noisy sound, if that was computed.
     """
     if len(noisy) == 0:
         return Task(normal, noisy, noisy.sum(1), skip_bins)
-    heard = loss.respond(noisy, normal) if heard is None else heard
+    response = loss.respond(noisy, normal) if response is None else response
     wanted = loss.respond(clean, normal)
-    return Task(normal, wanted, loss.between(heard, wanted, skip_bins), skip_bins)
+    return Task(normal, wanted, loss.between(response, wanted, skip_bins), skip_bins)
 
 
 def discrepancy_left(

@@ -13,7 +13,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from compensation.taste import ANSWERS, Deadline, Prior, Taste, posterior
+from compensation.utility import ANSWERS, Deadline, Prior, Utility, posterior
 
 Answer = Literal["first", "second", "same"]
 
@@ -52,30 +52,30 @@ class Comparison:
 class Course:
     """Everything about one fitting."""
 
-    known: tuple[tuple[float, ...], ...]
+    others: tuple[tuple[float, ...], ...]
     """θ of listeners that the aid was trained for, `(A, P)`."""
     seed: int
     """Of everything random."""
     start: tuple[float, ...] | None = None
     """A guess of this listener's θ, for instance from an audiogram, `(P,)`."""
-    shape: tuple[tuple[float, ...], ...] | None = None
-    """In which directions of θ errors are heard: a matrix as `compensation.sensitivity` gives it,
+    curvature: tuple[tuple[float, ...], ...] | None = None
+    """How much errors of θ matter by direction: a matrix as `compensation.sensitivity` gives it,
     `(P, P)`; its size does not matter."""
     comparisons: tuple[Comparison, ...] = ()
     """All answered ones, in order."""
 
     def __post_init__(self):
-        if not self.known:
-            raise ValueError("known is empty; give θ of the listeners that the aid was trained for")
+        if not self.others:
+            raise ValueError("others is empty; give θ of listeners that the aid was trained for")
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise ValueError(f"seed must be a whole number from 0, got {self.seed!r}")
-        parameters = len(self.known[0])
-        for theta in self.known:
-            _check(theta, parameters, "known")
+        parameters = len(self.others[0])
+        for theta in self.others:
+            _check(theta, parameters, "others")
         if self.start is not None:
             _check(self.start, parameters, "start")
-        if self.shape is not None:
-            _check_shape(np.array(self.shape, dtype=float), parameters)
+        if self.curvature is not None:
+            _check_curvature(np.array(self.curvature, dtype=float), parameters)
         for comparison in self.comparisons:
             _check(comparison.first, parameters, "first")
             _check(comparison.second, parameters, "second")
@@ -112,10 +112,10 @@ def propose(course: Course, limit_s: float | None = None) -> Comparison:
     if catch:
         return catch
     try:
-        taste = _taste(course, deadline)
+        utility = _utility(course, deadline)
     except TimeoutError:
         return _spread(course)
-    return _informative(taste, np.random.default_rng([course.seed, len(course.comparisons), 1]))
+    return _informative(utility, np.random.default_rng([course.seed, len(course.comparisons), 1]))
 
 
 def answered(course: Course, comparison: Comparison, answer: Answer) -> Course:
@@ -132,14 +132,14 @@ def answered(course: Course, comparison: Comparison, answer: Answer) -> Course:
 
 def estimate(course: Course) -> Estimate:
     """The best θ so far, how certain it is, and whether to go on."""
-    taste = _taste(course, Deadline())
-    theta = taste.favourite()
-    reached = taste.utilities(theta[None])[:, 0]
-    own = -(((taste.best - taste.centre)[:, None] @ taste.root) ** 2).sum((1, 2))
-    gain = float(np.maximum(own - reached, 0).mean())
+    utility = _utility(course, Deadline())
+    theta = utility.favourite()
+    reached = utility.utilities(theta[None])[:, 0]
+    utilities = -(((utility.best - utility.centre)[:, None] @ utility.root) ** 2).sum((1, 2))
+    gain = float(np.maximum(utilities - reached, 0).mean())
     return Estimate(
         tuple(theta.tolist()),
-        tuple(taste.best.std(0).tolist()),
+        tuple(utility.best.std(0).tolist()),
         gain,
         gain < NEGLIGIBLE and len(course.comparisons) >= LEAST_ANSWERS,
     )
@@ -162,61 +162,33 @@ def to_dict(course: Course) -> dict:
     return dataclasses.asdict(course)
 
 
-def from_dict(content: dict) -> Course:
-    """The course that `to_dict` or its JSON describes.
-
-    Raises:
-        ValueError: If the content is damaged.
-    """
-    try:
-        comparisons = tuple(
-            Comparison(
-                _theta(one["first"]), _theta(one["second"]), one["answer"], bool(one["catch"])
-            )
-            for one in content["comparisons"]
-        )
-        start = content["start"]
-        shape = content["shape"]
-        return Course(
-            tuple(_theta(theta) for theta in content["known"]),
-            content["seed"],
-            None if start is None else _theta(start),
-            None if shape is None else tuple(_theta(row) for row in shape),
-            comparisons,
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"no course of a fitting: {error!r}; take what to_dict gave") from error
-
-
-def _theta(values: Sequence[float]) -> tuple[float, ...]:
-    if isinstance(values, str):
-        raise TypeError(f"θ must be numbers, got {values!r}")
-    return tuple(float(value) for value in values)
-
-
 def _check(theta: tuple[float, ...], parameters: int, name: str) -> None:
     if len(theta) != parameters or not parameters:
         raise ValueError(
-            f"{name} has {len(theta)} numbers where θ of the first known listener has "
+            f"{name} has {len(theta)} numbers where θ of the first listener has "
             f"{parameters}; all must be of one model"
         )
     if not all(0 <= value <= 1 for value in theta):
         raise ValueError(f"{name} must lie in the unit box, got {theta}; clip it to 0…1")
 
 
-def _check_shape(shape: np.ndarray, parameters: int) -> None:
-    if shape.shape != (parameters, parameters) or not np.isfinite(shape).all():
+def _check_curvature(curvature: np.ndarray, parameters: int) -> None:
+    if curvature.shape != (parameters, parameters) or not np.isfinite(curvature).all():
         raise ValueError(
-            f"shape must be a matrix ({parameters}, {parameters}) of finite numbers, got {shape}"
+            f"curvature must be a matrix ({parameters}, {parameters}) of finite numbers, "
+            f"got {curvature}"
         )
-    lowest, highest = np.linalg.eigvalsh(shape)[[0, -1]]
-    if not np.allclose(shape, shape.T, rtol=1e-3) or highest <= 0 or lowest < -1e-3 * highest:
-        raise ValueError(f"shape must be symmetric, without negative eigenvalues, got {shape}")
+    lowest, highest = np.linalg.eigvalsh(curvature)[[0, -1]]
+    symmetric = np.allclose(curvature, curvature.T, rtol=1e-3)
+    if not symmetric or highest <= 0 or lowest < -1e-3 * highest:
+        raise ValueError(
+            f"curvature must be symmetric, without negative eigenvalues, got {curvature}"
+        )
 
 
 @functools.lru_cache(maxsize=4)  # a proposal and the estimate beside it ask for the same
-def _taste(course: Course, deadline: Deadline) -> Taste:
-    shape = len(course.comparisons), len(course.known[0])
+def _utility(course: Course, deadline: Deadline) -> Utility:
+    shape = len(course.comparisons), len(course.others[0])
     first = np.array([one.first for one in course.comparisons]).reshape(shape)
     second = np.array([one.second for one in course.comparisons]).reshape(shape)
     answers = np.array([ANSWERS.index(one.answer) for one in course.comparisons], dtype=int)
@@ -224,18 +196,18 @@ def _taste(course: Course, deadline: Deadline) -> Taste:
     return posterior(_prior(course), first, second, answers, generator, deadline)
 
 
-def _informative(taste: Taste, generator: np.random.Generator) -> Comparison:
+def _informative(utility: Utility, generator: np.random.Generator) -> Comparison:
     """The pair after whose answer the favourite is expected to be best."""
-    best, favourite = taste.best, taste.favourite()
+    best, favourite = utility.best, utility.favourite()
     ends = best[generator.integers(len(best), size=(2, PAIRS))]
     ends[0, : PAIRS // 4] = favourite
     middle, half = ends.mean(0), (ends[0] - ends[1]) / 2
     # Further apart a pair is told apart more surely, and asks the same.
     half = half * generator.choice(STRETCHES, size=(PAIRS, 1))
     first, second = (middle + half).clip(0, 1), (middle - half).clip(0, 1)
-    probability = taste.answers(first, second)
-    utilities = taste.utilities(np.concatenate([best, favourite[None]]))
-    # By pair and answer: utilities of all candidates, weighted by how well each bowl foresaw it.
+    probability = utility.answers(first, second)
+    utilities = utility.utilities(np.concatenate([best, favourite[None]]))
+    # By pair and answer: utilities of all candidates, weighted by how well each utility foresaw it.
     weighted = (probability.reshape(len(best), -1).T @ utilities).reshape(PAIRS, len(ANSWERS), -1)
     score = weighted.max(-1).sum(-1)
     chosen = score.argmax()
@@ -244,7 +216,7 @@ def _informative(taste: Taste, generator: np.random.Generator) -> Comparison:
 
 def _spread(course: Course) -> Comparison:
     """A pair of well-spread points near and between the known listeners."""
-    prior, parameters = _prior(course), len(course.known[0])
+    prior, parameters = _prior(course), len(course.others[0])
     # An additive recurrence: as even as a Sobol sequence, and without its tables.
     golden = 2.0
     for _ in range(30):
@@ -259,8 +231,8 @@ def _spread(course: Course) -> Comparison:
 
 def _prior(course: Course) -> Prior:
     start = None if course.start is None else np.array(course.start)
-    shape = None if course.shape is None else np.array(course.shape)
-    return Prior.around(np.array(course.known), start, shape)
+    curvature = None if course.curvature is None else np.array(course.curvature)
+    return Prior.around(np.array(course.others), start, curvature)
 
 
 def _catch(course: Course) -> Comparison | None:

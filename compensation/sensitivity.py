@@ -42,8 +42,8 @@ def sensitivity(
         `M`, `(P, P)`, positive semidefinite, for each sample of sound.
     """
 
-    def response(told: Tensor) -> Tensor:
-        processed = aid.process(sounds, told.expand(len(sounds), -1), noise_reduction, gain)
+    def response(assumed: Tensor) -> Tensor:
+        processed = aid.process(sounds, assumed.expand(len(sounds), -1), noise_reduction, gain)
         counts = model.respond(processed, theta.expand(len(sounds), -1))
         return expected_counts(counts).flatten()
 

@@ -182,7 +182,7 @@ def new_animal(seed: int, index: int) -> tuple[Animal, dict]:
 def random_pair(course: Course) -> Comparison:
     """Two θ drawn at random from the unit box."""
     draw = np.random.default_rng([course.seed, len(course.comparisons), 5])
-    first, second = (tuple(draw.uniform(size=len(course.known[0])).tolist()) for _ in range(2))
+    first, second = (tuple(draw.uniform(size=len(course.others[0])).tolist()) for _ in range(2))
     return Comparison(first, second)
 
 
@@ -190,7 +190,7 @@ def botorch_pair(course: Course) -> Comparison:
     """Two θ by BoTorch as it comes: PairwiseGP, and the expected utility of the best option."""
     from botorch.acquisition.preference import AnalyticExpectedUtilityOfBestOption
 
-    seed, parameters = course.seed + len(course.comparisons), len(course.known[0])
+    seed, parameters = course.seed + len(course.comparisons), len(course.others[0])
     if course.comparisons:
         acquisition = AnalyticExpectedUtilityOfBestOption(_pairwise(course))
         points = _optimum(acquisition, parameters, 2, seed)
@@ -204,7 +204,7 @@ def botorch_estimate(course: Course) -> Theta:
     """The θ of highest posterior mean by BoTorch's PairwiseGP."""
     from botorch.acquisition import PosteriorMean
 
-    parameters, seed = len(course.known[0]), course.seed + len(course.comparisons)
+    parameters, seed = len(course.others[0]), course.seed + len(course.comparisons)
     return tuple(_optimum(PosteriorMean(_pairwise(course)), parameters, 1, seed)[0].tolist())
 
 

@@ -88,16 +88,16 @@ class Stream:
             )
         loudest = REFERENCE_PA * 10 ** (LOUDEST_DB_SPL / 20)
         sound = sound.nan_to_num(0, 0, 0).clamp(-loudest, loudest)
-        heard = torch.cat([self._waiting, sound.reshape(len(self._waiting), -1)], -1)
+        block = torch.cat([self._waiting, sound.reshape(len(self._waiting), -1)], -1)
         size = self.aid.block_samples
-        whole = heard.shape[-1] // size * size
+        whole = block.shape[-1] // size * size
         if whole:
             out, self._state = self.aid.step(
-                heard[:, :whole], self._state, self.noise_reduction, self.gain
+                block[:, :whole], self._state, self.noise_reduction, self.gain
             )
             out, self._limiter = limit(out, self.maximum_db_spl, self._limiter)
             self._ready = torch.cat([self._ready, out], -1)
-        self._waiting = heard[:, whole:].clone()
+        self._waiting = block[:, whole:].clone()
         samples = sound.shape[-1]
         out, self._ready = self._ready[:, :samples], self._ready[:, samples:]
         return out.reshape(sound.shape)

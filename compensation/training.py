@@ -57,7 +57,7 @@ def plateaus(errors: Sequence[float], patience: int) -> int:
 
 def draw_listeners(
     models: Sequence[HearingModel],
-    known: Tensor,
+    seen: Tensor,
     count: int,
     generator: torch.Generator,
     *,
@@ -69,7 +69,7 @@ def draw_listeners(
 
     Args:
         models: Models of hearing that judge.
-        known: What an aid is given of each known listener, `(A, n)`.
+        seen: What an aid is given of each known listener, `(A, n)`.
         count: How many listeners, B.
         generator: Of all draws.
         theta: Whether aids are given the very listener that the first model has, θ, and no
@@ -81,9 +81,9 @@ def draw_listeners(
         How much of each known one is in them, `(B, A)`; what the aid is given, `(B, n)`; and for
         each model the listeners and the normal ones that they are restored to, `(B, F)` each.
     """
-    mixture = between_animals(len(known), count, generator)
+    mixture = between_animals(len(seen), count, generator)
     drawn = [one.draw(mixture, widening, generator) for one in models]
-    given = drawn[0][0] if theta else mixture @ known
+    given = drawn[0][0] if theta else mixture @ seen
     noise = misfit * torch.randn(given.shape, generator=generator)
     return mixture, (given + noise).clamp(0, 1), drawn
 
@@ -114,7 +114,7 @@ def tasks(
     """
     noisy, in_noise = batch["noisy"], batch["in_noise"]
     judges = [(loss, *pair) for loss, pair in zip(models, drawn, strict=True)]
-    found = {
+    terms = {
         "compensation": [
             compensation(loss, noisy, listener, normal, CONTEXT_BINS)
             for loss, listener, normal in judges
@@ -122,11 +122,11 @@ def tasks(
     }
     if noise_reduction:
         in_and_without = noisy[in_noise], batch["clean"][in_noise]
-        found["denoising"] = [
+        terms["denoising"] = [
             denoising(loss, *in_and_without, normal[in_noise], CONTEXT_BINS, task.wanted[in_noise])
-            for (loss, _, normal), task in zip(judges, found["compensation"], strict=True)
+            for (loss, _, normal), task in zip(judges, terms["compensation"], strict=True)
         ]
-    return found
+    return terms
 
 
 @torch.no_grad()
@@ -229,8 +229,8 @@ def training_terms(
     gains = gauge(processed["compensation"]) - levels
     terms |= {name: term(gains) for name, term in guards(levels).items()}
     if intelligibility:
-        heard = plain.render(noisy, parts)
-        terms["intelligibility"] = intelligibility(clean, heard, batch["thresholds"])
+        rendered = plain.render(noisy, parts)
+        terms["intelligibility"] = intelligibility(clean, rendered, batch["thresholds"])
     return terms
 
 

@@ -73,11 +73,11 @@ def artefacts(
     cases = [(float(hz), float(db)) for hz in tones_hz for db in levels_db_spl]
     frequencies = [hz for hz, _ in cases]
     tones = torch.stack([_tone(hz, sample_rate) for hz in frequencies])
-    heard = _processed(process, _at_levels(tones, [db for _, db in cases]))
-    tones_db = dict(zip(cases, beside_tone_db(heard, frequencies, sample_rate), strict=True))
-    heard = _processed(process, _at_levels(_chirp(sample_rate).unsqueeze(0), levels_db_spl))
+    output = _processed(process, _at_levels(tones, [db for _, db in cases]))
+    tones_db = dict(zip(cases, beside_tone_db(output, frequencies, sample_rate), strict=True))
+    output = _processed(process, _at_levels(_chirp(sample_rate).unsqueeze(0), levels_db_spl))
     levels = map(float, levels_db_spl)
-    chirps_db = dict(zip(levels, beside_chirp_db(heard, sample_rate), strict=True))
+    chirps_db = dict(zip(levels, beside_chirp_db(output, sample_rate), strict=True))
     silence_db = level(_processed(process, torch.zeros(1, round(sample_rate)))).item()
     worst_db = max(*tones_db.values(), *chirps_db.values())
     return Artefacts(worst_db, silence_db, tones_db, chirps_db)
@@ -158,15 +158,15 @@ def _chirp_hz(time: Tensor, sample_rate: float) -> Tensor:
 
 @torch.no_grad()
 def _processed(process: Device, sound: Tensor) -> Tensor:
-    heard = process(sound)
-    if heard.shape != sound.shape:
+    output = process(sound)
+    if output.shape != sound.shape:
         raise ValueError(
-            f"the device made {tuple(heard.shape)} of {tuple(sound.shape)}; "
+            f"the device made {tuple(output.shape)} of {tuple(sound.shape)}; "
             "it must return every sound at its length"
         )
-    if not bool(heard.isfinite().all()):
+    if not bool(output.isfinite().all()):
         raise ValueError("the device returned NaN or infinity; mend it before measuring it")
-    return heard
+    return output
 
 
 def _ratio_db(power: Tensor, wanted: Tensor) -> list[float]:

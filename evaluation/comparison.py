@@ -175,12 +175,12 @@ def resample(
     draw = np.random.default_rng(seed)
     trainings = list(dict.fromkeys(seeds))
     people = list(dict.fromkeys(zip(seeds, listeners, strict=True)))
-    heard = list(dict.fromkeys(zip(seeds, sounds, strict=True)))
+    stimuli = list(dict.fromkeys(zip(seeds, sounds, strict=True)))
     by_training = _drawn(draw, [0] * len(trainings), resamples, fixed=len(trainings) == 1)
     of_listener = _drawn(draw, [s for s, _ in people], resamples, fixed=len(people) == 1)
-    of_sound = _drawn(draw, [s for s, _ in heard], resamples)
+    of_sound = _drawn(draw, [s for s, _ in stimuli], resamples)
     listener = torch.tensor([people.index(x) for x in zip(seeds, listeners, strict=True)])
-    sound = torch.tensor([heard.index(x) for x in zip(seeds, sounds, strict=True)])
+    sound = torch.tensor([stimuli.index(x) for x in zip(seeds, sounds, strict=True)])
     training = torch.tensor([trainings.index(s) for s, _ in people])
     weights = of_sound[:, sound].unsqueeze(1)
     shape = (1 + resamples, len(amounts), len(people))
@@ -191,7 +191,7 @@ def resample(
     drawn = by_training[:, training] * of_listener
     # Whoever heard none of the drawn sounds has no value in that draw.
     drawn = drawn * (of_sound.new_zeros(shape[::2]).index_add(1, listener, of_sound[:, sound]) > 0)
-    count = len(heard) if named else 0
+    count = len(stimuli) if named else 0
     return Resampled(sums[0] / sums[1], drawn, len(trainings), count)
 
 

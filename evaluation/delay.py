@@ -59,9 +59,9 @@ def delay(
         )
     if not 0 <= longest_s < math.inf:
         raise ValueError(f"longest_s must be 0 or more and finite, got {longest_s}")
-    found = [_delay(*pair, sample_rate, longest_s) for pair in zip(clean, processed, strict=True)]
-    values = [math.nan if reason else late_s for late_s, reason in found]
-    return Score(torch.tensor(values, dtype=torch.float64), tuple(reason for _, reason in found))
+    delays = [_delay(*pair, sample_rate, longest_s) for pair in zip(clean, processed, strict=True)]
+    values = [math.nan if reason else late_s for late_s, reason in delays]
+    return Score(torch.tensor(values, dtype=torch.float64), tuple(reason for _, reason in delays))
 
 
 def in_time(clean: Tensor, processed: Tensor, late: int) -> tuple[Tensor, Tensor]:
@@ -109,5 +109,5 @@ def _correlation(clean: Tensor, processed: Tensor) -> tuple[Tensor, Tensor]:
     overlap = torch.minimum(
         (len(processed) - lags).clamp(max=len(clean)), (len(clean) + lags).clamp(max=len(processed))
     )
-    kept = overlap >= 0.5 * min(len(clean), len(processed))
-    return torch.fft.irfft(whitened, count)[kept].abs(), lags[kept]
+    overlapping = overlap >= 0.5 * min(len(clean), len(processed))
+    return torch.fft.irfft(whitened, count)[overlapping].abs(), lags[overlapping]

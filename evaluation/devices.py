@@ -34,7 +34,7 @@ def restoration_rows(
         both = fidelity_and_clarity(*pair, condition.clean, condition.noisy, processed)
         measures = ["fidelity"] if condition.clean is condition.noisy else ["fidelity", "clarity"]
         for measure in measures:
-            by_device = {device: found[measure] for device, found in both.items()}
+            by_device = {device: measured[measure] for device, measured in both.items()}
             tables.append(tidy.table(by_device, judge=judge, measure=measure, **condition.columns))
     return tables
 

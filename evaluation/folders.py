@@ -79,8 +79,8 @@ def stamp(path: Path | str | None) -> list[int] | None:
     """Size and time of a file, None if there is none."""
     if path is None or not Path(path).is_file():
         return None
-    found = Path(path).stat()
-    return [found.st_size, found.st_mtime_ns]
+    status = Path(path).stat()
+    return [status.st_size, status.st_mtime_ns]
 
 
 def match(
@@ -199,13 +199,13 @@ def prepare(pair: Pair, reading: Reading | None = None) -> Prepared:
 
 
 def _by_name(folder: str | Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in find_audio(folder):
         name = path.relative_to(folder).with_suffix("").as_posix()
-        if name in found:
-            raise ValueError(f"{found[name]} and {path} have one name; keep one of them")
-        found[name] = path
-    return found
+        if name in paths:
+            raise ValueError(f"{paths[name]} and {path} have one name; keep one of them")
+        paths[name] = path
+    return paths
 
 
 def _read(
@@ -265,15 +265,15 @@ def _late(
     for reference in (clean, noisy):
         if reference is None:
             continue
-        found = delay([reference], [processed], rate, FARTHEST_S)
-        if found.reasons[0] is None:
-            late_s = found.values.item()
+        lateness = delay([reference], [processed], rate, FARTHEST_S)
+        if lateness.reasons[0] is None:
+            late_s = lateness.values.item()
             if abs(late_s) > longest_s:
                 raise ValueError(
                     f"processed: {late_s:+.3f} s late, beyond --max_delay_s {longest_s:g}"
                 )
             return round(late_s * rate), None
-    return 0, found.reasons[0]
+    return 0, lateness.reasons[0]
 
 
 def _check_end(clean: Tensor, processed: Tensor, late: int, rate: float) -> None:

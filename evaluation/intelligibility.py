@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from evaluation import kates
+from evaluation import haspi_hasqi
 from evaluation.table import Score, Sounds, score_each
 from icsim.audiogram import Audiogram
 from icsim.extras import extra
@@ -17,7 +17,7 @@ from icsim.sound import level
 STOI_RATE_HZ = 10000
 """Source: Taal et al. 2011, IEEE TASLP 19:2125-2136."""
 
-EAR_RATE_HZ = kates.RATE_HZ
+EAR_RATE_HZ = haspi_hasqi.RATE_HZ
 """Rate inside HASPI and HASQI [Hz]. Source: Kates & Arehart 2014, JAES 62:99-117."""
 
 HEARD_LEAST_S, HEARD_RANGE_DB, HEARD_FLOOR_DB_SPL = 0.9, 40.0, 20.0
@@ -91,7 +91,7 @@ def haspi(
     def metric(clean: Tensor, processed: Tensor) -> float:
         if (heard_s := _heard_s(clean)) < HEARD_LEAST_S:
             raise ValueError(f"only {heard_s:.2f} s of the clean sound are heard by a normal ear")
-        return kates.haspi(clean[None], processed[None], EAR_RATE_HZ, audiogram, seed).item()
+        return haspi_hasqi.haspi(clean[None], processed[None], EAR_RATE_HZ, audiogram, seed).item()
 
     return score_by_ear(metric, clean, processed, sample_rate, seed)
 
@@ -105,7 +105,7 @@ def score_by_ear(
 ) -> Score:
     """Score each pair at the rate of the ear in HASPI and HASQI; as `score_each`."""
     return score_each(
-        metric, clean, processed, sample_rate, EAR_RATE_HZ, kates.SHORTEST_S, seed=seed
+        metric, clean, processed, sample_rate, EAR_RATE_HZ, haspi_hasqi.SHORTEST_S, seed=seed
     )
 
 

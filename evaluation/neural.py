@@ -134,14 +134,14 @@ def fidelity_and_clarity(
         targets["clarity"] = fidelity if torch.equal(clean, noisy) else normal(clean)
         alone = impaired(noisy)
         unaided = {name: discrepancy(alone, target) for name, target in targets.items()}
-        found = {}
+        by_device = {}
         for device, sound in processed.items():
             response = impaired(sound)
-            found[device] = {
+            by_device[device] = {
                 name: (discrepancy(response, target), unaided[name])
                 for name, target in targets.items()
             }
-    return found
+    return by_device
 
 
 def pooled_restoration(aided: Tensor, unaided: Tensor) -> float:

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from evaluation import kates
+from evaluation import haspi_hasqi
 from evaluation.intelligibility import EAR_RATE_HZ, score_by_ear
 from evaluation.table import Score, Sounds, score_each
 from icsim.audiogram import Audiogram
@@ -81,17 +81,17 @@ def _pesq(clean: Sounds, processed: Sounds, sample_rate: float, rate_hz: int, ba
         cuts = pieces(clean, rate_hz)
         if len(cuts) == 1:
             return package.pesq(rate_hz, clean.numpy(), processed.numpy(), band), None
-        found = []
+        scores = []
         for cut in cuts:
             with contextlib.suppress(package.NoUtterancesError):
                 pair = clean[cut].numpy(), processed[cut].numpy()
-                found.append((cut.stop - cut.start, package.pesq(rate_hz, *pair, band)))
-        if not found:
+                scores.append((cut.stop - cut.start, package.pesq(rate_hz, *pair, band)))
+        if not scores:
             raise ValueError(f"no utterance in any of {len(cuts)} pieces")
-        spoken = sum(samples for samples, _ in found)
-        mean = sum(samples * value for samples, value in found) / spoken
-        note = f"mean of {len(found)} pieces of {spoken / len(found) / rate_hz:.1f} s"
-        without = len(cuts) - len(found)
+        spoken = sum(samples for samples, _ in scores)
+        mean = sum(samples * value for samples, value in scores) / spoken
+        note = f"mean of {len(scores)} pieces of {spoken / len(scores) / rate_hz:.1f} s"
+        without = len(cuts) - len(scores)
         return mean, note + (f"; {without} more without an utterance" if without else "")
 
     return score_each(metric, clean, processed, sample_rate, rate_hz)
@@ -152,7 +152,7 @@ def hasqi(
     """
 
     def metric(clean: Tensor, processed: Tensor) -> float:
-        return kates.hasqi(clean[None], processed[None], EAR_RATE_HZ, audiogram, seed).item()
+        return haspi_hasqi.hasqi(clean[None], processed[None], EAR_RATE_HZ, audiogram, seed).item()
 
     return score_by_ear(metric, clean, processed, sample_rate, seed)
 

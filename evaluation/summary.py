@@ -29,16 +29,16 @@ SOFTER_DB, LOUDER_DB = 6.0, 40.0
 
 def summary(rows: Sequence[dict], seed: int) -> list[Row]:
     """For each device and score: mean, interval, how many files; restoration pooled."""
-    found = summarise(flat(rows), seed=seed)
+    means = summarise(flat(rows), seed=seed)
     by_device = collections.defaultdict(list)
     for row in rows:
         by_device[row["device"]].append(row)
-    for one in found:
+    for one in means:
         if one["score"] == RESTORATION and one["files"]:
             aided, unaided = _discrepancies(by_device[one["device"]]).T
             one["mean"] = _digits(pooled_restoration(aided, unaided))
             one["low"], one["high"] = map(_digits, pooled_interval(aided, unaided, seed=seed))
-    return found
+    return means
 
 
 def compared(rows: Sequence[dict], seed: int) -> list[Row]:
@@ -54,7 +54,7 @@ def compared(rows: Sequence[dict], seed: int) -> list[Row]:
     for row in rows:
         by_device[row["device"]][row["file"]] = row
     names = list(dict.fromkeys(name for row in rows for name in row["scores"]))
-    found = []
+    comparisons = []
     for first, second in itertools.combinations(by_device, 2):
         pairs = [
             (row, by_device[second][file])
@@ -64,8 +64,8 @@ def compared(rows: Sequence[dict], seed: int) -> list[Row]:
         for name in names:
             both = [pair for pair in pairs if None not in [row["scores"].get(name) for row in pair]]
             labels = {"first": first, "second": second, "score": name}
-            found.append(labels | _difference(both, name, seed))
-    return found
+            comparisons.append(labels | _difference(both, name, seed))
+    return comparisons
 
 
 def _difference(pairs: Sequence[tuple[dict, dict]], score: str, seed: int) -> Row:
@@ -134,13 +134,13 @@ def levels(rows: Sequence[dict], full_scales: FullScales) -> list[Row]:
     folders = [("clean", full_scales.clean_db_spl, "clean_db_spl", first)]
     if any("noisy_db_spl" in row["facts"] for row in first):
         folders.append(("noisy", full_scales.noisy_db_spl, "noisy_db_spl", first))
-    for (device, own), level_db_spl in zip(
+    for (device, of_device), level_db_spl in zip(
         by_device.items(), full_scales.processed_db_spl, strict=True
     ):
-        folders.append((device, level_db_spl, "processed_db_spl", own))
-    found = []
-    for name, full_scale_db_spl, fact, own in folders:
-        values = [row["facts"][fact] for row in own if row["facts"].get(fact) is not None]
+        folders.append((device, level_db_spl, "processed_db_spl", of_device))
+    lines = []
+    for name, full_scale_db_spl, fact, of_device in folders:
+        values = [row["facts"][fact] for row in of_device if row["facts"].get(fact) is not None]
         described = {"median": math.nan, "least": math.nan, "most": math.nan}
         if values:
             described = {
@@ -149,39 +149,39 @@ def levels(rows: Sequence[dict], full_scales: FullScales) -> list[Row]:
                 "most": max(values),
             }
         level: Row = {"folder": name, "files": len(values), "full_scale_db_spl": full_scale_db_spl}
-        found.append(level | {f"{key}_db_spl": _digits(value) for key, value in described.items()})
-    return found
+        lines.append(level | {f"{key}_db_spl": _digits(value) for key, value in described.items()})
+    return lines
 
 
 def warnings(rows: Sequence[dict], full_scales: FullScales) -> list[str]:
     """What makes all scores doubtful."""
-    found = []
+    texts = []
     level_db_spl, _ = _median(rows, "clean_db_spl")
     low, high = SPEECH_DB_SPL
     if level_db_spl is not None and not low <= level_db_spl <= high:
-        found.append(
+        texts.append(
             f"the clean files are at {level_db_spl:.0f} dB SPL, no level of speech: HASPI, HASQI "
             "and restoration depend on it; an RMS of 1 was taken for "
             f"{full_scales.clean_db_spl:g} dB SPL: set --full_scale_db_spl (or "
             "--clean_full_scale_db_spl if other folders have another), "
             "or --clean_db_spl 65 if their level means nothing"
         )
-    found += _noisy_levels(rows, full_scales.noisy_db_spl)
-    for (device, own), full_scale_db_spl in zip(
+    texts += _noisy_levels(rows, full_scales.noisy_db_spl)
+    for (device, of_device), full_scale_db_spl in zip(
         itertools.groupby(rows, key=lambda row: row["device"]),
         full_scales.processed_db_spl,
         strict=True,
     ):
-        found += _processed_levels(device, list(own), full_scale_db_spl)
-    for device, own in itertools.groupby(rows, key=lambda row: row["device"]):
-        scored = [row for row in own if row["facts"]]
+        texts += _processed_levels(device, list(of_device), full_scale_db_spl)
+    for device, of_device in itertools.groupby(rows, key=lambda row: row["device"]):
+        scored = [row for row in of_device if row["facts"]]
         unknown = [row for row in scored if row["facts"]["delay_ms"] is None]
         if len(unknown) > 0.2 * len(scored):
-            found.append(
+            texts.append(
                 f"{device}: {len(unknown)} of {len(scored)} files have no clear delay and were "
                 "compared as they are"
             )
-    return found
+    return texts
 
 
 def _noisy_levels(rows: Sequence[dict], full_scale_db_spl: float) -> list[str]:
@@ -230,14 +230,14 @@ def _median(rows: Sequence[dict], fact: str, less: str | None = None) -> tuple[f
         for row in rows
         if row["facts"]
     ]
-    values = [own - other for own, other in pairs if own is not None and other is not None]
+    values = [first - other for first, other in pairs if first is not None and other is not None]
     return (statistics.median(values) if values else None), len(values)
 
 
 def _discrepancies(rows: Sequence[dict]) -> Tensor:
     """Aided and unaided, `(S, 2)`, of rows that have them."""
-    kept = [row["facts"] for row in rows if row["scores"].get(RESTORATION) is not None]
-    pairs = [(facts["discrepancy_aided"], facts["discrepancy_unaided"]) for facts in kept]
+    restored = [row["facts"] for row in rows if row["scores"].get(RESTORATION) is not None]
+    pairs = [(facts["discrepancy_aided"], facts["discrepancy_unaided"]) for facts in restored]
     return torch.tensor(pairs, dtype=torch.float64)
 
 

@@ -100,10 +100,10 @@ def score_each(
             try:
                 with _repeatable(seed):
                     ready = (sound.detach().cpu().double() for sound in pair)
-                    found = metric(
+                    result = metric(
                         *(resample(s, sample_rate, rate_hz or sample_rate) for s in ready)
                     )
-                value, note = found if isinstance(found, tuple) else (found, None)
+                value, note = result if isinstance(result, tuple) else (result, None)
                 value = float(value)
             except (ImportError, ValueError) as error:
                 reason = str(error)
@@ -212,16 +212,16 @@ def summarise(table: Sequence[Row], confidence: float = 0.95, seed: int = 0) -> 
     """One row for each device and score: mean over files, bootstrap interval, files, missing."""
     summary = []
     for device in dict.fromkeys(row["device"] for row in table):
-        own = [row for row in table if row["device"] == device]
-        for name in dict.fromkeys(key for row in own for key in row if key not in LABELS):
-            values = [float(value) for row in own if (value := row.get(name)) is not None]
+        of_device = [row for row in table if row["device"] == device]
+        for name in dict.fromkeys(key for row in of_device for key in row if key not in LABELS):
+            values = [float(value) for row in of_device if (value := row.get(name)) is not None]
             low, high = bootstrap(torch.tensor(values), confidence=confidence, seed=seed)
             numbers = {
                 "mean": sum(values) / len(values) if values else math.nan,
                 "low": low,
                 "high": high,
             }
-            counts = {"files": len(values), "missing": len(own) - len(values)}
+            counts = {"files": len(values), "missing": len(of_device) - len(values)}
             summary.append({"device": device, "score": name, **_shown(numbers), **counts})
     return summary
 

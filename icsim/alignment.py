@@ -137,7 +137,7 @@ def transport(cost: Tensor, capacity: float = 1.5) -> Tensor:
     return torch.from_numpy(np.where(takes, everything[:channels], np.inf).argmin(1))
 
 
-def surprise(log_probability: Tensor, counts: Tensor) -> Tensor:
+def negative_log_likelihood(log_probability: Tensor, counts: Tensor) -> Tensor:
     """How badly each slot's predicted distribution fits each channel's counts.
 
     Args:

@@ -154,6 +154,6 @@ def adapted(prior: Prior, gains: Tensor, covariance: Tensor, weight: float = 20.
         weight: Channels that the prior's covariance counts as (chosen here).
     """
     away = gains - prior.mean
-    own = away.T @ away + covariance.sum(0)
-    together = (weight * prior.covariance + own) / (weight + len(gains))
+    scatter = away.T @ away + covariance.sum(0)
+    together = (weight * prior.covariance + scatter) / (weight + len(gains))
     return Prior(prior.mean, together)

@@ -16,7 +16,7 @@ from icsim.alignment import (
 )
 from icsim.frames import recording_pairs
 from icsim.metrics import repeatability
-from icsim.recording import ALIGNMENT, APART
+from icsim.recording import ALIGNMENT, UNMATCHED
 from icsim.sound import SPONTANEOUS
 from icsim.store import Cohort
 
@@ -71,8 +71,8 @@ def align_cohort(
     for animal in cohort.animals():
         costs = {}
         for split, template in answers.items():
-            own = template.get(animal) or sound_responses(cohort, animal, smooth_bins, split)
-            costs[split] = distance(own, template, slots_used)
+            responses = template.get(animal) or sound_responses(cohort, animal, smooth_bins, split)
+            costs[split] = distance(responses, template, slots_used)
         cost = costs["train"]
         if cost is None:
             raise ValueError(
@@ -81,18 +81,18 @@ def align_cohort(
             )
         if method == "permutation":
             order = permutation(neutral(cost.T, used[references[0]], used[animal]))
-            matching = torch.full((len(cost),), APART)
-            matched = order != APART
+            matching = torch.full((len(cost),), UNMATCHED)
+            matched = order != UNMATCHED
             matching[order[matched]] = torch.arange(cost.shape[1])[matched]
-            matching[~used[animal]] = APART
+            matching[~used[animal]] = UNMATCHED
         else:
-            matching = torch.full((len(cost),), APART)
+            matching = torch.full((len(cost),), UNMATCHED)
             matching[used[animal]] = transport(cost[used[animal]], capacity)
         cohort.animal(animal).set_alignment(matching, cost.shape[1], name)
         yield (
             animal,
             {
-                "apart": (matching == APART).nonzero().flatten().tolist(),
+                "apart": (matching == UNMATCHED).nonzero().flatten().tolist(),
                 "correlation": likeness(cost, matching),
                 "held_out_correlation": likeness(costs["validation"], matching),
             },
@@ -108,28 +108,28 @@ Responses = dict[int, Tensor]
 
 
 def distance(
-    own: Responses, template: dict[str, Responses], used: dict[str, Tensor]
+    responses: Responses, template: dict[str, Responses], used: dict[str, Tensor]
 ) -> Tensor | None:
     """Correlation distance of a brain's channels from those of a template, by common sounds.
 
     Args:
-        own: Of the brain.
+        responses: Of the brain.
         template: Of the brains that make it.
         used: Which of their channels do, bool `(C,)`.
 
     Returns:
         `(C, slots)`; None if there is no sound that all of them heard.
     """
-    common = sorted(set(own).intersection(*template.values()))
+    common = sorted(set(responses).intersection(*template.values()))
     if not common:
         return None
     slots = [torch.cat([template[n][s] for s in common], -1)[used[n]] for n in template]
-    return correlation_distance(torch.cat([own[s] for s in common], -1), torch.cat(slots))
+    return correlation_distance(torch.cat([responses[s] for s in common], -1), torch.cat(slots))
 
 
 def likeness(cost: Tensor | None, matching: Tensor) -> float | None:
     """Mean correlation of matched channels, from a correlation distance `(C, slots)`."""
-    used = matching != APART
+    used = matching != UNMATCHED
     if cost is None or not bool(used.any()):
         return None
     return 1 - cost[used].gather(1, matching[used, None]).mean().item()
@@ -202,9 +202,9 @@ def slot_places(cohort: Cohort, references: Sequence[str], alignment: str = ALIG
     places = torch.full((slots, 2), torch.nan)
     for name in references:
         matching = cohort.animal(name).require_alignment(alignment).matching
-        truth, kept = cohort.truth(name), matching != APART
+        truth, matched = cohort.truth(name), matching != UNMATCHED
         axes = (torch.tensor(truth[axis]) for axis in ("cf_hz", "best_modulation_hz"))
-        places[matching[kept]] = place_on_map(*axes)[kept]
+        places[matching[matched]] = place_on_map(*axes)[matched]
     return places
 
 
@@ -219,11 +219,13 @@ def octave_errors(
     slots_hz = 2 ** slot_places(cohort, references, alignment)[:, 0]
     errors: dict[str, dict[str, float]] = {"before alignment": {}, "after alignment": {}}
     for name in cohort.animals():
-        found = cohort.animal(name).alignment(alignment)
-        if name in references or found is None:
+        aligned = cohort.animal(name).alignment(alignment)
+        if name in references or aligned is None:
             continue
-        own, kept = torch.tensor(cohort.truth(name)["cf_hz"]), found.matching != APART
-        known = kept & slots_hz[found.matching.clamp(min=0)].isfinite()
-        errors["before alignment"][name] = octave_error(unaligned, own)
-        errors["after alignment"][name] = octave_error(slots_hz[found.matching[known]], own[known])
+        true_hz, matched = torch.tensor(cohort.truth(name)["cf_hz"]), aligned.matching != UNMATCHED
+        placed = matched & slots_hz[aligned.matching.clamp(min=0)].isfinite()
+        errors["before alignment"][name] = octave_error(unaligned, true_hz)
+        errors["after alignment"][name] = octave_error(
+            slots_hz[aligned.matching[placed]], true_hz[placed]
+        )
     return errors

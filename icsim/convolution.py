@@ -16,13 +16,13 @@ from torch.utils.weak import WeakTensorKeyDictionary
 LARGE = 50_000
 """Weights from which on blocks pay (measured, as the next two)."""
 
-MANY = 1_000
+FRAMES_LEARNED = 1_000
 """Output frames, of all sounds together, from which on they do while filters are learned."""
 
-FEW = 64
+FRAMES_FIXED = 64
 """The same for filters whose spectra are kept."""
 
-AT_ONCE = 2**23
+BLOCK_NUMBERS = 2**23
 """Numbers that are transformed at a time: few enough for memory that is at hand (measured)."""
 
 
@@ -40,7 +40,9 @@ def causal_convolution(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> 
     """
     size, frames = weight.shape[-1], len(x) * (x.shape[-1] // stride)
     single = x.dtype == weight.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    large = weight.numel() >= LARGE and frames >= (FEW if _fixed(weight) else MANY)
+    large = weight.numel() >= LARGE and frames >= (
+        FRAMES_FIXED if _fixed(weight) else FRAMES_LEARNED
+    )
     if x.device.type == "cpu" and single and large and size % stride == 0:
         return overlap_save(x, weight, bias, stride)
     return conv1d(pad(x, (size - stride, 0)), weight, bias, stride)
@@ -70,11 +72,11 @@ class _Blocks(torch.autograd.Function):
         ctx.save_for_backward(phases, filters)
         ctx.shape, ctx.taps = weight.shape, taps
         # Gradients of filters would have to be added up over pieces.
-        ctx.at_once = math.inf if ctx.needs_input_grad[1] else AT_ONCE
+        ctx.at_once = math.inf if ctx.needs_input_grad[1] else BLOCK_NUMBERS
         length, pieces = 2 * len(filters) - 2, []
         for windows in _windows(phases, taps, length, ctx.at_once):
-            found = (filters @ _spectra(windows)).unflatten(2, (len(windows), -1))
-            pieces.append(torch.fft.irfft(found.permute(2, 1, 3, 0), length)[..., taps - 1 :])
+            product = (filters @ _spectra(windows)).unflatten(2, (len(windows), -1))
+            pieces.append(torch.fft.irfft(product.permute(2, 1, 3, 0), length)[..., taps - 1 :])
         return torch.cat(pieces, 2).flatten(2)[..., : phases.shape[-1]]
 
     @staticmethod
@@ -82,37 +84,37 @@ class _Blocks(torch.autograd.Function):
     def backward(ctx, upstream):
         phases, filters = ctx.saved_tensors
         taps, length = ctx.taps, 2 * len(filters) - 2
-        kept, frames = length - taps + 1, phases.shape[-1]
-        heard = _windows(phases, taps, length, ctx.at_once)
-        blocks = pad(upstream, (0, -frames % kept)).unflatten(-1, (-1, kept))
+        valid, frames = length - taps + 1, phases.shape[-1]
+        inputs = _windows(phases, taps, length, ctx.at_once)
+        blocks = pad(upstream, (0, -frames % valid)).unflatten(-1, (-1, valid))
         by_weight, by_phases = None, []
-        for windows, slopes in zip(heard, blocks.split(heard[0].shape[2], 2), strict=True):
+        for windows, slopes in zip(inputs, blocks.split(inputs[0].shape[2], 2), strict=True):
             slopes = _spectra(pad(slopes, (taps - 1, 0)), conjugated=True)
             if ctx.needs_input_grad[1]:
                 by_weight = _taps(slopes @ _spectra(windows).mT, taps)
-            found = (filters.mT @ slopes).unflatten(2, (len(windows), -1))
-            by_phases.append(torch.fft.irfft(found.conj().permute(2, 1, 3, 0), length))
+            product = (filters.mT @ slopes).unflatten(2, (len(windows), -1))
+            by_phases.append(torch.fft.irfft(product.conj().permute(2, 1, 3, 0), length))
         if by_weight is not None:
             by_weight = by_weight.unflatten(1, (*ctx.shape[:2], -1)).permute(1, 2, 0, 3)
             by_weight = by_weight.flip(2).flatten(2)
-        sounds = _overlapped(torch.cat(by_phases, 2), kept)
+        sounds = _overlapped(torch.cat(by_phases, 2), valid)
         return sounds[..., taps - 1 : taps - 1 + frames], by_weight, None, None
 
 
 def _windows(phases: Tensor, taps: int, length: int, at_once: float) -> tuple[Tensor, ...]:
     """Overlapping blocks, `(B, channels, blocks, length)`, so many numbers at a time."""
-    kept = length - taps + 1
-    windows = pad(phases, (taps - 1, -phases.shape[-1] % kept)).unfold(-1, length, kept)
+    valid = length - taps + 1
+    windows = pad(phases, (taps - 1, -phases.shape[-1] % valid)).unfold(-1, length, valid)
     pieces = max(1, windows.numel() / at_once)
     return windows.split(math.ceil(windows.shape[2] / pieces), 2)
 
 
-def _overlapped(windows: Tensor, kept: int) -> Tensor:
+def _overlapped(windows: Tensor, valid: int) -> Tensor:
     """Sum of blocks where they overlap, the reverse of `_windows`: `(B, channels, samples)`."""
-    over = windows.shape[-1] - kept
-    sounds = windows[..., :kept].clone()
-    sounds[:, :, 1:, :over] += windows[:, :, :-1, kept:]
-    return torch.cat([sounds.flatten(2), windows[:, :, -1, kept:]], 2)
+    over = windows.shape[-1] - valid
+    sounds = windows[..., :valid].clone()
+    sounds[:, :, 1:, :over] += windows[:, :, :-1, valid:]
+    return torch.cat([sounds.flatten(2), windows[:, :, -1, valid:]], 2)
 
 
 def _spectra(windows: Tensor, conjugated: bool = False) -> Tensor:
@@ -122,7 +124,7 @@ def _spectra(windows: Tensor, conjugated: bool = False) -> Tensor:
     return spectra.permute(3, 1, 0, 2).flatten(2)
 
 
-_kept = WeakTensorKeyDictionary()
+_spectra_of = WeakTensorKeyDictionary()
 """Spectra of filters that nothing is learned about, with the version of the filters."""
 
 
@@ -135,9 +137,9 @@ def _filter_spectra(weight: Tensor, stride: int, length: int) -> Tensor:
     if not _fixed(weight):
         return _transformed(weight.detach(), stride, length)
     version = (weight._version, weight.data_ptr(), stride)
-    if _kept.get(weight, (None,))[0] != version:
-        _kept[weight] = version, _transformed(weight.detach(), stride, length)
-    return _kept[weight][1]
+    if _spectra_of.get(weight, (None,))[0] != version:
+        _spectra_of[weight] = version, _transformed(weight.detach(), stride, length)
+    return _spectra_of[weight][1]
 
 
 def _fixed(weight: Tensor) -> bool:

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icsim.checks import SPLITS
 from icsim.frames import recording_pairs
 from icsim.recording import AnimalRecording, SoundEntry
 from icsim.sound import RESPONSE_RATE, SAMPLE_RATE
 from icsim.store import Cohort
+from icsim.validation import SPLITS
 
 WINDOWS_MS = (1.31, 10.0, 50.0)
 """Time scales at which trials are compared [ms] (chosen here)."""
@@ -71,7 +71,7 @@ def of_animal(cohort: Cohort, name: str) -> dict:
         "hours": round(
             max(p.time_h + p.bins / RESPONSE_RATE / 3600 for p in animal.presentations), 3
         ),
-        "splits": {split: _heard(cohort, animal, split) for split in SPLITS},
+        "splits": {split: _presented(cohort, animal, split) for split in SPLITS},
         "spikes_a_second": _spread(spikes * RESPONSE_RATE / bins),
         "trial_correlation": {
             f"{window_ms:g} ms": _spread(_mean_correlation(cohort, name, window_ms))
@@ -80,7 +80,7 @@ def of_animal(cohort: Cohort, name: str) -> dict:
     }
 
 
-def _heard(cohort: Cohort, animal: AnimalRecording, split: str) -> dict:
+def _presented(cohort: Cohort, animal: AnimalRecording, split: str) -> dict:
     """How much of a split an animal heard."""
     shown = [p for p in animal.presentations if cohort.sounds[p.sound].split == split]
     times = Counter(p.sound for p in shown)
@@ -96,49 +96,49 @@ def _heard(cohort: Cohort, animal: AnimalRecording, split: str) -> dict:
 
 def warnings(cohort: Cohort) -> list[str]:
     """What is unusual about a cohort or will fail later, each with its remedy."""
-    found = _unusual_levels(cohort.sounds)
+    texts = _unusual_levels(cohort.sounds)
     splits = {s.split for s in cohort.sounds}
     remedy = "--split auto, in another --out, deals the sounds by source"
     if len({s.source for s in cohort.sounds if s.level_db_spl is not None}) < len(SPLITS):
         remedy = f"sounds of at least {len(SPLITS)} sources are needed"
     if "train" not in splits:
-        found.append(f"no training sounds: recipes.train_ic will refuse the cohort; {remedy}")
+        texts.append(f"no training sounds: recipes.train_ic will refuse the cohort; {remedy}")
     if "validation" not in splits:
-        found.append(
+        texts.append(
             f"no validation sounds: recipes.train_ic, which stops by them, will refuse the cohort; "
             f"{remedy}"
         )
     if "test" not in splits:
-        found.append(
+        texts.append(
             f"no test sounds: recipes.score_ic and recipes.judge have nothing to judge by; {remedy}"
         )
     animals = [cohort.animal(name) for name in cohort.animals()]
     tested = animals if "test" in splits else []
     once = [a.name for a in tested if not recording_pairs(cohort, a.name, "test")]
     if once:
-        found.append(
+        texts.append(
             f"{_some(once)} heard no test sound twice: what of the answers can be predicted is "
             "unknown, and recipes.score_ic leaves them out"
         )
-    short = {a.name: _heard(cohort, a, "train")["seconds_in_first_hours"] for a in animals}
+    short = {a.name: _presented(cohort, a, "train")["seconds_in_first_hours"] for a in animals}
     few = [name for name, seconds in short.items() if seconds < ENOUGH_S]
     if few and "train" in splits:
-        found.append(
+        texts.append(
             f"{_some(few)} heard less than {ENOUGH_S:g} s of training sounds in the first "
             f"{FIRST_HOURS:g} h, of which recipes.fit_theta fits a listener; the fit will be less "
             "certain, or give it more --first_hours"
         )
     if not any(a.status == "NH" and a.role == "seen" for a in animals):
-        found.append(
+        texts.append(
             "no seen animal with normal hearing: recipes.align needs a --reference, and no aid "
             "knows what to restore"
         )
     if not any(s.kind == "speech" and s.split == "train" for s in cohort.sounds):
-        found.append(
+        texts.append(
             "no training sound of the kind speech: recipes.train_compensation needs a folder of "
             "--sounds"
         )
-    return found
+    return texts
 
 
 def _unusual_levels(sounds: Sequence[SoundEntry]) -> list[str]:
@@ -177,19 +177,19 @@ def trial_correlation(trials: Tensor, bins: int) -> Tensor:
     sums = trials[:, : windows * bins].float().unflatten(1, (windows, bins)).sum(2)
     centred = sums - sums.mean(1, keepdim=True)
     unit = centred / centred.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    own = unit.square().sum((0, 1))
-    return (unit.sum(0).square().sum(0) - own) / (len(trials) * (len(trials) - 1))
+    power = unit.square().sum((0, 1))
+    return (unit.sum(0).square().sum(0) - power) / (len(trials) * (len(trials) - 1))
 
 
 def _mean_correlation(cohort: Cohort, name: str, window_ms: float) -> Tensor | None:
     """Of each channel, mean over sounds heard more than once `(C,)`; None if there are none."""
     animal = cohort.animal(name)
     bins = max(1, round(window_ms * RESPONSE_RATE / 1e3))
-    found = [
+    correlations = [
         trial_correlation(torch.stack([animal.counts(n) for n in numbers]), bins)
         for _, numbers in recording_pairs(cohort, name, SPLITS)
     ]
-    return torch.stack(found).mean(0) if found else None
+    return torch.stack(correlations).mean(0) if correlations else None
 
 
 def _spread(values: Tensor | None) -> dict[str, float] | None:

@@ -36,13 +36,13 @@ def read_fit(path: str | Path, model: str | None = None) -> Fit:
         ValueError: If the file holds no θ in [0, 1], or one of another model.
     """
     try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        theta = torch.tensor(found["theta"], dtype=torch.get_default_dtype())
-        matching, gains = found.get("matching"), found.get("channel_gains")
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        theta = torch.tensor(content["theta"], dtype=torch.get_default_dtype())
+        matching, gains = content.get("matching"), content.get("channel_gains")
         fit = Fit(
-            found.get("animal", Path(path).stem),
+            content.get("animal", Path(path).stem),
             theta,
-            found.get("model"),
+            content.get("model"),
             None if matching is None else torch.tensor(matching),
             None if gains is None else torch.tensor(gains),
         )
@@ -50,7 +50,7 @@ def read_fit(path: str | Path, model: str | None = None) -> Fit:
         raise ValueError(f"{path}: no θ in it ({error!r}); see recipes.fit_theta") from error
     if theta.ndim != 1 or not len(theta) or not bool(((theta >= 0) & (theta <= 1)).all()):
         raise ValueError(
-            f"{path}: θ must be a list of numbers within 0 and 1, got {found['theta']}"
+            f"{path}: θ must be a list of numbers within 0 and 1, got {content['theta']}"
         )
     if model and fit.model and fit.model != model:
         raise ValueError(

@@ -69,13 +69,13 @@ def dense_search(cost: Cost, starts: Tensor, points: int = 1024, seed: int = 0) 
     candidates = torch.cat([starts, sobol(points, starts.shape[-1], seed).to(starts)])
     with torch.no_grad():
         losses = _evaluate(cost, candidates)
-    found = descend(cost, candidates[losses.argsort()[:4]])
-    return _fit(torch.cat([candidates, found.candidates]), torch.cat([losses, found.losses]))
+    best = descend(cost, candidates[losses.argsort()[:4]])
+    return _fit(torch.cat([candidates, best.candidates]), torch.cat([losses, best.losses]))
 
 
 def warm_descent(
     cost: Cost,
-    known: Tensor,
+    others: Tensor,
     steps: int = 30,
     rate: float = 0.15,
     progress: Progress | None = None,
@@ -84,16 +84,16 @@ def warm_descent(
 
     Args:
         cost: Differentiable.
-        known: Listeners that the model was trained on, `(n, P)`.
+        others: Listeners that the model was trained on, `(n, P)`.
         steps: Of the descent.
         rate: Its step, in logits.
         progress: Called after each step of the descent.
     """
-    candidates = torch.cat([known.mean(0, keepdim=True), known])
+    candidates = torch.cat([others.mean(0, keepdim=True), others])
     with torch.no_grad():
         losses = _evaluate(cost, candidates)
-    found = descend(cost, candidates[losses.argmin()][None], steps, rate, progress)
-    return _fit(torch.cat([candidates, found.candidates]), torch.cat([losses, found.losses]))
+    best = descend(cost, candidates[losses.argmin()][None], steps, rate, progress)
+    return _fit(torch.cat([candidates, best.candidates]), torch.cat([losses, best.losses]))
 
 
 def descend(

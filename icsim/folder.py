@@ -79,15 +79,15 @@ def folder_sounds(
     audio = _read(p for s in wanted for group in (maskers[s], *plans[s].values()) for p in group)
     sounds = []
     for split, asked_s in wanted.items():
-        made = list(_sounds(split, plans[split], maskers[split], audio, generator))
-        made_s = sum(len(sound.pressure) for sound in made) / SAMPLE_RATE
+        of_split = list(_sounds(split, plans[split], maskers[split], audio, generator))
+        made_s = sum(len(sound.pressure) for sound in of_split) / SAMPLE_RATE
         if made_s < 0.95 * asked_s:
             warnings.warn(
                 f"{folder}: {made_s:.1f} s for {split}, where {asked_s:.1f} s were asked for; "
                 "add files, or ask for less",
                 stacklevel=2,
             )
-        sounds += made
+        sounds += of_split
     return sounds
 
 
@@ -168,9 +168,9 @@ def _sounds(
 ) -> Iterator[Sound]:
     """The planned sounds of a split."""
     noises = [audio[p] for p in maskers]
-    heard = {kind: [p for p in passages if p in audio] for kind, passages in plan.items()}
-    voices = [p for group in heard.values() for p in group if p.file.kind == "speech"]
-    for kind, group in heard.items():
+    usable = {kind: [p for p in passages if p in audio] for kind, passages in plan.items()}
+    voices = [p for group in usable.values() for p in group if p.file.kind == "speech"]
+    for kind, group in usable.items():
         bounds = PROCESSED_DB_SPL if kind == "processed" else LEVEL_DB_SPL
         loudness = levels(len(group), *bounds, generator)
         in_noise = masked(kind, len(group), generator)

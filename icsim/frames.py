@@ -59,7 +59,7 @@ class Frames(Dataset):
         if not self.animals:
             raise ValueError("no animal; name at least one")
         self.channels = max(animal.channels for animal in self.animals)
-        self._heard = [_heard(animal, max_hours) for animal in self.animals]
+        self._presented = [_presented(animal, max_hours) for animal in self.animals]
         self._frames = self._plan(_sounds(cohort, split))
 
     def __len__(self) -> int:
@@ -73,7 +73,9 @@ class Frames(Dataset):
     def repeats(self) -> int:
         """How often an animal heard a sound of these frames, at most."""
         sounds = {sound for sound, _ in self._frames}
-        return max(len(p) for heard in self._heard for s, p in heard.items() if s in sounds)
+        return max(
+            len(p) for presented in self._presented for s, p in presented.items() if s in sounds
+        )
 
     def sound_of(self, index: int) -> int:
         """Which sound a frame is a part of."""
@@ -97,7 +99,7 @@ class Frames(Dataset):
         animals = range(len(self.animals)) if animals is None else animals
         shape = (len(indices), len(animals))
         sound = torch.empty(len(indices), self.context + self.samples)
-        hours, heard = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
+        hours, present = torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
         counts = torch.zeros(*shape, self.channels, self.bins, dtype=torch.uint8)
         for row, index in enumerate(indices):
             number, start = self._frames[index]
@@ -106,20 +108,20 @@ class Frames(Dataset):
                 read = self._answer(index, animal)
                 if read is not None:
                     hours[row, column], block = read
-                    heard[row, column] = True
+                    present[row, column] = True
                     counts.numpy()[row, column, : block.shape[1]] = block.T
         sound_index = torch.tensor([self._frames[index][0] for index in indices])
         return {
             "sound": sound,
             "hours": hours,
             "counts": counts,
-            "heard": heard,
+            "heard": present,
             "sound_index": sound_index,
         }
 
     def _answer(self, index: int, which: int) -> tuple[float, np.ndarray] | None:
         """When one animal heard a frame [h] and its counts `(N, C)`, if it did."""
-        (number, start), presented = self._frames[index], self._heard[which]
+        (number, start), presented = self._frames[index], self._presented[which]
         if number not in presented:
             return None
         first = start // self.clock.bin_samples
@@ -131,17 +133,17 @@ class Frames(Dataset):
 
     def _plan(self, sounds: list[int]) -> list[tuple[int, int]]:
         """Sound and first sample of every frame."""
-        heard = [s for s in sounds if any(s in presented for presented in self._heard)]
+        usable = [s for s in sounds if any(s in presented for presented in self._presented)]
         frames = [
             (number, start)
-            for number in heard
+            for number in usable
             for start in range(
                 0, self.cohort.sounds[number].samples - self.samples + 1, self.samples
             )
         ]
         if not frames:
             raise ValueError(
-                f"no frame of {self.bins} bins: {len(heard)} of the split's {len(sounds)} "
+                f"no frame of {self.bins} bins: {len(usable)} of the split's {len(sounds)} "
                 "sounds were heard by these animals in time; choose shorter frames, other animals "
                 "or a larger max_hours"
             )
@@ -161,19 +163,19 @@ def recording_pairs(
     Returns:
         For each such sound its index and those of its presentations, earliest first.
     """
-    presented = _heard(cohort.animal(animal), None)
+    presented = _presented(cohort.animal(animal), None)
     sounds = _sounds(cohort, split)
     return [(s, presented[s]) for s in sounds if len(presented.get(s, ())) > 1]
 
 
-def _heard(animal: AnimalRecording, max_hours: float | None) -> dict[int, list[int]]:
+def _presented(animal: AnimalRecording, max_hours: float | None) -> dict[int, list[int]]:
     """For each sound heard in time, its presentations, earliest first."""
-    heard: dict[int, list[int]] = {}
+    trials: dict[int, list[int]] = {}
     in_time = sorted(enumerate(animal.presentations), key=lambda numbered: numbered[1].time_h)
     for which, shown in in_time:
         if max_hours is None or shown.time_h <= max_hours:
-            heard.setdefault(shown.sound, []).append(which)
-    return heard
+            trials.setdefault(shown.sound, []).append(which)
+    return trials
 
 
 def _sounds(cohort: Cohort, split: str | Sequence[str]) -> list[int]:

@@ -14,11 +14,11 @@ from .compiling import VECTORISED, compiled
 CLASSES = 5
 """Classes that the compiled program is written out for; any other number goes through torch."""
 
-AT_ONCE = 32
+FACTORS = 32
 """Sums of at most `CLASSES` whose product, as one logarithm is taken of it, single precision
 holds."""
 
-MANY = 2**17
+PARALLEL_FROM = 2**17
 """Logits from which on several threads share them: to wake them takes long (chosen here)."""
 
 fast = compiled(**VECTORISED)
@@ -70,7 +70,7 @@ def _compiled(logits: Tensor, bias: Tensor, counts: Tensor, weight: Tensor, slop
     rows, spikes, share = (tensor.numpy() for tensor in given)
     total = np.empty(len(share), np.float32)
     allowed = torch.get_num_threads()
-    threads = allowed if logits.numel() >= MANY else 1
+    threads = allowed if logits.numel() >= PARALLEL_FROM else 1
     with _one_caller:
         most = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]  # set as it is imported
         numba.set_num_threads(min(threads, most))
@@ -97,9 +97,9 @@ def _channels(
         largest = np.empty(rows.shape[1], np.float32)
         norm = np.empty(rows.shape[1], np.float32)
         for i in range(part * len(share) // parts, (part + 1) * len(share) // parts):
-            own = bias[i % channels * CLASSES : (i % channels + 1) * CLASSES]
+            row = bias[i % channels * CLASSES : (i % channels + 1) * CLASSES]
             logits = rows[i * CLASSES : (i + 1) * CLASSES]
-            total[i] = _channel(logits, own, spikes[i], share[i], slopes, largest, norm)
+            total[i] = _channel(logits, row, spikes[i], share[i], slopes, largest, norm)
 
 
 @fast
@@ -133,9 +133,9 @@ def _channel(
             _exp(x0 - most) + _exp(x1 - most) + _exp(x2 - most) + _exp(x3 - most) + _exp(x4 - most)
         )
     logarithm = np.float32(0)
-    for start in range(0, bins, AT_ONCE):
+    for start in range(0, bins, FACTORS):
         product = np.float32(1)
-        for n in range(start, min(start + AT_ONCE, bins)):
+        for n in range(start, min(start + FACTORS, bins)):
             product *= norm[n]
         logarithm += np.log(product)
     if slopes:

@@ -8,8 +8,8 @@ import torch
 from scipy import signal
 from torch import Tensor
 
-from icsim.checks import MISSING_COUNT
 from icsim.sound import RESPONSE_RATE
+from icsim.validation import MISSING_COUNT
 
 BAND_HZ = (700.0, 5000.0)
 """Pass band of spikes [Hz]. Source: arXiv 2506.03088."""

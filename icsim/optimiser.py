@@ -50,7 +50,7 @@ class Muon(torch.optim.Optimizer):
 def split_parameters(
     module: nn.Module,
     rate: float,
-    matrix_rate: float | None = None,
+    muon_rate: float | None = None,
     apart: Iterable[nn.Parameter] = (),
 ) -> list[dict]:
     """The groups that `Muon` wants: kernels and matrices, then vectors.
@@ -58,17 +58,17 @@ def split_parameters(
     Args:
         module: Whose parameters.
         rate: Of Adam, kept as `rate` in its groups.
-        matrix_rate: Of Muon for kernels and matrices; Adam for them too if not given.
+        muon_rate: Of Muon for kernels and matrices; Adam for them too if not given.
         apart: Parameters to leave out.
 
     Source: Jordan et al. 2024: what has fewer than two dimensions is for Adam.
     """
     left_out = {id(parameter) for parameter in apart}
-    kept = [p for p in module.parameters() if id(p) not in left_out]
-    matrices, vectors = [p for p in kept if p.ndim >= 2], [p for p in kept if p.ndim < 2]
-    orthogonal = matrix_rate is not None
+    trained = [p for p in module.parameters() if id(p) not in left_out]
+    matrices, vectors = [p for p in trained if p.ndim >= 2], [p for p in trained if p.ndim < 2]
+    orthogonal = muon_rate is not None
     return [
-        {"params": matrices, "orthogonal": orthogonal, "rate": matrix_rate or rate},
+        {"params": matrices, "orthogonal": orthogonal, "rate": muon_rate or rate},
         {"params": vectors, "orthogonal": False, "rate": rate},
     ]
 

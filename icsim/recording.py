@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ALIGNMENT = "default"
 """Name of the alignment that is meant where none is named."""
 
-APART = -1
+UNMATCHED = -1
 """Slot of a channel that answers to nothing, and is compared with nothing."""
 
 
@@ -24,7 +24,7 @@ class Alignment:
     """Where an animal's channels belong among those that a model has for all brains."""
 
     matching: Tensor
-    """Slot of each recorded channel, or `APART`; several may share one. `(C,)`"""
+    """Slot of each recorded channel, or `UNMATCHED`; several may share one. `(C,)`"""
     slots: int
     """Channels of the model, at least one more than the largest slot."""
 
@@ -151,16 +151,16 @@ class AnimalRecording:
         Raises:
             ValueError: If there is not one slot for each channel of this animal.
         """
-        found = checked_alignment(self.name, matching, slots, self.channels)
+        aligned = checked_alignment(self.name, matching, slots, self.channels)
         from icsim.chunks import connect, write_attributes  # which need Zarr
 
         place = connect(self._rows.url, read_only=False)
-        kept = {
+        others = {
             k: {"matching": a.matching.tolist(), "slots": a.slots}
-            for k, a in (self._alignments | {name: found}).items()
+            for k, a in (self._alignments | {name: aligned}).items()
         }
-        write_attributes(place, alignment_group(self.name), kept)
-        self._alignments[name] = found
+        write_attributes(place, alignment_group(self.name), others)
+        self._alignments[name] = aligned
 
 
 def alignment_group(name: str) -> str:
@@ -182,12 +182,12 @@ def placed(
 def checked_alignment(
     name: str, matching: Tensor | Sequence[int], slots: int, channels: int
 ) -> Alignment:
-    """The alignment, if it has a slot or `APART` for each channel of the animal."""
+    """The alignment, if it has a slot or `UNMATCHED` for each channel of the animal."""
     matching = torch.as_tensor(matching).long()
-    if matching.shape != (channels,) or bool(((matching < APART) | (matching >= slots)).any()):
+    if matching.shape != (channels,) or bool(((matching < UNMATCHED) | (matching >= slots)).any()):
         raise ValueError(
             f"{name}: no alignment of its {channels} channels with {slots} slots; "
-            f"give each channel a number from 0 to {slots - 1}, or {APART} to set it apart"
+            f"give each channel a number from 0 to {slots - 1}, or {UNMATCHED} to set it apart"
         )
     return Alignment(matching, slots)
 

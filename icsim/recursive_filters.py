@@ -147,12 +147,16 @@ class _Gammatone(torch.autograd.Function):
         shape = (*pole.shape, sound.shape[-1])
         envelope = sound.new_empty(shape)
         moved = sound.new_empty(shape if motion else (*pole.shape, 0))
-        heard, out, out_moved = sound.contiguous().numpy(), envelope.numpy(), moved.numpy()
+        samples, out, out_moved = sound.contiguous().numpy(), envelope.numpy(), moved.numpy()
 
         def work(some: slice) -> None:
-            for n in range(len(heard)):
+            for n in range(len(samples)):
                 _ring(
-                    heard[n], pole[n, some], numerator[:, n, some], out[n, some], out_moved[n, some]
+                    samples[n],
+                    pole[n, some],
+                    numerator[:, n, some],
+                    out[n, some],
+                    out_moved[n, some],
                 )
 
         _share(work, pole.shape[1])
@@ -165,7 +169,7 @@ class _Gammatone(torch.autograd.Function):
         sound, radius, angle = ctx.saved_tensors
         pole, numerator, slopes = _arrays(radius, angle)
         turn = np.exp(1j * angle.numpy())
-        heard = sound.contiguous().numpy()
+        samples = sound.contiguous().numpy()
         none = np.zeros((*pole.shape, 0))
         given, given_moved = (
             none if gradient is None else gradient.contiguous().numpy()
@@ -175,11 +179,11 @@ class _Gammatone(torch.autograd.Function):
         parts = []
 
         def work(some: slice) -> None:
-            part = np.zeros_like(heard)
+            part = np.zeros_like(samples)
             parts.append(part)
-            for n in range(len(heard)):
+            for n in range(len(samples)):
                 _ring_back(
-                    heard[n],
+                    samples[n],
                     pole[n, some],
                     turn[some],
                     numerator[:, n, some],

@@ -236,8 +236,8 @@ def find_audio(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder of sounds")
     # Names with a dot in front are leftovers of file managers and of unfinished writing.
-    found = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-    files = sorted(p for p in found if p.suffix.lower() in AUDIO_SUFFIXES)
+    paths = (p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    files = sorted(p for p in paths if p.suffix.lower() in AUDIO_SUFFIXES)
     if not files:
         raise ValueError(f"{folder}: no {', '.join(AUDIO_SUFFIXES)} file in it")
     return files

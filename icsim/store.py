@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from icsim import checks, chunks
+from icsim import chunks, validation
 from icsim.clock import Clock
 from icsim.recording import (
     AnimalRecording,
@@ -148,7 +148,7 @@ class Cohort:
     def animals(self, role: str | None = None) -> list[str]:
         """Names of the animals, sorted; only the seen or the unseen ones if `role` says so."""
         if role is not None:
-            checks.require_one_of("role", role, checks.ROLES)
+            validation.require_one_of("role", role, validation.ROLES)
         return sorted(n for n, a in self._animals.items() if role in (None, a.role))
 
     def animal(self, name: str) -> AnimalRecording:
@@ -178,14 +178,16 @@ class Cohort:
         """
         place = chunks.connect(self.path, read_only=False)
         self._require_new_name(place, name)
-        attributes = checks.animal_attributes(name, recording, self.sounds, self.clock)
-        values, arrays = checks.split_truth(truth or {})
+        attributes = validation.animal_attributes(name, recording, self.sounds, self.clock)
+        values, arrays = validation.split_truth(truth or {})
         group = chunks.empty_group(place, f"animals/{name}")
         shape = (sum(self.sounds[s].bins for s, _ in recording.presentations), recording.channels)
         counts = chunks.create_array(
-            group, "counts", shape, "uint8", COUNTS_CHUNK, checks.MISSING_COUNT
+            group, "counts", shape, "uint8", COUNTS_CHUNK, validation.MISSING_COUNT
         )
-        chunks.write_rows(counts, checks.checked_counts(name, recording, self.sounds, self.clock))
+        chunks.write_rows(
+            counts, validation.checked_counts(name, recording, self.sounds, self.clock)
+        )
         written = {"counts": counts}
         if truth is not None:
             group.create_group("truth", attributes={"values": values})
@@ -224,10 +226,10 @@ class Cohort:
         return truth
 
     def _attributes(self, group: str) -> dict[str, Any]:
-        found = chunks.read_attributes(chunks.connect(self.path), group)
-        if found is None:
+        attributes = chunks.read_attributes(chunks.connect(self.path), group)
+        if attributes is None:
             raise ValueError(f"{self.path}: {group} is gone; open the cohort again")
-        return found
+        return attributes
 
     def _require_new_name(self, place: chunks.Place, name: str) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
@@ -254,8 +256,10 @@ class Cohort:
         chunks.refuse_missing(self.path, gone, remedy)
         thresholds, frequencies = stored["thresholds_db_spl"], stored["abr_frequencies_hz"]
         alignments = {
-            key: checked_alignment(name, channels=stored["channels"], **found)
-            for key, found in (chunks.read_attributes(place, alignment_group(name)) or {}).items()
+            key: checked_alignment(name, channels=stored["channels"], **attributes)
+            for key, attributes in (
+                chunks.read_attributes(place, alignment_group(name)) or {}
+            ).items()
         }
         self._animals[name] = AnimalRecording(
             name=name,
@@ -290,14 +294,14 @@ def create(
             be stored.
     """
     path, clock = chunks.absolute(path), clock or Clock()
-    entries = checks.sound_attributes(sounds, clock)
-    checks.require_json("description", description)
+    entries = validation.sound_attributes(sounds, clock)
+    validation.require_json("description", description)
     _refuse_occupied(path)
     named = {"format": FORMAT, "version": VERSION, "clock": dataclasses.asdict(clock)}
     root = chunks.empty_group(chunks.connect(path, read_only=False), "", named)
     shape = (sum(entry["samples"] for entry in entries),)
     pressure = chunks.create_array(root, "pressure", shape, "float32", PRESSURE_CHUNK, math.nan)
-    chunks.write_rows(pressure, (checks.as_array(sound.pressure) for sound in sounds))
+    chunks.write_rows(pressure, (validation.as_array(sound.pressure) for sound in sounds))
     root.create_group("animals")
     chunks.finish(
         root, {"pressure": pressure}, {"description": description or {}, "sounds": entries}
@@ -307,8 +311,8 @@ def create(
 
 def _is_cohort(attributes: dict[str, Any]) -> bool:
     version = attributes.get("version")
-    known = isinstance(version, int) and 1 <= version <= VERSION
-    return attributes.get("format") == FORMAT and known
+    readable = isinstance(version, int) and 1 <= version <= VERSION
+    return attributes.get("format") == FORMAT and readable
 
 
 def _refuse_occupied(path: str) -> None:

@@ -16,8 +16,10 @@ def audiogram_of(cohort: Cohort, name: str) -> Audiogram:
     Raises:
         ValueError: If thresholds are missing.
     """
-    own = cohort.animal(name)
-    return shift_from_normal(cohort, name, own.thresholds_db_spl, own.abr_frequencies_hz)
+    recording = cohort.animal(name)
+    return shift_from_normal(
+        cohort, name, recording.thresholds_db_spl, recording.abr_frequencies_hz
+    )
 
 
 def shift_from_normal(
@@ -39,11 +41,11 @@ def shift_from_normal(
     """
     animals = [cohort.animal(other) for other in cohort.animals("seen")]
     normal = [a.thresholds_db_spl for a in animals if a.status == "NH"]
-    known = [thresholds for thresholds in normal if thresholds is not None]
-    complete = known and len(known) == len(normal)
+    measured = [thresholds for thresholds in normal if thresholds is not None]
+    complete = measured and len(measured) == len(normal)
     if thresholds_db_spl is None or frequencies_hz is None or not complete:
         raise ValueError(f"{name}: thresholds of it and of seen normal animals are needed")
-    mean = torch.stack(known).mean(0)
+    mean = torch.stack(measured).mean(0)
     return Audiogram.from_thresholds(thresholds_db_spl, frequencies_hz, mean)
 
 

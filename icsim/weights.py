@@ -99,11 +99,11 @@ def load_network(path: str | Path, *constructors: Callable) -> tuple[nn.Module, 
     """
     tensors, metadata = load_tensors(path)
     by_name = {constructor.__name__: constructor for constructor in constructors}
-    found = metadata.get("architecture")
-    if found not in by_name:
-        raise ValueError(f"{path}: holds a {found}, not a {' or '.join(by_name)}")
-    config_class = typing.get_type_hints(by_name[found].__init__)["config"]
-    network = by_name[found](config_from_dict(config_class, metadata["config"]))
+    name = metadata.get("architecture")
+    if name not in by_name:
+        raise ValueError(f"{path}: holds a {name}, not a {' or '.join(by_name)}")
+    config_class = typing.get_type_hints(by_name[name].__init__)["config"]
+    network = by_name[name](config_from_dict(config_class, metadata["config"]))
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

@@ -14,7 +14,6 @@ from torch import Tensor
 from tqdm import tqdm
 
 from icsim.alignment import smooth
-from icsim.checks import SPLITS
 from icsim.clock import Clock
 from icsim.files import write_json
 from icsim.frames import recording_pairs
@@ -26,6 +25,7 @@ from icsim.models.subjects import Subjects
 from icsim.objective import cross_entropy
 from icsim.optimiser import Muon, split_parameters
 from icsim.store import Cohort
+from icsim.validation import SPLITS
 from recipes.reports import figures
 from recipes.running.commands import claim, run
 from recipes.running.ranges import Count, NotEmptyStr, Positive, Seed, checked
@@ -55,7 +55,7 @@ class Config:
     """At most so many steps, each of all training windows."""
     learning_rate: Positive = 3e-3
     """Of Adam for vectors; it falls to zero."""
-    kernel_rate: Positive = 0.01
+    muon_rate: Positive = 0.01
     """Of Muon for kernels."""
     seed: Seed = 0
     """Of the networks."""
@@ -64,12 +64,12 @@ class Config:
 def cross_validate(config: Config) -> dict:
     """Predict every block; returns FEVE at three time scales, of all blocks together."""
     cohort = Cohort.open(config.cohort)
-    heard = _heard(cohort, config)
+    pairs = _pairs(cohort, config)
     out = Path(config.out)
     claim(out, config)
     predicted: list[Tensor] = []
     recorded: list[Tensor] = []
-    for sound, trials in heard:
+    for sound, trials in pairs:
         counts = torch.stack([cohort.animal(config.animal).counts(t).T for t in trials])
         expected = torch.zeros(counts.shape[1:])
         for block in tqdm(range(config.blocks), desc=f"{cohort.sounds[sound].name}, block"):
@@ -78,7 +78,7 @@ def cross_validate(config: Config) -> dict:
             expected[:, test] = _predict(model, cohort.pressure(sound))[:, test]
         predicted.append(expected)
         recorded.append(counts.clamp(max=model.readout.classes - 1).float())
-    summary = {"animal": config.animal, "trials": len(heard[0][1]), "blocks": config.blocks}
+    summary = {"animal": config.animal, "trials": len(pairs[0][1]), "blocks": config.blocks}
     summary["scales"] = [
         _explained(predicted, recorded, bins) | {"ms": round(bins * cohort.clock.bin_ms, 1)}
         for bins in _windows_bins(cohort.clock)
@@ -97,14 +97,14 @@ def _windows_bins(clock: Clock) -> list[int]:
     return [max(1, round(seconds * clock.bin_rate_hz)) for seconds in WINDOWS_S]
 
 
-def _heard(cohort: Cohort, config: Config) -> list[tuple[int, list[int]]]:
+def _pairs(cohort: Cohort, config: Config) -> list[tuple[int, list[int]]]:
     """The sounds that came at least twice, and their presentations."""
-    heard = recording_pairs(cohort, config.animal, SPLITS)
-    if not heard:
+    pairs = recording_pairs(cohort, config.animal, SPLITS)
+    if not pairs:
         raise ValueError(f"{config.animal} heard no sound twice: its predictability is unknown")
     if config.blocks < 3:
         raise ValueError(f"at least 3 blocks are needed to train, stop and test: {config.blocks}")
-    for sound, _ in heard:
+    for sound, _ in pairs:
         entry = cohort.sounds[sound]
         for block in range(config.blocks):
             train, *_ = _blocks(entry.bins, block, config)
@@ -113,7 +113,7 @@ def _heard(cohort: Cohort, config: Config) -> list[tuple[int, list[int]]]:
                     f"{entry.name}: {entry.bins} bins in {config.blocks} blocks hold no training "
                     f"window of {config.window_bins}; lower --window_bins or --blocks"
                 )
-    return heard
+    return pairs
 
 
 def _blocks(bins: int, block: int, config: Config) -> tuple[Tensor, Tensor, Tensor]:
@@ -135,7 +135,7 @@ def _fit(
     starts = _whole_windows(train, config.window_bins)
     audio, answers = _windows(model, sound, counts, starts, config.window_bins)
     held_out = _windows(model, sound, counts, stop[:1], len(stop))
-    groups = split_parameters(model, config.learning_rate, config.kernel_rate)
+    groups = split_parameters(model, config.learning_rate, config.muon_rate)
     optimiser = Muon(groups)
     best, weights = torch.inf, model.state_dict()
     for step in range(config.steps):

@@ -203,8 +203,8 @@ def summarise(out: Path) -> dict:
 
 def _place_aside(out: Path, config: Config) -> Path | None:
     """Where a demo with other settings can go: whoever asks for a demo wants this one, here."""
-    found = out / "config.json"
-    if not found.is_file() or json.loads(found.read_text()) == dataclasses.asdict(config):
+    written = out / "config.json"
+    if not written.is_file() or json.loads(written.read_text()) == dataclasses.asdict(config):
         return None
     places = (out.with_name(f"{out.name}-{number}") for number in range(1, 10_000))
     return next(place for place in places if not place.exists())

@@ -72,7 +72,7 @@ def describe(config: Config) -> str:
     if config.out:
         Path(config.out).mkdir(parents=True, exist_ok=True)
     begin()
-    heard = {
+    levels = {
         (hearing, severity): measure.audiograms(hearing, severity, config.listeners, config.seed)
         for hearing, severity in HEARINGS
     }
@@ -81,7 +81,7 @@ def describe(config: Config) -> str:
     everything = torch.cat([calibrate(s.pressure, 65.0) for s in sounds]).unsqueeze(0)
     brains = [Animal(draw_anatomy(config.channels, config.seed + n)) for n in range(config.brains)]
     tables = [
-        thresholds(heard),
+        thresholds(levels),
         responses(brains, speech, config),
         loudness(brains, speech[0]),
         likeness(brains, everything),
@@ -89,14 +89,14 @@ def describe(config: Config) -> str:
         drift(sounds, config),
     ]
     if config.out:
-        tables.append(draw_figures(config, Path(config.out), heard, speech[0]))
+        tables.append(draw_figures(config, Path(config.out), levels, speech[0]))
     return "\n\n".join(tables)
 
 
-def thresholds(heard: dict[tuple[str, float], Tensor]) -> str:
+def thresholds(levels: dict[tuple[str, float], Tensor]) -> str:
     """Mean and SD of measured thresholds [dB SPL], by hearing and severity."""
     lines = [["", *(f"{hz / 1000:g} kHz" for hz in ABR_FREQUENCIES_HZ)]]
-    for (hearing, severity), table in heard.items():
+    for (hearing, severity), table in levels.items():
         spread = zip(table.mean(0).tolist(), table.std(0).tolist(), strict=True)
         name = f"{hearing}, severity {severity:g}" if severity else hearing
         lines.append([name, *(f"{mean:.1f} ({sd:.1f})" for mean, sd in spread)])
@@ -118,12 +118,12 @@ def responses(brains: list[Animal], speech: Tensor, config: Config) -> str:
     ]
     for level_db_spl in (40.0, 65.0, 90.0):
         subbands = filter_sound(calibrate(speech, level_db_spl))
-        found = []
+        cells = []
         for n, brain in enumerate(tqdm(brains, desc=f"responses, {level_db_spl:g} dB SPL")):
             probability = brain.count_probabilities(subbands)
             trials = [draw_counts(probability, seeded(config.seed, n, t))[0] for t in range(2)]
             repeated = repeatability(torch.stack(trials)).correlation
-            found.append(
+            cells.append(
                 [
                     expected_count(probability).mean(),
                     _entropy(probability.mean((0, 1, 3))),
@@ -132,7 +132,7 @@ def responses(brains: list[Animal], speech: Tensor, config: Config) -> str:
                     100 * (repeated > 0.22).float().mean(),
                 ]
             )
-        *values, above = torch.tensor(found).mean(0).tolist()
+        *values, above = torch.tensor(cells).mean(0).tolist()
         numbers = [f"{value:.2f}" for value in values]
         lines.append([f"{level_db_spl:g}", *numbers, f"{above:.0f} %"])
     return markdown(lines)
@@ -140,8 +140,8 @@ def responses(brains: list[Animal], speech: Tensor, config: Config) -> str:
 
 def likeness(brains: list[Animal], sounds: Tensor) -> str:
     """Each brain from the mean of the others, matched on noise-free responses: what is shared."""
-    found = measure.likeness(brains, filter_sound(sounds))
-    low, high = found.min(0).values, found.max(0).values
+    measured = measure.likeness(brains, filter_sound(sounds))
+    low, high = measured.min(0).values, measured.max(0).values
     names = ["explained variance", "octave error before matching", "octave error after"]
     lines = [["of each brain", "least", "most"]]
     lines += [[name, f"{low[i]:.2f}", f"{high[i]:.2f}"] for i, name in enumerate(names)]
@@ -152,14 +152,14 @@ def loudness(brains: list[Animal], speech: Tensor) -> str:
     """Mean counts a bin in speech of the same brains with every hearing, severity 1."""
     levels_db_spl = torch.tensor([40.0, 65.0, 90.0])
     lines = [["level [dB SPL]", "NH", "HI, severity 1", "hidden"]]
-    found = []
+    cells = []
     for n, brain in enumerate(tqdm(brains, desc="loudness")):
-        heard = [
+        responses = [
             Animal(brain.anatomy, draw_loss(hearing, 1.0, n)) for hearing in ("NH", "HI", "hidden")
         ]
-        counts = measure.speech_responses(heard, speech, levels_db_spl)
-        found.append(counts.mean((2, 3)))
-    for level_db_spl, counts in zip(levels_db_spl, torch.stack(found).mean(0).T, strict=True):
+        counts = measure.speech_responses(responses, speech, levels_db_spl)
+        cells.append(counts.mean((2, 3)))
+    for level_db_spl, counts in zip(levels_db_spl, torch.stack(cells).mean(0).T, strict=True):
         lines.append([f"{level_db_spl:g}", *(f"{count:.2f}" for count in counts.tolist())])
     return markdown(lines)
 
@@ -176,9 +176,9 @@ def scatter(config: Config) -> str:
                 Animal(draw_anatomy(channels, config.seed + n, deviation))
                 for n in range(config.scatter_brains)
             ]
-            found = measure.shared_variance(brains, subbands)
-            low, high = found.min(0).values.tolist(), found.max(0).values.tolist()
-            numbers = zip(found.mean(0).tolist(), low, high, strict=True)
+            shares = measure.shared_variance(brains, subbands)
+            low, high = shares.min(0).values.tolist(), shares.max(0).values.tolist()
+            numbers = zip(shares.mean(0).tolist(), low, high, strict=True)
             cells = [f"{mean:.3f} ({least:.2f}–{most:.2f})" for mean, least, most in numbers]
             lines.append([str(channels), f"{deviation:g}", *cells])
     return markdown(lines)
@@ -256,7 +256,8 @@ def draw_figures(config: Config, out: Path, thresholds_db_spl: dict, speech: Ten
         for level in (45.0, 85.0)
     )
     fallen = {
-        name: (own[-1] < 0.5 * own.max(0).values).float().mean() for name, own in grown.items()
+        name: (rates[-1] < 0.5 * rates.max(0).values).float().mean()
+        for name, rates in grown.items()
     }
     lines = [["figures in numbers", "NH", "HI, severity 1"]]
     lines.append(["median Q10", *(f"{sharp[n][1].nanmedian():.2f}" for n in ("NH", "HI"))])

@@ -97,8 +97,8 @@ def study(
     by_variant: dict[str, list[list[Wanted]]] = {}
     with tqdm(total=animals * len(PARTS) * len(LEVELS_DB_SPL), desc="gains", unit="fit") as bar:
         for n in range(seed, seed + animals):
-            made = variants(draw_anatomy(channels, n), draw_loss("HI", severity, n))
-            for name, animal in made.items():
+            animals_of = variants(draw_anatomy(channels, n), draw_loss("HI", severity, n))
+            for name, animal in animals_of.items():
                 levels = []
                 for level_db_spl in LEVELS_DB_SPL:
                     levels.append(wanted(animal, sound, level_db_spl, steps))
@@ -129,11 +129,11 @@ def variants(anatomy: Anatomy, loss: Loss) -> dict[str, Animal]:
     def lost(**changes) -> Animal:
         return Animal(anatomy, dataclasses.replace(loss, **changes))
 
-    def with_channels(kept: Tensor) -> Animal:
-        dead = sorted({*anatomy.dead, *(~kept).nonzero().flatten().tolist()})
+    def with_channels(alive: Tensor) -> Animal:
+        dead = sorted({*anatomy.dead, *(~alive).nonzero().flatten().tolist()})
         return Animal(dataclasses.replace(anatomy, dead=tuple(dead)), loss)
 
-    made = (
+    animals = (
         lost(),
         lost(synaptopathy=0.0),
         lost(central_gain=1.0),
@@ -144,7 +144,7 @@ def variants(anatomy: Anatomy, loss: Loss) -> dict[str, Animal]:
         with_channels(cf_hz < 700),
         with_channels(cf_hz > 1500),
     )
-    return dict(zip(PARTS, made, strict=True))
+    return dict(zip(PARTS, animals, strict=True))
 
 
 def without_low_frequency_drive(animal: Animal) -> Animal:
@@ -167,11 +167,11 @@ def wanted(animal: Animal, sound: Tensor, level_db_spl: float, steps: int) -> Wa
     with torch.no_grad():
         target = normal(sound)
     best = best_linear_gain(animal, target, sound, BANDS, steps)
-    kept = torch.where(low_bands(), 0.0, best)
+    without_low = torch.where(low_bands(), 0.0, best)
     with torch.no_grad():
         restored, without = (
             pooled_restoration(*discrepancies(animal, normal, sound, apply(sound, gains)))
-            for gains in (best, kept)
+            for gains in (best, without_low)
         )
     return Wanted(tuple(best.tolist()), restored, without)
 

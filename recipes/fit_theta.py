@@ -133,7 +133,7 @@ def fit_theta(config: Config) -> dict:
         seconds_a_sound=config.seconds_a_sound,
         seed=config.seed,
     )
-    known = model.listeners.at().detach()
+    others = model.listeners.at().detach()
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     begin()
@@ -153,7 +153,7 @@ def fit_theta(config: Config) -> dict:
         "covariance": posterior.tolist(),
         "matching": fitted.matching.tolist(),
         "channel_gains": None if gains is None else gains.tolist(),
-        "nats": baselines(fitted, known, facts.animals),
+        "nats": baselines(fitted, others, facts.animals),
         "loss": fitted.search.loss,
         "evaluations": fitted.search.evaluations,
         "seconds": seconds,
@@ -166,7 +166,7 @@ def fit_theta(config: Config) -> dict:
         marks["without gains"] = fitted.search.theta
         landscape = functools.partial(cost, gains=fitted.gains)
     if config.dense:
-        target = dense_search(cost, known, config.dense, config.seed)
+        target = dense_search(cost, others, config.dense, config.seed)
         reached = (course <= config.within * target.loss).nonzero()
         result |= {
             "target_loss": target.loss,
@@ -176,7 +176,7 @@ def fit_theta(config: Config) -> dict:
         }
         drawn = figures.search_course({method: course}, target.loss)
         drawn.savefig(out / f"{animal}-course.png", dpi=110)
-    drawn = surface(landscape, known, fitted.theta, marks)
+    drawn = surface(landscape, others, fitted.theta, marks)
     drawn.savefig(out / f"{animal}-surface.png", dpi=110)
     write_json(out / f"{animal}.json", result)
     return result
@@ -193,17 +193,17 @@ def animal_of(config: Config) -> str:
     return config.animal
 
 
-def surface(cost: Cost, known: Tensor, centre: Tensor, marks: dict[str, Tensor], points: int = 11):
+def surface(cost: Cost, others: Tensor, centre: Tensor, marks: dict[str, Tensor], points: int = 11):
     """The cost over the plane of the known animals' first two principal components, as a figure."""
-    losses, directions = plane(cost, known, centre, points)
-    shares = figures.principal_components(known)[1]
+    losses, directions = plane(cost, others, centre, points)
+    shares = figures.principal_components(others)[1]
     return figures.loss_surface(centre, directions, losses, REACH, marks, shares)
 
 
-def search(config: Config, cost: Cost, known: Tensor) -> Fit:
+def search(config: Config, cost: Cost, others: Tensor) -> Fit:
     """Find θ as the configuration says, from animals `(n, P)` if it starts from these."""
-    parameters = known.shape[-1]
-    starts = known
+    parameters = others.shape[-1]
+    starts = others
     if config.start == "sobol":
         starts = sobol(config.initial, parameters, config.seed)
     total = config.evaluations

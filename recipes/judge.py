@@ -262,19 +262,19 @@ def equipped(
     config: Config, task: Task, listener: Listener
 ) -> tuple[dict[str, Device], dict[str, float]]:
     """All devices for a listener, and the gains that were chosen for some on training sounds."""
-    own = ours(task.aid, listener.condition, task.reduces_noise)
+    settings = ours(task.aid, listener.condition, task.reduces_noise)
     midbrains = in_the_model(task, listener)
     more, gains_db = louder(listener.ear, *midbrains, task.training[:CHOSEN_ON])
     match_db = None
     if listener.ear:
-        match_db = matched_db(next(iter(own.values())), listener.ear, task.training)
+        match_db = matched_db(next(iter(settings.values())), listener.ear, task.training)
         gains_db |= {"nal_r_matched": match_db}
     reductions = tuple(
         name
         for name in config.noise_reductions
         if name != "rnnoise" or "RNNoise" not in task.left_out
     )
-    return prescribed(listener.ear, match_db, reductions) | more | own, gains_db
+    return prescribed(listener.ear, match_db, reductions) | more | settings, gains_db
 
 
 def measured(

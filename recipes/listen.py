@@ -244,21 +244,23 @@ def prepared(config: Config) -> tuple:
         raise ValueError(f"{config.aid}: takes audiograms; an aid that takes θ is needed")
     if facts.model != mark:
         raise ValueError(f"{config.aid}: was trained through model {facts.model}, not {mark}")
-    known = model.listeners.at().detach()
-    if aid.config.listener != known.shape[1]:
-        raise ValueError(f"{config.aid}: takes {aid.config.listener} numbers, not {known.shape[1]}")
+    others = model.listeners.at().detach()
+    if aid.config.listener != others.shape[1]:
+        raise ValueError(
+            f"{config.aid}: takes {aid.config.listener} numbers, not {others.shape[1]}"
+        )
     noise_reduction = config.noise_reduction if facts.noise_reduction else 0.0
     ear = audiogram(config.audiogram) if config.audiogram else None
     alike = audiograms_of(model_facts) if ear else None
-    start, guessed = known.mean(0), True
+    start, guessed = others.mean(0), True
     if config.start:
         start = read_fit(config.start, mark).theta
     elif ear and alike:
-        start = theta_like(ear, alike, known)
+        start = theta_like(ear, alike, others)
     else:
         guessed = False
-    if len(start) != known.shape[1]:
-        raise ValueError(f"{config.start}: {len(start)} numbers, not {known.shape[1]}")
+    if len(start) != others.shape[1]:
+        raise ValueError(f"{config.start}: {len(start)} numbers, not {others.shape[1]}")
     names, sounds = excerpts(config)
     reference: Callable[[Tensor], Tensor] = (
         (lambda sound: nal_r(sound[None], ear)[0]) if ear else (lambda sound: sound)
@@ -282,7 +284,7 @@ def prepared(config: Config) -> tuple:
         model=mark,
         sounds=tuple(names),
         sounds_digest=digest,
-        known=tuple(map(tuple, known.tolist())),
+        known=tuple(map(tuple, others.tolist())),
         start=tuple(start.tolist()),
         guessed=guessed,
         shape=(),
@@ -300,12 +302,12 @@ def prepared(config: Config) -> tuple:
         break_after=config.break_after,
         seed=config.seed,
     )
-    kept = Path(config.study) / f"shape-{about}.json"
+    stored = Path(config.study) / f"shape-{about}.json"
 
     def shape() -> tuple:
-        if not kept.is_file():
-            write_json(kept, heard_shape(aid, model, sounds, known, *masks))
-        return tuple(map(tuple, json.loads(kept.read_text(encoding="utf-8"))))
+        if not stored.is_file():
+            write_json(stored, heard_shape(aid, model, sounds, others, *masks))
+        return tuple(map(tuple, json.loads(stored.read_text(encoding="utf-8"))))
 
     return settings, process, shape
 
@@ -344,8 +346,8 @@ def experimenter_token(config: Config) -> str | None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             file = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-            with open(file, "w", encoding="utf-8") as kept:
-                kept.write(secrets.token_urlsafe(18) + "\n")
+            with open(file, "w", encoding="utf-8") as stream:
+                stream.write(secrets.token_urlsafe(18) + "\n")
         token = path.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise ValueError(f"--token_file {path}: cannot be read or made ({error})") from error
@@ -355,15 +357,15 @@ def experimenter_token(config: Config) -> str | None:
 
 
 def heard_shape(
-    aid: Aid, model: ResponseModel, sounds: list[Tensor], known: Tensor, *masks: float
+    aid: Aid, model: ResponseModel, sounds: list[Tensor], others: Tensor, *masks: float
 ) -> list[list[float]]:
     """In which directions of θ errors are heard, on average over listeners, `(P, P)`."""
     samples = round(SHAPE_S * SAMPLE_RATE)
     some = torch.stack([sound[:samples] for sound in _evenly(sounds, SHAPE_SOUNDS)])
-    listeners = _evenly(known.unbind(), SHAPE_LISTENERS)
+    listeners = _evenly(others.unbind(), SHAPE_LISTENERS)
     shown = tqdm(listeners, desc="what is heard of θ", unit="listener")
-    found = (sensitivity(aid, model, some, theta, *masks) for theta in shown)
-    shape = sum(found, torch.zeros(()))
+    each = (sensitivity(aid, model, some, theta, *masks) for theta in shown)
+    shape = sum(each, torch.zeros(()))
     # A model that hears nothing of θ says nothing about it.
     return (shape / shape.trace() if shape.trace() > 0 else torch.eye(len(shape))).tolist()
 
@@ -397,11 +399,11 @@ def excerpts(config: Config) -> tuple[list[str], list[Tensor]]:
     """
     samples = round(config.seconds * SAMPLE_RATE)
     read = [(name, sound()) for name, sound in _evenly(_sounds(config), config.most_sounds)]
-    found = [(name, sound) for name, sound in read if len(sound) >= samples]
-    if not found:
+    long = [(name, sound) for name, sound in read if len(sound) >= samples]
+    if not long:
         raise ValueError(f"{config.sounds}: no sound of {config.seconds:g} s; lower --seconds")
-    names = [name for name, _ in found]
-    return names, [calibrate(loudest(sound, samples), config.level_db_spl) for _, sound in found]
+    names = [name for name, _ in long]
+    return names, [calibrate(loudest(sound, samples), config.level_db_spl) for _, sound in long]
 
 
 def loudest(sound: Tensor, samples: int) -> Tensor:
@@ -437,13 +439,13 @@ def _there(config: Config) -> None:
     missing = [p for p in (config.model, config.aid, config.sounds) if not Path(p).exists()]
     if missing:
         default = Config()
-        own = {config.model, config.aid, config.sounds} - {
+        inputs = {config.model, config.aid, config.sounds} - {
             default.model,
             default.aid,
             default.sounds,
         }
         remedy = (
-            "correct the path" if own & set(missing) else "run `make demo` first, which makes it"
+            "correct the path" if inputs & set(missing) else "run `make demo` first, which makes it"
         )
         raise ValueError(f"{', '.join(missing)}: not there; {remedy}, or give your own files")
 

@@ -93,7 +93,7 @@ def process(config: Config) -> Path:
     total = sum(map(_samples, left))
     with tqdm(total=total, desc="processing", unit=" samples", unit_scale=True) as bar:
         outcomes = _side_by_side(config, aid, listener, left, bar.update)
-    written = {left[sound]: found for sound, found in outcomes.items() if found.reason is None}
+    written = {left[sound]: done for sound, done in outcomes.items() if done.reason is None}
     for line in remarks(config, written):
         print(line, file=sys.stderr)
     reasons = [outcome.reason for outcome in outcomes.values() if outcome.reason]
@@ -118,18 +118,18 @@ def remarks(config: Config, outcomes: dict[Path, Outcome]) -> list[str]:
             f"note: the files are lower by {low_db:g} dB, so that nothing is clipped: an RMS of 1 "
             f"in them is {config.full_scale_db_spl + low_db:g} dB SPL"
         )
-    loud = {target: found for target, found in outcomes.items() if found.beyond}
+    loud = {target: outcome for target, outcome in outcomes.items() if outcome.beyond}
     if loud:
-        most_db = 20 * math.log10(max(found.peak for found in loud.values()))
+        most_db = 20 * math.log10(max(outcome.peak for outcome in loud.values()))
         lines.append(
             f"warning: {len(loud)} of {len(outcomes)} files leave ±1, where players and programs "
             f"that write integers clip them; lower all files by {most_db:.1f} dB before that, or "
             "add --pcm_bits 24 and another --out, which does so for you:"
         )
     lines += [
-        f"  {target}: {found.beyond} samples, up to {found.peak:.3g} "
-        f"({20 * math.log10(found.peak):+.1f} dB)"
-        for target, found in loud.items()
+        f"  {target}: {outcome.beyond} samples, up to {outcome.peak:.3g} "
+        f"({20 * math.log10(outcome.peak):+.1f} dB)"
+        for target, outcome in loud.items()
     ]
     return lines
 
@@ -178,13 +178,13 @@ def targets(config: Config) -> dict[Path, Path]:
         raise ValueError(f"{out}: is where the sounds are; choose another --out")
     files = [source] if source.is_file() else find_audio(source)
     folder = source.parent if source.is_file() else source
-    found: dict[Path, Path] = {}
+    paths: dict[Path, Path] = {}
     for sound in files:
         target = out / sound.relative_to(folder).with_suffix(".wav")
-        if target in found:
-            raise ValueError(f"{found[target]} and {sound} would both become {target}; rename one")
-        found[target] = sound
-    return {sound: target for target, sound in found.items()}
+        if target in paths:
+            raise ValueError(f"{paths[target]} and {sound} would both become {target}; rename one")
+        paths[target] = sound
+    return {sound: target for target, sound in paths.items()}
 
 
 def _side_by_side(

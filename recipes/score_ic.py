@@ -80,8 +80,8 @@ def score_ic(config: Config) -> dict[str, dict]:
             rows[name] = score_animal(model, facts, cohort, name, listener, latents)
     scores = {
         name: {"status": cohort.animal(name).status, "role": cohort.animal(name).role}
-        | summary(own)
-        for name, own in rows.items()
+        | summary(of_animal)
+        for name, of_animal in rows.items()
     }
     if config.out:
         write_scores(Path(config.out), scores, rows)
@@ -95,11 +95,11 @@ def write_scores(out: Path, scores: dict[str, dict], rows: dict[str, list[dict]]
     columns = ["animal", "status", "role", *next(iter(rows.values()))[0]]
     writer = csv.DictWriter(table, columns, lineterminator="\n")
     writer.writeheader()
-    for name, own in rows.items():
+    for name, of_animal in rows.items():
         hearing = {"animal": name} | {key: scores[name][key] for key in ("status", "role")}
-        writer.writerows(hearing | row for row in own)
+        writer.writerows(hearing | row for row in of_animal)
     write_whole(out / "scores.csv", table.getvalue())
-    each = {name: [row["feve"] for row in own] for name, own in rows.items()}
+    each = {name: [row["feve"] for row in of_animal] for name, of_animal in rows.items()}
     labels = {name: f"{name} ({score['role']})" for name, score in scores.items()}
     statuses = {name: score["status"] for name, score in scores.items()}
     figures.explained_by_animal(each, labels, statuses).savefig(out / "feve.png", dpi=110)

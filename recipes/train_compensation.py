@@ -44,7 +44,7 @@ from compensation.training import (
     training_terms,
 )
 from compensation.waveform import Waveform, WaveformConfig
-from evaluation.kates import SHORTEST_S, haspi
+from evaluation.haspi_hasqi import SHORTEST_S, haspi
 from icsim.audiogram import Audiogram
 from icsim.fits import read_fit
 from icsim.loss import ResponseLoss
@@ -132,7 +132,7 @@ class Config:
     through: Literal["model", "auditory", "animal"] = "model"
     """What judges the sound: that model, the auditory model of human ears by audiogram, or the
     simulated animal of `only` itself, which no laboratory can do."""
-    told: Literal["theta", "audiogram"] = "theta"
+    listener: Literal["theta", "audiogram"] = "theta"
     """What the aid is told of its listener."""
     only: NotEmptyStr | None = None
     """A fit of `recipes.fit_theta`: the aid is for this listener alone."""
@@ -170,7 +170,7 @@ class Config:
     learning_rate: Positive = 1e-3
     """Of Adam; rates warm up over 20 steps and fall to zero along a cosine, or stay until a
     plateau."""
-    matrix_rate: Positive | None = None
+    muon_rate: Positive | None = None
     """Of Muon for all matrices; Adam for them too if not given."""
     widening: NotNegative = 0.05
     """Spread of sampled listeners around and between the animals, in units of θ."""
@@ -256,7 +256,7 @@ def train(config: Config) -> Path:
     weights = TaskWeights(1 + config.noise_reduction)
     if accelerator.is_main_process:
         claim(out, config)
-    matrices, vectors = split_parameters(aid, config.learning_rate, config.matrix_rate)
+    matrices, vectors = split_parameters(aid, config.learning_rate, config.muon_rate)
     vectors["params"].append(weights.log_variance)
     optimiser = Muon([matrices, vectors])
     aid, weights, optimiser = accelerator.prepare(aid, weights, optimiser)
@@ -275,7 +275,7 @@ def train(config: Config) -> Path:
         facts = AidFacts(
             **trained(config, progress),
             healthy=tuple(map(tuple, listeners.healthy.tolist())),
-            listener=config.told,
+            listener=config.listener,
             audiogram_hz=AUDIOGRAM_HZ,
             noise_reduction=config.noise_reduction,
             model=fingerprint(config.model),
@@ -331,8 +331,8 @@ def _run_steps(training: Run, listeners: Listeners, sounds: Mixtures, progress: 
 def _with_listeners(training: Run, listeners: Listeners, batch: Batch, step: int) -> Drawn:
     """Put what the aid is given of each listener into a batch; returns the listeners, by model."""
     config, device, mine = training.config, training.accelerator.device, training.mine
-    mixture, known, drawn = draw(config, listeners, seeded(config.seed, step))
-    batch["known"] = known[mine]
+    mixture, seen, drawn = draw(config, listeners, seeded(config.seed, step))
+    batch["known"] = seen[mine]
     if config.weights.intelligibility and listeners.thresholds_db_hl is not None:
         batch["thresholds"] = (mixture @ listeners.thresholds_db_hl)[mine]
     for name, value in batch.items():
@@ -462,14 +462,14 @@ def open_listeners(config: Config, cohort: Cohort) -> Listeners:
         models = [hearing.true(cohort, fit.name)]
     else:
         raise ValueError("through: animal needs the fit of that animal in `only`")
-    if config.told == "theta" and not config.weights.intelligibility:
+    if config.listener == "theta" and not config.weights.intelligibility:
         return Listeners(models, first.listeners, first.normal, None)
     audiograms = [audiogram_of(cohort, name) for name in names]
     thresholds = torch.stack([audiogram.at(AUDIOGRAM_HZ) for audiogram in audiograms]).float()
-    known = first.listeners
-    if config.told == "audiogram":
-        known = torch.stack([from_audiogram(audiogram) for audiogram in audiograms])
-    return Listeners(models, known, first.normal, thresholds)
+    seen = first.listeners
+    if config.listener == "audiogram":
+        seen = torch.stack([from_audiogram(audiogram) for audiogram in audiograms])
+    return Listeners(models, seen, first.normal, thresholds)
 
 
 def draw(
@@ -481,7 +481,7 @@ def draw(
         listeners.known,
         config.batch,
         generator,
-        theta=config.through == "model" and config.told == "theta",
+        theta=config.through == "model" and config.listener == "theta",
         widening=0.0 if config.only else config.widening,
         misfit=config.misfit,
     )
@@ -538,18 +538,18 @@ def mixtures(config: Config, cohort: Cohort, split: str = "train") -> Mixtures:
     if config.sounds:
         sounds = read_folder(config.sounds, progress=True, depth_db=config.pause_depth_db)
     else:
-        heard = {
+        sounds_of = {
             sound: cohort.pressure(sound.index)
             for sound in cohort.sounds
             # Nobody will listen to ripples, and there is nothing to hear in silence.
             if sound.split == split and sound.kind not in ("ripple", SPONTANEOUS)
         }
-        speech = {sound.name: p for sound, p in heard.items() if sound.kind == "speech"}
+        speech = {sound.name: p for sound, p in sounds_of.items() if sound.kind == "speech"}
         if split == "train":
             require_clean(speech, config.pause_depth_db)
         sounds = {
             "speech": list(speech.values()),
-            "others": [p for sound, p in heard.items() if sound.kind != "speech"],
+            "others": [p for sound, p in sounds_of.items() if sound.kind != "speech"],
         }
     validated = config.plateau if split != "train" else None
     return Mixtures(
@@ -597,15 +597,15 @@ def _log(
         writer.add_audio(name, audible, step, sample_rate=round(SAMPLE_RATE))
     pictures = {"before": noisy[0].cpu(), "after": after[0].cpu()}
     writer.add_figure("spectrograms", figures.spectrograms(pictures), step)
-    heard = {
+    examples = {
         "normal, before": loss.respond(noisy, normal),
         "impaired, before": loss.respond(noisy, who),
         "impaired, after": loss.respond(after, who),
     }
     # The auditory model answers with samples where a midbrain has probabilities of counts.
     image = _mean_of_bins if isinstance(loss.model, AuditoryModel) else expected_counts
-    images = [image(response)[0].cpu() for response in heard.values()]
-    writer.add_figure("responses", figures.responses(images, list(heard)), step)
+    images = [image(response)[0].cpu() for response in examples.values()]
+    writer.add_figure("responses", figures.responses(images, list(examples)), step)
     writer.flush()
 
 

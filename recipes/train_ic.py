@@ -103,7 +103,7 @@ class Config:
     """Of Adam."""
     listener_rate: NotNegative = 10.0
     """Factor on it for the means of θ."""
-    kernel_rate: Positive | None = None
+    muon_rate: Positive | None = None
     """Of Muon for all kernels; Adam, as published, if not given."""
     weight_decay: NotNegative = 0.0
     """Share of its rate by which each step shrinks kernels and matrices: against learning the noise
@@ -424,7 +424,7 @@ def parameter_groups(model: ResponseModel, config: Config) -> list[dict]:
     apart = model.condition.parameters_apart()
     listeners = [parameter for group in apart.values() for parameter in group]
     kernels, vectors = split_parameters(
-        model, config.learning_rate, config.kernel_rate, apart=listeners
+        model, config.learning_rate, config.muon_rate, apart=listeners
     )
     kernels["weight_decay"] = config.weight_decay
     means = apart.pop("means", [])
@@ -481,8 +481,8 @@ def _log(
     expected = expected_counts(predicted[0].cpu())
     images, titles = [], []
     for animal, recorded, meant in zip(some, batch["counts"][0], expected, strict=True):
-        kept = facts.matching[animal] >= 0
-        images += [recorded[kept].float(), meant[kept]]
+        matched = facts.matching[animal] >= 0
+        images += [recorded[matched].float(), meant[matched]]
         titles += [f"{facts.animals[animal]} {what}" for what in ("recorded", "predicted")]
     shown = figures.responses(images, titles, bin_rate_hz=model.clock.bin_rate_hz)
     writer.add_figure("responses", shown, epoch)

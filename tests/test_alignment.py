@@ -7,12 +7,12 @@ import torch
 
 from icsim.alignment import (
     correlation_distance,
+    negative_log_likelihood,
     neutral,
     octave_error,
     permutation,
     smooth,
     squared_distance,
-    surprise,
     transport,
 )
 
@@ -189,7 +189,7 @@ def test_a_channel_that_is_divided_goes_to_the_cheapest_of_its_slots():
 def test_surprise_is_the_cross_entropy_of_every_pair():
     log_probability = torch.randn(2, 3, 5, 7, generator=generator()).log_softmax(-2)
     counts = torch.randint(0, 5, (2, 4, 7), generator=generator(), dtype=torch.uint8)
-    found = surprise(log_probability, counts)
+    found = negative_log_likelihood(log_probability, counts)
     assert found.shape == (4, 3)
     for channel, slot in itertools.product(range(4), range(3)):
         expected = torch.nn.functional.nll_loss(log_probability[:, slot], counts[:, channel].long())

@@ -99,13 +99,13 @@ def test_spectra_of_filters_are_kept_until_the_filters_change_or_learn(monkeypat
     overlap_save(sound, frozen, bias, 2).sum().backward()
     assert len(made_again) == 3
     assert sound.grad.abs().max() > 0
-    kept = len(convolution._kept)
+    kept = len(convolution._spectra_of)
     del weight, frozen
-    assert len(convolution._kept) == kept - 1
+    assert len(convolution._spectra_of) == kept - 1
 
 
 def test_long_sounds_in_pieces_are_the_whole(monkeypatch):
-    monkeypatch.setattr(convolution, "AT_ONCE", 2000)
+    monkeypatch.setattr(convolution, "BLOCK_NUMBERS", 2000)
     x, weight, bias = (t.detach() for t in made(2, 3, 4, 6, 250))
     sound, kept = x.requires_grad_(), nn.Parameter(weight, requires_grad=False)
     found, expected = (way(sound, kept, bias, 2) for way in (overlap_save, tap_by_tap))

@@ -7,10 +7,10 @@ from torch import nn
 from icsim.optimiser import Muon, split_parameters
 
 
-@pytest.mark.parametrize("matrix_rate", [None, 0.02])
-def test_weights_decay_by_their_rate_in_groups_that_ask_for_it(matrix_rate):
+@pytest.mark.parametrize("muon_rate", [None, 0.02])
+def test_weights_decay_by_their_rate_in_groups_that_ask_for_it(muon_rate):
     layer = nn.Linear(3, 2)
-    matrices, vectors = split_parameters(layer, 0.01, matrix_rate)
+    matrices, vectors = split_parameters(layer, 0.01, muon_rate)
     matrices["weight_decay"] = 0.5
     optimiser = Muon([matrices, vectors])
     before = {name: p.detach().clone() for name, p in layer.named_parameters()}
@@ -19,7 +19,7 @@ def test_weights_decay_by_their_rate_in_groups_that_ask_for_it(matrix_rate):
     for group in optimiser.param_groups:
         group["lr"] = group["rate"]
     optimiser.step()
-    rate = matrix_rate or 0.01
+    rate = muon_rate or 0.01
     torch.testing.assert_close(layer.weight.detach(), before["weight"] * (1 - 0.5 * rate))
     assert torch.equal(layer.bias.detach(), before["bias"])
 

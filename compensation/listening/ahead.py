@@ -65,9 +65,9 @@ class Ahead:
                 key = next(iter(self._jobs))
                 job = self._jobs.pop(key)
                 self._running = key
-            found, failed = None, None
+            result, failed = None, None
             try:
-                found = job()
+                result = job()
             except Exception as error:  # whoever asks for the result gets it
                 failed = error
             with self._changed:
@@ -75,5 +75,5 @@ class Ahead:
                 if failed is not None:
                     self._failed[key] = failed
                 else:
-                    self._found[key] = found
+                    self._found[key] = result
                 self._changed.notify_all()

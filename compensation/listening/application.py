@@ -245,7 +245,7 @@ def _serve_listener(
     @app.post("/api/token", status_code=204, responses=REFUSED)
     def take_token(body: Token, request: fastapi.Request, response: Response) -> None:
         """Exchange a token for a cookie, so that no address holds it."""
-        if not _known(body.token, listener_token, experimenter_token):
+        if not _matches(body.token, listener_token, experimenter_token):
             raise HTTPException(401, "wrong token")
         name = _cookie(request.scope)
         response.set_cookie(name, body.token, httponly=True, samesite="strict", path="/")
@@ -300,10 +300,10 @@ def _serve_experimenter(app: FastAPI, session: Session) -> None:
 
     @app.get("/api/experimenter/theta.json", responses=REFUSED | CONFLICT, response_class=Response)
     def theta() -> Response:
-        found = results.theta(session)
-        if found is None:
+        estimate = results.theta(session)
+        if estimate is None:
             raise Conflict("no θ before the first answer")
-        return _download(found, f"{session.settings.listener}-theta.json")
+        return _download(estimate, f"{session.settings.listener}-theta.json")
 
     @app.get("/api/experimenter/answers.csv", responses=REFUSED, response_class=Response)
     def table() -> Response:
@@ -329,10 +329,12 @@ def _attachment(content: bytes, name: str, kind: str) -> Response:
     return Response(content, media_type=kind, headers=headers)
 
 
-def _known(token: str, *tokens: str | None) -> bool:
+def _matches(token: str, *tokens: str | None) -> bool:
     """Whether a token is one of these, in a time that does not say which characters are right."""
-    found = [hmac.compare_digest(token.encode(), known.encode()) for known in tokens if known]
-    return any(found)
+    matches = [
+        hmac.compare_digest(token.encode(), candidate.encode()) for candidate in tokens if candidate
+    ]
+    return any(matches)
 
 
 class Guard:
@@ -405,7 +407,7 @@ class Guard:
         tokens: list[str | None] = [self.experimenter]
         if not path.startswith("/api/experimenter"):
             tokens.append(self.listener)
-        if not _known(_sent(headers, _cookie(scope)), *tokens):
+        if not _matches(_sent(headers, _cookie(scope)), *tokens):
             return 401, "a token is needed"
         return None
 

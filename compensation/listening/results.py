@@ -138,9 +138,9 @@ def confirmation(trials: Sequence[Trial], reference: str, planned: int) -> list[
         shares = _share(best, decided)
         too_few = not decided or wilson(decided, decided)[0] <= 0.5
         if len(answers) < planned or (too_few and best >= other):
-            told: Verdict = "cannot be told"
+            verdict: Verdict = "cannot be told"
         else:
-            told = "confirmed" if shares["interval"][0] > 0.5 else "not confirmed"
+            verdict = "confirmed" if shares["interval"][0] > 0.5 else "not confirmed"
         rows.append(
             {
                 "against": reference if against == "reference" else "start",
@@ -150,7 +150,7 @@ def confirmation(trials: Sequence[Trial], reference: str, planned: int) -> list[
                 "other": other,
                 "same": answers.count("same"),
                 **shares,
-                "verdict": told,
+                "verdict": verdict,
             }
         )
     return rows
@@ -275,7 +275,7 @@ def _rows(session: Session) -> list[dict]:
             shown[content["number"]] = content
         elif event.kind == "answer":
             trial = shown[content["trial"]]
-            heard = content["heard"]
+            listened = content["heard"]
             rows.append(
                 {
                     "listener": session.settings.listener,
@@ -294,8 +294,8 @@ def _rows(session: Session) -> list[dict]:
                     "fallback": int(trial["fallback"]),
                     "choice": content["choice"],
                     "answer": answer_of(content["choice"], trial["swapped"]),
-                    "seconds": heard.get("seconds", ""),
-                    "switches": heard.get("switches", ""),
+                    "seconds": listened.get("seconds", ""),
+                    "switches": listened.get("switches", ""),
                 }
             )
         elif event.kind == "undo":

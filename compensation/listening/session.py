@@ -511,9 +511,9 @@ class Session:
 
     def _last_estimate(self, trials: Sequence[Trial]) -> dict:
         """The latest that is known without computing."""
-        known = [t.estimate for t in trials if t.estimate]
-        if known:
-            return known[-1]
+        estimates = [t.estimate for t in trials if t.estimate]
+        if estimates:
+            return estimates[-1]
         start = self.settings.start
         return {
             "theta": list(start),
@@ -533,12 +533,12 @@ class Session:
         return course
 
     def _estimate(self, trials: Sequence[Trial]) -> dict:
-        found = self.algorithm.estimate(self._course(trials))
+        estimate = self.algorithm.estimate(self._course(trials))
         return {
-            "theta": list(_theta(found.theta)),
-            "deviation": [float(value) for value in found.deviation],
-            "gain": float(found.gain),
-            "finished": bool(found.finished),
+            "theta": list(_theta(estimate.theta)),
+            "deviation": [float(value) for value in estimate.deviation],
+            "gain": float(estimate.gain),
+            "finished": bool(estimate.finished),
         }
 
     def _sound(self, number: int) -> int:

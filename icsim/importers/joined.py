@@ -27,7 +27,7 @@ def heard_twice(sounds: Sequence[Sound], recordings: Iterable[Recording]) -> set
 def require_apart(sounds: Sequence[Sound]) -> None:
     """Raise a ValueError that names the sources that are in two splits, if any is."""
     if shared := shared_sources(sounds):
-        some = [f"{source} ({', '.join(found)})" for source, found in list(shared.items())[:5]]
+        some = [f"{source} ({', '.join(splits)})" for source, splits in list(shared.items())[:5]]
         more = f" and {len(shared) - 5} more" if len(shared) > 5 else ""
         raise ValueError(
             f"sources in two splits: {'; '.join(some)}{more}. A model is tested on talkers and "
@@ -44,23 +44,23 @@ def together(animals: Sequence[Imported]) -> tuple[list[Sound], dict[str, Record
     """
     sounds: dict[str, Sound] = {}
     recordings: dict[str, Recording] = {}
-    for name, heard, recording in animals:
+    for name, presented, recording in animals:
         if name in recordings:
             raise ValueError(f"two animals are called {name!r}; give each file its own subject_id")
-        for sound in heard:
-            known = sounds.setdefault(sound.name, sound)
-            said = [(s.kind, s.source, s.split) for s in (known, sound)]
+        for sound in presented:
+            first = sounds.setdefault(sound.name, sound)
+            said = [(s.kind, s.source, s.split) for s in (first, sound)]
             if said[0] != said[1]:
                 raise ValueError(
                     f"{name}: its sound {sound.name!r} has kind, source and split {said[1]}, and "
                     f"{said[0]} in the animals before; say the same in all files"
                 )
-            if not torch.equal(known.pressure, sound.pressure):
+            if not torch.equal(first.pressure, sound.pressure):
                 raise ValueError(
                     f"{name}: its sound {sound.name!r} is not that of the animals before; "
                     "give different sounds different names"
                 )
         places = {sound: place for place, sound in enumerate(sounds)}
-        shown = [(places[heard[i].name], time_h) for i, time_h in recording.presentations]
+        shown = [(places[presented[i].name], time_h) for i, time_h in recording.presentations]
         recordings[name] = dataclasses.replace(recording, presentations=shown)
     return list(sounds.values()), recordings

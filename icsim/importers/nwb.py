@@ -31,7 +31,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from icsim import checks
+from icsim import validation
 from icsim.clock import Clock
 from icsim.extras import extra
 from icsim.mua import count_spikes
@@ -125,14 +125,16 @@ def read_nwb(
     with _opened(path) as file:
         shown = _presented(file, presentations, stimulus_column, counts)
         tables = _hearing(file)
-        told = {row["stimulus_name"]: row for row in tables.get("sounds", [])}
-        silent = _silent(file, shown, told, spontaneous)
+        described = {row["stimulus_name"]: row for row in tables.get("sounds", [])}
+        silent = _silent(file, shown, described, spontaneous)
         shown = [_with_duration(p, clock) if p.sound in silent else p for p in shown]
-        heard = dict.fromkeys(p.sound for p in shown)
-        names = [n for n in told if n in heard] + [n for n in heard if n not in told]
+        presented = dict.fromkeys(p.sound for p in shown)
+        names = [n for n in described if n in presented] + [
+            n for n in presented if n not in described
+        ]
         silence = {p.sound: _silence(p, split, clock) for p in shown if p.silence_s}
         sounds = [
-            silence.get(n) or _sound(file, n, told.get(n, {}), split, full_scale_db_spl, clock)
+            silence.get(n) or _sound(file, n, described.get(n, {}), split, full_scale_db_spl, clock)
             for n in names
         ]
         lengths = zip(names, sounds, strict=True)
@@ -160,9 +162,9 @@ def read_nwb(
         name = re.sub(r"[^A-Za-z0-9_-]+", "-", subject or path.stem).strip("-_")
         entries = [
             SoundEntry(i, bins=bins[names[i]], **entry)
-            for i, entry in enumerate(checks.sound_attributes(sounds, clock))
+            for i, entry in enumerate(validation.sound_attributes(sounds, clock))
         ]
-        checks.animal_attributes(name, recording, entries, clock)
+        validation.animal_attributes(name, recording, entries, clock)
     return name, sounds, recording
 
 
@@ -202,7 +204,7 @@ def _presented(file: NWB, name: str, column: str, counts: str) -> list[_Shown]:
 def _sound(
     file: NWB,
     name: str,
-    told: Mapping[str, str],
+    described: Mapping[str, str],
     split: str,
     full_scale_db_spl: float | None,
     clock: Clock,
@@ -231,9 +233,9 @@ def _sound(
     rate_hz = clock.sample_rate_hz
     return Sound(
         name=original_name(name),
-        kind=str(told.get("kind", "unknown")),
-        source=str(told.get("source", original_name(name))),
-        split=str(told.get("split", split)),
+        kind=str(described.get("kind", "unknown")),
+        source=str(described.get("source", original_name(name))),
+        split=str(described.get("split", split)),
         pressure=resample(torch.from_numpy(samples), float(series.rate), rate_hz).float(),
     )
 
@@ -244,10 +246,10 @@ def _stimuli(file: NWB) -> dict[str, NWB]:
 
 
 def _silent(
-    file: NWB, shown: list[_Shown], told: Mapping[str, Mapping], spontaneous: Collection[str]
+    file: NWB, shown: list[_Shown], described: Mapping[str, Mapping], spontaneous: Collection[str]
 ) -> set[str]:
     """Names of presentations of nothing."""
-    named = {n for n, row in told.items() if row.get("kind") == SPONTANEOUS} | set(spontaneous)
+    named = {n for n, row in described.items() if row.get("kind") == SPONTANEOUS} | set(spontaneous)
     played = _stimuli(file)
     if both := set(spontaneous) & set(played):
         raise ValueError(f"{_listed(both)} has a waveform, so it is not spontaneous: leave it out")
@@ -294,15 +296,15 @@ def _hearing(file: NWB) -> dict[str, list[dict[str, Any]]]:
 
 def _series(file: NWB, name: str) -> NWB | None:
     """The TimeSeries of counts, if there is one."""
-    found = [series for series in _all_series(file) if series.name == name]
-    if len(found) > 1:
-        raise ValueError(f"{len(found)} TimeSeries are called {name!r}; rename all but one")
-    if found and (found[0].conversion != 1 or found[0].offset != 0 or found[0].data.ndim > 2):
+    named = [series for series in _all_series(file) if series.name == name]
+    if len(named) > 1:
+        raise ValueError(f"{len(named)} TimeSeries are called {name!r}; rename all but one")
+    if named and (named[0].conversion != 1 or named[0].offset != 0 or named[0].data.ndim > 2):
         raise ValueError(
-            f"{name!r} must be counts (N, C) as they are, not {tuple(found[0].data.shape)} with "
-            f"a conversion of {found[0].conversion} and an offset of {found[0].offset}"
+            f"{name!r} must be counts (N, C) as they are, not {tuple(named[0].data.shape)} with "
+            f"a conversion of {named[0].conversion} and an offset of {named[0].offset}"
         )
-    return found[0] if found else None
+    return named[0] if named else None
 
 
 def _first_bins(
@@ -449,7 +451,7 @@ def _opened(path: Path) -> Iterator[NWB]:
 
 def _all_series(file: NWB) -> list[NWB]:
     kind = load_pynwb().TimeSeries
-    return [found for found in file.objects.values() if isinstance(found, kind)]
+    return [series for series in file.objects.values() if isinstance(series, kind)]
 
 
 def _listed(names: Iterable[str]) -> str:

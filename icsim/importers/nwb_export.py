@@ -44,15 +44,15 @@ def write_nwb(
         subject=pynwb.file.Subject(subject_id=animal),
     )
     # Room is made for sounds and counts, which are filled in afterwards, one after the other.
-    heard = [cohort.sounds[i] for i in sorted({p.sound for p in recorded.presentations})]
-    waveforms = {entry.index: _waveform(pynwb, entry, cohort.clock) for entry in heard}
+    presented = [cohort.sounds[i] for i in sorted({p.sound for p in recorded.presentations})]
+    waveforms = {entry.index: _waveform(pynwb, entry, cohort.clock) for entry in presented}
     for waveform in waveforms.values():
         file.add_stimulus_template(waveform)
     order = sorted(
         range(len(recorded.presentations)), key=lambda n: recorded.presentations[n].time_h
     )
     counts = _add_presentations(pynwb, file, cohort, recorded, order)
-    _add_hearing(pynwb, file, recorded, heard)
+    _add_hearing(pynwb, file, recorded, presented)
 
     beside = path.with_name(f".{path.stem}.{os.getpid()}.partial.nwb")
     try:
@@ -119,14 +119,16 @@ def _add_presentations(
     return counts
 
 
-def _add_hearing(pynwb: NWB, file: NWB, recorded: AnimalRecording, heard: list[SoundEntry]) -> None:
+def _add_hearing(
+    pynwb: NWB, file: NWB, recorded: AnimalRecording, presented: list[SoundEntry]
+) -> None:
     module = file.create_processing_module("hearing", "The animal's hearing, and its sounds")
 
     def add(name: str, description: str, columns: dict[str, tuple[str, list]]) -> None:
-        made = [
+        rows = [
             pynwb.core.VectorData(name=k, description=d, data=v) for k, (d, v) in columns.items()
         ]
-        table = pynwb.core.DynamicTable(name=name, description=description, columns=made)
+        table = pynwb.core.DynamicTable(name=name, description=description, columns=rows)
         module.add(table)
 
     add(
@@ -153,10 +155,10 @@ def _add_hearing(pynwb: NWB, file: NWB, recorded: AnimalRecording, heard: list[S
         {
             "stimulus_name": (
                 "Name of its waveform",
-                [written_name(entry.name) for entry in heard],
+                [written_name(entry.name) for entry in presented],
             ),
-            "kind": ("Class of sound", [entry.kind for entry in heard]),
-            "source": ("Who or what made it", [entry.source for entry in heard]),
-            "split": ("train, validation or test", [entry.split for entry in heard]),
+            "kind": ("Class of sound", [entry.kind for entry in presented]),
+            "source": ("Who or what made it", [entry.source for entry in presented]),
+            "split": ("train, validation or test", [entry.split for entry in presented]),
         },
     )

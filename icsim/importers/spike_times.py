@@ -231,8 +231,8 @@ def _check(spikes: Spikes, sound: Sound, repeats: Sequence[str], clock: Clock) -
 
 def _read_rows(folder: Path, by_name: Mapping[str, str]) -> _Rows:
     """All rows of all CSV files."""
-    found = (p for p in folder.rglob("*.csv") if p.name != "manifest.csv")
-    files = sorted((p for p in found if not p.name.startswith(".")), key=numeric_order)
+    paths = (p for p in folder.rglob("*.csv") if p.name != "manifest.csv")
+    files = sorted((p for p in paths if not p.name.startswith(".")), key=numeric_order)
     if not files:
         raise ValueError(f"{folder}: no CSV file of spike times in it")
     rows = _Rows(defaultdict(lambda: defaultdict(dict)), {})
@@ -297,7 +297,7 @@ def _by_name(folder: Path, files: Sequence[AudioFile]) -> dict[str, str]:
         relative, name = file.path.relative_to(folder), _name(folder, file)
         for called in (relative.as_posix(), name, relative.name, relative.stem):
             names[called].add(name)
-    return {called: found.pop() for called, found in names.items() if len(found) == 1}
+    return {called: values.pop() for called, values in names.items() if len(values) == 1}
 
 
 def _name(folder: Path, file: AudioFile) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from icsim.catalogue import AudioFile, deal
-from icsim.checks import SPLITS
 from icsim.sound import SAMPLE_RATE, SPONTANEOUS, Sound
+from icsim.validation import SPLITS
 
 SHARE = 0.15
 """Share of the seconds that validation and test get each, as near as whole sources allow (chosen
@@ -24,8 +24,12 @@ def shared_sources(sounds: Sequence[Sound]) -> dict[str, list[str]]:
     for sound in sounds:
         if sound.kind != SPONTANEOUS:
             splits[sound.source].add(sound.split)
-    ordered = {source: [s for s in SPLITS if s in found] for source, found in splits.items()}
-    return {source: found for source, found in sorted(ordered.items()) if len(found) > 1}
+    ordered = {
+        source: [s for s in SPLITS if s in splits_of] for source, splits_of in splits.items()
+    }
+    return {
+        source: splits_of for source, splits_of in sorted(ordered.items()) if len(splits_of) > 1
+    }
 
 
 def split_by_source(sounds: Sequence[Sound], heard_twice: Collection[str] = ()) -> dict[str, str]:

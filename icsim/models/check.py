@@ -125,13 +125,13 @@ def _check_causality(
     clock: Clock,
     note: Callable[[str, bool, str], bool],
 ) -> None:
-    kept = response.shape[-1] // 2
+    half = response.shape[-1] // 2
     changed = sound.clone()
-    changed[:, kept * clock.bin_samples :] = sound.flip(-1)[:, kept * clock.bin_samples :]
+    changed[:, half * clock.bin_samples :] = sound.flip(-1)[:, half * clock.bin_samples :]
     with torch.no_grad():
         other = model.respond(changed, theta)
-    early = (other[..., :kept] - response[..., :kept]).abs().max().item()
-    late = (other[..., kept:] - response[..., kept:]).abs().max().item()
+    early = (other[..., :half] - response[..., :half]).abs().max().item()
+    late = (other[..., half:] - response[..., half:]).abs().max().item()
     note("causal", early < TOLERANCE, f"the future changes earlier bins by {early:.1e}")
     note("listens", late > 0, f"another sound changes later bins by {late:.1e}")
 

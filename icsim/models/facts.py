@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from icsim.channel_gains import Prior
-from icsim.recording import ALIGNMENT, APART
+from icsim.recording import ALIGNMENT, UNMATCHED
 from icsim.weights import require_facts
 
 from .subjects import Subjects
@@ -46,7 +46,7 @@ class ModelFacts:
     @property
     def weight(self) -> Tensor:
         """One for each channel that counts, zero for those set apart, `(A, C)`."""
-        return (self.matching != APART).float()
+        return (self.matching != UNMATCHED).float()
 
     def subjects(
         self,
@@ -92,7 +92,7 @@ def cohort_facts(cohort: "Cohort", names: Sequence[str], alignment: str = ALIGNM
         raise ValueError("the cohort has no animal to learn from; name some, or make others `seen`")
     animals = [cohort.animal(name) for name in names]
     stored = [animal.alignment(alignment) for animal in animals]
-    found = [one for one in stored if one is not None]
+    alignments = [one for one in stored if one is not None]
     without = [a.name for a, one in zip(animals, stored, strict=True) if one is None]
     if 0 < len(without) < len(names) or (without and alignment != ALIGNMENT):
         raise ValueError(
@@ -102,20 +102,20 @@ def cohort_facts(cohort: "Cohort", names: Sequence[str], alignment: str = ALIGNM
         slots = max(animal.channels for animal in animals)
         rows = [torch.arange(animal.channels) for animal in animals]
     else:
-        slots, rows = found[0].slots, [one.matching for one in found]
-        if any(one.slots != slots for one in found):
+        slots, rows = alignments[0].slots, [one.matching for one in alignments]
+        if any(one.slots != slots for one in alignments):
             raise ValueError(f"{alignment!r} is of several alignments: run recipes.align again")
     every = [animal.thresholds_db_spl for animal in animals]
     measured = [one for one in every if one is not None]
     frequencies = {animal.abr_frequencies_hz for animal in animals}
-    known = len(measured) == len(every) and len(frequencies) == 1
+    complete = len(measured) == len(every) and len(frequencies) == 1
     return ModelFacts(
         animals=tuple(names),
         normal=tuple(animal.name for animal in animals if animal.status == "NH"),
-        matching=pad_sequence(rows, batch_first=True, padding_value=APART),
+        matching=pad_sequence(rows, batch_first=True, padding_value=UNMATCHED),
         slots=slots,
-        thresholds_db_spl=torch.stack(measured).float() if known else None,
-        abr_frequencies_hz=frequencies.pop() if known else None,
+        thresholds_db_spl=torch.stack(measured).float() if complete else None,
+        abr_frequencies_hz=frequencies.pop() if complete else None,
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from icsim.channel_gains import Prior, adapted, broad
 from icsim.fitting import Cost, Fit, descend
 from icsim.frames import Frames
-from icsim.recording import APART
+from icsim.recording import UNMATCHED
 from icsim.seeds import seeded
 from icsim.store import Cohort
 
@@ -42,7 +42,7 @@ class FittedListener:
         if self.gains is None:
             return None
         every = broad(self.gains.shape[1]).mean.repeat(len(self.matching), 1)
-        every[self.matching != APART] = self.gains
+        every[self.matching != UNMATCHED] = self.gains
         return every
 
     def profile(self, theta: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def with_channel_gains(fitted: FittedListener, turns: int = 3) -> FittedListener
 
 @torch.no_grad()
 def baselines(
-    fitted: FittedListener, known: Tensor, names: Sequence[str]
+    fitted: FittedListener, others: Tensor, names: Sequence[str]
 ) -> dict[str, float | str]:
     """What the fit costs, beside listeners that need none; gains of channels are fitted for each.
 
@@ -130,8 +130,8 @@ def baselines(
         Nats a bin and channel of the fit, of the seen animals' mean and of the best of them, and
         which it is.
     """
-    mean, fit = known.mean(0, keepdim=True), fitted.theta[None]
-    costs = fitted.profile(torch.cat([fit, mean, known])).tolist()
+    mean, fit = others.mean(0, keepdim=True), fitted.theta[None]
+    costs = fitted.profile(torch.cat([fit, mean, others])).tolist()
     best = min(range(len(names)), key=lambda place: costs[2 + place])
     return {
         "fit": costs[0],
@@ -151,13 +151,13 @@ def stored_matching(cohort: Cohort, animal: str, alignment: str, model: Response
     Raises:
         ValueError: If the animal is not aligned, or not with this model's channels.
     """
-    found = cohort.animal(animal).require_alignment(alignment)
-    if found.slots != model.config.channels:
+    aligned = cohort.animal(animal).require_alignment(alignment)
+    if aligned.slots != model.config.channels:
         raise ValueError(
-            f"{animal} is aligned with {found.slots} channels, the model has "
+            f"{animal} is aligned with {aligned.slots} channels, the model has "
             f"{model.config.channels}: align as before its training"
         )
-    return found.matching
+    return aligned.matching
 
 
 def first_frames(
@@ -201,11 +201,11 @@ REACH = 0.6
 
 
 @torch.no_grad()
-def plane(cost: Cost, known: Tensor, centre: Tensor, points: int) -> tuple[Tensor, Tensor]:
+def plane(cost: Cost, others: Tensor, centre: Tensor, points: int) -> tuple[Tensor, Tensor]:
     """The cost on a grid, `(points, points)`, and the directions of its axes, `(2, P)`."""
-    directions = torch.linalg.svd(known - known.mean(0), full_matrices=False)[2][:2]
+    directions = torch.linalg.svd(others - others.mean(0), full_matrices=False)[2][:2]
     if len(directions) < 2:
-        directions = torch.eye(max(2, known.shape[-1]))[:2, : known.shape[-1]]
+        directions = torch.eye(max(2, others.shape[-1]))[:2, : others.shape[-1]]
     grid = torch.linspace(-REACH, REACH, points)
     second, first = torch.meshgrid(grid, grid, indexing="ij")
     candidates = torch.stack([first, second], -1).flatten(0, 1) @ directions + centre

@@ -5,9 +5,9 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from icsim.alignment import surprise, transport
+from icsim.alignment import negative_log_likelihood, transport
 from icsim.frames import Frames
-from icsim.recording import APART
+from icsim.recording import UNMATCHED
 
 from .facts import ModelFacts
 from .response import ResponseModel
@@ -32,7 +32,7 @@ def channel_costs(model: ResponseModel, sound: Tensor, counts: Tensor, subject: 
     for part, answers in zip(sound.split(4), counts.split(4), strict=True):
         predicted = model.predict(model.latent(part), subject, model.context_bins)
         every = predicted.log_probabilities()[:, 0]
-        total += len(part) * surprise(every, answers.clamp(max=largest))
+        total += len(part) * negative_log_likelihood(every, answers.clamp(max=largest))
     return total / len(sound)
 
 
@@ -57,9 +57,9 @@ def rematch(
     Returns:
         `(C,)`.
     """
-    cost, kept = channel_costs(model, sound, counts, subject), matching != APART
+    cost, matched = channel_costs(model, sound, counts, subject), matching != UNMATCHED
     brought = matching.clone()
-    brought[kept] = transport(cost[kept], capacity).to(matching)
+    brought[matched] = transport(cost[matched], capacity).to(matching)
     return brought
 
 

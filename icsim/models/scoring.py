@@ -100,13 +100,13 @@ def _score_sound(
     sound: int,
     trials: list[int],
 ) -> dict[str, Any]:
-    animal, kept = cohort.animal(name), listener.matching >= 0
+    animal, matched = cohort.animal(name), listener.matching >= 0
     largest = model.config.readout.classes - 1
-    counts = torch.stack([animal.counts(trial).T[kept] for trial in trials]).clamp(max=largest)
+    counts = torch.stack([animal.counts(trial).T[matched] for trial in trials]).clamp(max=largest)
     hours = torch.tensor([animal.presentations[trial].time_h for trial in trials])
     # One time after the other: twenty repeats of half a minute would not fit into memory.
     times = hours.split(1) if listener.place is not None else [hours[:1]]
-    every = (expect(model, facts, listener, latent, time)[kept] for time in times)
+    every = (expect(model, facts, listener, latent, time)[matched] for time in times)
     probability = sum(every, start=torch.zeros(())) / len(times)
     expected = expected_counts(probability.log())
     try:

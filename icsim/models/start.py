@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from icsim.frames import Frames
-from icsim.recording import APART
+from icsim.recording import UNMATCHED
 from icsim.store import Cohort
 
 from .conditions import (
@@ -78,8 +78,8 @@ def count_histogram(
     total = torch.zeros(model.readout.slots, 256)
     for animal, slots in enumerate(matching):
         each = histograms(batch["counts"][batch["heard"][:, animal], animal])
-        kept = slots >= 0
-        total.index_add_(0, slots[kept], each[kept])
+        matched = slots >= 0
+        total.index_add_(0, slots[matched], each[matched])
     silent = total.sum(1) == 0
     total[silent] = total.sum(0)
     return total / total.sum(1, keepdim=True)
@@ -114,9 +114,9 @@ def begin_from(
     for name in shared:
         matching = facts.matching[facts.animals.index(name)]
         # Both are padded to the animal with most channels, which need not be the same one.
-        own = (matching != APART).nonzero().flatten()
-        slots.append(matching[own])
-        rows.append(other.condition.rows[other_facts.animals.index(name)][own])
+        channels = (matching != UNMATCHED).nonzero().flatten()
+        slots.append(matching[channels])
+        rows.append(other.condition.rows[other_facts.animals.index(name)][channels])
     belongs, learned = torch.cat(slots), torch.cat(rows)
     share = torch.zeros(facts.slots).index_add_(0, belongs, torch.ones(len(belongs)))
     taken = (share > 0)[:, None]

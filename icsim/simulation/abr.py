@@ -42,9 +42,9 @@ def abr_thresholds(
         Thresholds at 1, 2, 4, 8 and 16 kHz [dB SPL], `(5,)`, on the CPU.
     """
     response = _responses(LEVELS_DB_SPL, animal, hours)
-    heard = response >= _criterion()
-    heard = torch.cat([heard, torch.ones_like(heard[:1])])
-    threshold = STEP_DB * heard.int().argmax(0).float()
+    audible = response >= _criterion()
+    audible = torch.cat([audible, torch.ones_like(audible[:1])])
+    threshold = STEP_DB * audible.int().argmax(0).float()
     if generator is not None:
         coins = torch.randint(0, 2, (2, len(threshold)), generator=generator)
         threshold = threshold + STEP_DB * (coins.sum(0) - 1)

@@ -105,8 +105,8 @@ class Animal(nn.Module):
             self.register_buffer(name, properties[name][:, None])
         self.dispersion *= 1 + 2 * self.loss.synaptopathy
         width = properties["tuning_octaves"]
-        own = midbrain.tuning(cf_hz, width, places_hz)
-        self.register_buffer("excited_by", own + self._low_frequency_drive(places_hz))
+        tuning = midbrain.tuning(cf_hz, width, places_hz)
+        self.register_buffer("excited_by", tuning + self._low_frequency_drive(places_hz))
         self.register_buffer("inhibited_by", midbrain.tuning(cf_hz, 3 * width, places_hz))
         kernels = midbrain.temporal_kernels(
             best_modulation_hz, *(properties[n] for n in ("inhibition", "sideband", "latency_ms"))

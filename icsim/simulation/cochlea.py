@@ -195,27 +195,29 @@ def _place(spectrum: Tensor, cf_hz: float, rate_hz: float, samples: int) -> tupl
     size = spectrum.shape[-1]
     width = bandwidth(cf_hz)
     wide = BROADENING * width > 700
-    kept = size // round(rate_hz / SAMPLE_RATE * (2 if wide else 4))
+    size_out = size // round(rate_hz / SAMPLE_RATE * (2 if wide else 4))
     centre = round(cf_hz * size / rate_hz)
-    offset = torch.fft.fftfreq(kept, 1 / kept, device=spectrum.device).round()
+    offset = torch.fft.fftfreq(size_out, 1 / size_out, device=spectrum.device).round()
     index = centre + offset.long()
-    taper = torch.cos(math.pi / 2 * (4 * offset.abs() / kept - 1).clamp(0, 1)) ** 2
-    bins = spectrum[:, index % size] * (taper * (index < size / 2) * (2 * kept / size))
+    taper = torch.cos(math.pi / 2 * (4 * offset.abs() / size_out - 1).clamp(0, 1)) ** 2
+    bins = spectrum[:, index % size] * (taper * (index < size / 2) * (2 * size_out / size))
     away = index * (rate_hz / size) - cf_hz
 
     def path(width_hz: float) -> Tensor:
         response = gammatone_response(away, width_hz)
-        return torch.fft.ifft(bins * response)[:, : samples * kept // size]
+        return torch.fft.ifft(bins * response)[:, : samples * size_out // size]
 
     def average(signal: Tensor) -> Tensor:
-        return signal.unflatten(-1, (-1, round(kept * rate_hz / size / SUBBAND_RATE))).mean(-1)
+        return signal.unflatten(-1, (-1, round(size_out * rate_hz / size / SUBBAND_RATE))).mean(-1)
 
     broad, sharp = path(BROADENING * width), path(width)
     powers = [_power(broad), _power(sharp), broad.real * sharp.real + broad.imag * sharp.imag]
     if cf_hz > 1.25 * LOCKING_HZ:
         return tuple(average(power) for power in powers)
     locking = 0.5 / (1 + (cf_hz / LOCKING_HZ) ** 2)
-    cycles = torch.arange(broad.shape[-1], device=away.device, dtype=torch.float64) * centre / kept
+    cycles = (
+        torch.arange(broad.shape[-1], device=away.device, dtype=torch.float64) * centre / size_out
+    )
     carrier = torch.polar(torch.full_like(cycles, locking), 2 * math.pi * cycles.remainder(1))
     carrier = carrier.to(broad.dtype)
     return tuple(map(average, [*powers, (broad * carrier).real, (sharp * carrier).real]))

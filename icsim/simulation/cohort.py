@@ -80,15 +80,15 @@ def schedule(cohort: Cohort, hours: float, seed: int, number: int) -> list[tuple
     Raises:
         ValueError: If the sounds are longer than the recording.
     """
-    heard = [s for s in cohort.sounds for _ in range(repetitions(s.split))]
-    order = torch.randperm(len(heard), generator=seeded(seed, number, 1)).tolist()
-    lengths_h = [heard[which].samples / SAMPLE_RATE / 3600 for which in order]
-    pause_h = (hours - sum(lengths_h)) / max(1, len(heard) - 1)
+    sounds = [s for s in cohort.sounds for _ in range(repetitions(s.split))]
+    order = torch.randperm(len(sounds), generator=seeded(seed, number, 1)).tolist()
+    lengths_h = [sounds[which].samples / SAMPLE_RATE / 3600 for which in order]
+    pause_h = (hours - sum(lengths_h)) / max(1, len(sounds) - 1)
     if pause_h < 0:
         needed = math.ceil(sum(lengths_h))
-        raise ValueError(f"{len(heard)} presentations do not fit {hours} h: use {needed} h")
+        raise ValueError(f"{len(sounds)} presentations do not fit {hours} h: use {needed} h")
     starts_h = itertools.accumulate((length + pause_h for length in lengths_h), initial=0.0)
-    return [(heard[which].index, start) for which, start in zip(order, starts_h, strict=False)]
+    return [(sounds[which].index, start) for which, start in zip(order, starts_h, strict=False)]
 
 
 def _part(scratch: Path, number: int, sound: int) -> Path:

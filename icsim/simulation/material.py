@@ -93,8 +93,8 @@ def conditions(material: Material, seed: int) -> list[Condition]:
 
 
 def _in_quiet(name: str, sounds: Tensor, names: list[str], level_db_spl: float) -> Condition:
-    heard = calibrate(sounds, level_db_spl)
-    return Condition(name, level_db_spl, names, [""] * len(names), heard, heard)
+    calibrated = calibrate(sounds, level_db_spl)
+    return Condition(name, level_db_spl, names, [""] * len(names), calibrated, calibrated)
 
 
 def _in_noise(

@@ -53,12 +53,12 @@ def tone_responses(
     amplitude = 2**0.5 * REFERENCE_PA * 10 ** (levels_db_spl / 20)
     quiet = filter_sound(torch.zeros(1, BIN_SAMPLES))
     spontaneous = torch.stack([animal.expected_counts(quiet)[0, :, 0] for animal in animals])
-    heard = []
+    responses = []
     for frequency in tqdm(frequencies_hz.tolist(), desc="tones"):
         wave = ramp * torch.sin(2 * math.pi * frequency * time_s)
         subbands = filter_sound(amplitude[:, None] * wave)
-        heard.append(torch.stack([a.expected_counts(subbands).mean(-1) for a in animals]))
-    return torch.stack(heard, 1) - spontaneous[:, None, None]
+        responses.append(torch.stack([a.expected_counts(subbands).mean(-1) for a in animals]))
+    return torch.stack(responses, 1) - spontaneous[:, None, None]
 
 
 def criterion_levels(increase: Tensor, levels_db_spl: Tensor, criterion: float = 0.1) -> Tensor:
@@ -93,15 +93,15 @@ def sharpness(thresholds_db_spl: Tensor, frequencies_hz: Tensor) -> tuple[Tensor
     Returns:
         Best frequencies [Hz] and Q10, both `(C,)`; Q10 is NaN where a flank is out of range.
     """
-    octaves, best, found = frequencies_hz.log2(), [], []
+    octaves, best, values = frequencies_hz.log2(), [], []
     for curve in thresholds_db_spl.T:
         tip = int(curve.argmin())
         over = curve - curve[tip] - 10
         low = _crossing(over[: tip + 1].flip(0), octaves[: tip + 1].flip(0))
         high = _crossing(over[tip:], octaves[tip:])
         best.append(frequencies_hz[tip])
-        found.append(frequencies_hz[tip] / (2**high - 2**low))
-    return torch.stack(best), torch.stack(found)
+        values.append(frequencies_hz[tip] / (2**high - 2**low))
+    return torch.stack(best), torch.stack(values)
 
 
 def rate_levels(increase: Tensor, frequencies_hz: Tensor, cf_hz: Tensor) -> Tensor:
@@ -149,15 +149,15 @@ def modulation_transfer(
     locked, mean = [], []
     for rate in tqdm(rates_hz.tolist(), desc="modulation"):
         envelope = 1 - torch.cos(2 * math.pi * rate * turns)
-        heard = animal.expected_counts(calibrate(envelope * noises, level_db_spl)).mean(0)
-        heard = heard[:, round(0.2 * RESPONSE_RATE) :]
-        bins = torch.arange(heard.shape[-1])
+        response = animal.expected_counts(calibrate(envelope * noises, level_db_spl)).mean(0)
+        response = response[:, round(0.2 * RESPONSE_RATE) :]
+        bins = torch.arange(response.shape[-1])
         # A window, because the bins seldom hold whole periods.
         window = torch.hann_window(len(bins))
         window = window / window.sum()
         phase = torch.polar(window, -2 * math.pi * rate / RESPONSE_RATE * bins)
-        still = (heard * window).sum(-1)
-        locked.append(2 * ((heard - still[:, None]) * phase).sum(-1).abs())
+        still = (response * window).sum(-1)
+        locked.append(2 * ((response - still[:, None]) * phase).sum(-1).abs())
         mean.append(still)
     return torch.stack(locked), torch.stack(mean)
 
@@ -226,18 +226,18 @@ def likeness(brains: Sequence[Animal], sounds: Subbands) -> Tensor:
         Of each brain its explained variance and the median octave error of channels before and
         after matching, `(A, 3)`.
     """
-    heard = [brain.expected_counts(sounds)[0] for brain in tqdm(brains, desc="likeness")]
+    responses = [brain.expected_counts(sounds)[0] for brain in tqdm(brains, desc="likeness")]
     rows = []
-    for own, brain in zip(heard, brains, strict=True):
+    for one, brain in zip(responses, brains, strict=True):
         matched, before, after = [], [], []
-        for other, whose in zip(heard, brains, strict=True):
-            if other is own:
+        for other, whose in zip(responses, brains, strict=True):
+            if other is one:
                 continue
-            order = permutation(correlation_distance(own, other))
+            order = permutation(correlation_distance(one, other))
             matched.append(other[order])
             before.append(octave_error(brain.cf_hz, whose.cf_hz))
             after.append(octave_error(brain.cf_hz, whose.cf_hz[order]))
-        explained = explained_variance(torch.stack(matched).mean(0), own)
+        explained = explained_variance(torch.stack(matched).mean(0), one)
         rows.append([explained, torch.tensor(before).median(), torch.tensor(after).median()])
     return torch.tensor(rows)
 
@@ -258,14 +258,14 @@ def shared_variance(brains: Sequence[Animal], sounds: Subbands) -> Tensor:
         distance on the map (in octaves of both frequencies), which no laboratory knows; the one
         channel of all other brains that correlates best; the same brain without private scatter.
     """
-    heard = [brain.expected_counts(sounds).movedim(1, 0) for brain in brains]
-    fit, judge = ([h[:, start::2].flatten(1) for h in heard] for start in (0, 1))
+    responses = [brain.expected_counts(sounds).movedim(1, 0) for brain in brains]
+    fit, judge = ([h[:, start::2].flatten(1) for h in responses] for start in (0, 1))
     maps = [torch.stack([b.cf_hz.log2(), b.best_modulation_hz.log2()], 1) for b in brains]
-    found = []
-    for own, brain in enumerate(brains):
-        others = [n for n in range(len(brains)) if n != own]
-        distance = [correlation_distance(fit[own], fit[n]) for n in others]
-        away = [torch.cdist(maps[own], maps[n]).square() for n in others]
+    shares = []
+    for one, brain in enumerate(brains):
+        others = [n for n in range(len(brains)) if n != one]
+        distance = [correlation_distance(fit[one], fit[n]) for n in others]
+        away = [torch.cdist(maps[one], maps[n]).square() for n in others]
         average = Animal(dataclasses.replace(brain.anatomy, scatter=0.0), brain.loss)
         predicted = [
             *(
@@ -277,13 +277,17 @@ def shared_variance(brains: Sequence[Animal], sounds: Subbands) -> Tensor:
         ]
         alive = brain.alive > 0
         means = [p.mean(0) if p.ndim == 3 else p for p in predicted]
-        found.append([explained_variance(p[alive], judge[own][alive]) for p in means])
-    return torch.tensor(found)
+        shares.append([explained_variance(p[alive], judge[one][alive]) for p in means])
+    return torch.tensor(shares)
 
 
-def explained_variance(predicted: Tensor, own: Tensor) -> Tensor:
+def explained_variance(predicted: Tensor, response: Tensor) -> Tensor:
     """One minus squared error over variance, pooled over channels; both `(C, N)`."""
-    return 1 - (predicted - own).square().sum() / (own - own.mean(-1, keepdim=True)).square().sum()
+    return (
+        1
+        - (predicted - response).square().sum()
+        / (response - response.mean(-1, keepdim=True)).square().sum()
+    )
 
 
 def _crossing(over: Tensor, places: Tensor) -> Tensor:

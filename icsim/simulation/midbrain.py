@@ -23,7 +23,7 @@ SLOWEST_HZ, FASTEST_HZ = 10.0, 200.0
 MAX_COUNT = 4
 """Counts are clipped here: classes 0, 1, 2, 3 and 4 or more. Source: arXiv 2506.03088."""
 
-SPECIES = {
+PROPERTIES = {
     # name: (centre, octaves of spread, along frequency, along modulation rate, phase)
     "threshold": (0.005, 0.8, 1.9, -1.1, 0.4),
     "sensitivity": (40.0, 0.5, 1.3, 1.7, 2.0),
@@ -50,10 +50,10 @@ def channel_properties(
         cf_hz: Characteristic frequencies [Hz], `(C,)`.
         best_modulation_hz: Best modulation rates [Hz], `(C,)`.
         private: Deviation of each property, in units of its spread over the map,
-            `(len(SPECIES), C)`.
+            `(len(PROPERTIES), C)`.
 
     Returns:
-        One `(C,)` tensor for each name in `SPECIES`.
+        One `(C,)` tensor for each name in `PROPERTIES`.
     """
     x = np.log(cf_hz / 2200) / math.log(16000 / 2200)
     y = 2 * np.log(best_modulation_hz / SLOWEST_HZ) / math.log(FASTEST_HZ / SLOWEST_HZ) - 1
@@ -62,7 +62,7 @@ def channel_properties(
             centre * 2 ** (spread * (np.sin(a * x + b * y + phase) + deviation))
         ).float()
         for (name, (centre, spread, a, b, phase)), deviation in zip(
-            SPECIES.items(), private, strict=True
+            PROPERTIES.items(), private, strict=True
         )
     }
 
@@ -93,7 +93,7 @@ def lay_out(
     cf_hz = np.exp(np.interp(quantile, np.linspace(0, 1, 5), corners))[order]
     slowest, fastest = SLOWEST_HZ, FASTEST_HZ
     best_modulation_hz = (slowest * (fastest / slowest) ** across)[order]
-    private = scatter * draw.standard_normal((len(SPECIES), channels))
+    private = scatter * draw.standard_normal((len(PROPERTIES), channels))
     properties = channel_properties(cf_hz, best_modulation_hz, private)
     return torch.from_numpy(cf_hz).float(), torch.from_numpy(best_modulation_hz).float(), properties
 

@@ -70,9 +70,9 @@ class Config:
 
 AIDS: dict[str, dict] = {
     "masks": {},
-    "masks_audiogram": {"told": "audiogram"},
+    "masks_audiogram": {"listener": "audiogram"},
     "waveform": {"network": "waveform"},
-    "masks_auditory": {"told": "audiogram", "through": "auditory"},
+    "masks_auditory": {"listener": "audiogram", "through": "auditory"},
 }
 """Aids for every listener, and what is changed in the training of each."""
 
@@ -147,7 +147,7 @@ def _aids(config: Config, seed: int, out: Path, cohort: Cohort) -> None:
     """The aids for everyone, then those of single listeners, then judgements."""
     jobs = [_training(config, seed, out, name, changes) for name, changes in AIDS.items()]
     side_by_side("aids", jobs, config.jobs, out)
-    listeners, own = cohort.animals("unseen"), []
+    listeners, trainings = cohort.animals("unseen"), []
     # To those who hear normally there is nothing to be restored by an aid of their own.
     impaired = [name for name in listeners if judgement.group(cohort.truth(name)) != "normal"]
     for animal in impaired:
@@ -159,10 +159,10 @@ def _aids(config: Config, seed: int, out: Path, cohort: Cohort) -> None:
             "noise_reduction": False,
         }
         for kind, through in (("own", "model"), ("ceiling", "animal")):
-            own.append(
+            trainings.append(
                 _training(config, seed, out, f"{kind}-{animal}", begun | {"through": through})
             )
-    side_by_side("aids of single listeners", own, config.jobs, out)
+    side_by_side("aids of single listeners", trainings, config.jobs, out)
     judgements = []
     for animal in listeners:
         paths = {name: _aid(out, name) for name in AIDS}

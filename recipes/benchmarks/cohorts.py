@@ -32,11 +32,11 @@ def aligned(configuration: str, seed: int, out: Path, methods: Sequence[Method])
         path = make_cohort.make_cohort(wanted)
     if not (out / "alignment.json").is_file():
         with timed_stage(out, "alignment"):
-            found = {
+            alignments = {
                 method: align.align(align.Config(path, method=method, name=NAMES[method]))
                 for method in methods
             }
-            write_json(out / "alignment.json", found)
+            write_json(out / "alignment.json", alignments)
     return Cohort.open(path)
 
 

@@ -161,8 +161,8 @@ def networks_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Net
         Network("beta-6-twenty", theta, everyone),
         Network("beta-6-twenty-permuted", theta, everyone, "permutation"),
     ]
-    own = [Network(f"icnet-{n}", branches, [n], begin_from=f"start-{n}") for n in config.singles]
-    return first, [*own, *(network for network in shared if network.name in config.networks)]
+    alone = [Network(f"icnet-{n}", branches, [n], begin_from=f"start-{n}") for n in config.singles]
+    return first, [*alone, *(network for network in shared if network.name in config.networks)]
 
 
 def ablations_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Network]]:

@@ -38,7 +38,7 @@ from icsim.models.matching import channel_costs
 from icsim.models.response import ResponseModel
 from icsim.models.scoring import Latents, Listener, encode, expect, score_animal
 from icsim.models.subjects import Subjects
-from icsim.recording import ALIGNMENT, APART
+from icsim.recording import ALIGNMENT, UNMATCHED
 from icsim.simulation.animal import animal_from
 from icsim.simulation.hearing import FREQUENCIES_HZ
 from icsim.store import Cohort
@@ -139,7 +139,7 @@ def truth(job: Truth) -> None:
         for name in cohort.animals():
             aligned = cohort.animal(name).alignment(alignment)
             if aligned is not None:
-                apart = int((aligned.matching == APART).sum())
+                apart = int((aligned.matching == UNMATCHED).sum())
                 animal = _animal(cohort, name)
                 tables.append(_numbers("apart", {"": apart}, way=method, **animal))
     _write(job.out, tables)
@@ -167,8 +167,8 @@ def score(job: Score) -> None:
             for when, values in (("start", facts.start), ("now", now)):
                 for part, value in values.items():
                     # The time transfer of all animals is one, or each has its own.
-                    own = value[place if len(value) == len(facts.animals) else 0]
-                    by_place = dict(enumerate(own.flatten().tolist(), 1))
+                    row = value[place if len(value) == len(facts.animals) else 0]
+                    by_place = dict(enumerate(row.flatten().tolist(), 1))
                     tables.append(_numbers(f"{part}_{when}", by_place, **animal))
     _write(job.out, [table.assign(device=job.device) for table in tables])
 
@@ -205,7 +205,7 @@ def _new_listener(
     def note(way: str, fitted: FittedListener, seconds: float) -> None:
         matching = fitted.matching
         listener = Listener(matching, theta=fitted.theta, gains=fitted.all_gains())
-        matched = (matching != APART) & slots_hz[matching.clamp(min=0)].isfinite()
+        matched = (matching != UNMATCHED) & slots_hz[matching.clamp(min=0)].isfinite()
         columns = _animal(cohort, animal) | {"device": job.device, "way": way}
         rows = score_animal(model, facts, cohort, animal, listener, latents)
         fit = {
@@ -274,9 +274,9 @@ def best_matching(
         frames.epoch = turn
         batch = frames.read(range(len(frames)))
         cost = cost + channel_costs(model, batch["sound"], batch["counts"][:, 0], subject)
-    kept, matching = stored != APART, stored.clone()
+    matched, matching = stored != UNMATCHED, stored.clone()
     one_to_one = alignment == "permutation"
-    matching[kept] = permutation(cost[kept]) if one_to_one else cost[kept].argmin(1)
+    matching[matched] = permutation(cost[matched]) if one_to_one else cost[matched].argmin(1)
     return matching
 
 

@@ -132,16 +132,16 @@ def judge(job: Judgement) -> None:
     cohort = Cohort.open(job.cohort)
     listener = _listener(job, cohort)
     aids = {name: _aid(path, listener) for name, path in job.aids.items()}
-    own: dict[str, Device] = {}
+    trained: dict[str, Device] = {}
     for name, aid in aids.items():
-        own |= ours(aid.network, aid.given, aid.facts.noise_reduction, name)
+        trained |= ours(aid.network, aid.given, aid.facts.noise_reduction, name)
     midbrains = listener.midbrains if listener.impaired else {}
     training = training_sounds(cohort, job)
-    others, gains_db = simple(listener.ear, midbrains, own["masks_nr_off"], training)
-    devices = others | own
+    others, gains_db = simple(listener.ear, midbrains, trained["masks_nr_off"], training)
+    devices = others | trained
     parts = [tidy.facts(name, _of_training(aid.facts), TRAINING) for name, aid in aids.items()]
     parts += [tidy.facts(name, {"chosen_db": db}, TRAINING) for name, db in gains_db.items()]
-    for condition in _heard(job, listener):
+    for condition in _conditions(job, listener):
         processed = {name: device.process(condition.noisy) for name, device in devices.items()}
         if condition.name == SHORT:
             pair, start = listener.midbrains["truth"], processed["ceiling_nr_off"]
@@ -171,7 +171,7 @@ def judge_ablations(job: Judgement) -> None:
     for name, aid in aids.items():
         devices |= ours(aid.network, aid.given, reduces_noise=False, key=name)
     parts = []
-    for condition in _heard(job, listener):
+    for condition in _conditions(job, listener):
         processed = {name: device.process(condition.noisy) for name, device in devices.items()}
         if condition.name in (QUIET, NOISE):
             parts += restored(listener, condition, processed)
@@ -258,10 +258,10 @@ def stream(job: Streaming) -> None:
     write_whole(Path(job.out), tidy.complete(parts).to_csv(index=False, float_format="%.6g"))
 
 
-def _heard(job: Judgement, listener: Listener) -> list[Condition]:
+def _conditions(job: Judgement, listener: Listener) -> list[Condition]:
     """What a listener hears: one with normal hearing only sounds in quiet."""
-    heard = conditions(job.material, job.seed)
-    return [one for one in heard if listener.impaired or one.name == QUIET]
+    every = conditions(job.material, job.seed)
+    return [one for one in every if listener.impaired or one.name == QUIET]
 
 
 def _listener(job: Judgement, cohort: Cohort) -> Listener:

@@ -78,8 +78,8 @@ def benchmark(config: Config) -> str:
         scored = score_rows(condition, scores(condition, processed, SCORES))
         parts.append(tidy.complete(scored, listener="normal", group="NH"))
     rows = pd.concat(parts, ignore_index=True)
-    made = tables(rows, devices)
-    text = "\n".join(table.markdown() for table in made)
+    both = tables(rows, devices)
+    text = "\n".join(table.markdown() for table in both)
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / "results.csv", rows.to_csv(index=False, float_format="%.6g"))
@@ -158,7 +158,7 @@ def _devices(aid: Aid, facts: AidFacts) -> dict[str, Device]:
     normal = torch.tensor(facts.healthy).mean(0)
     if facts.listener == "audiogram":
         normal = from_audiogram(Audiogram((1000,), (0,)), facts.audiogram_hz)
-    reductions = {name: Device(*found) for name, found in NOISE_REDUCTIONS.items()}
+    reductions = {name: Device(*fields) for name, fields in NOISE_REDUCTIONS.items()}
     if reason := without_rnnoise():
         print(f"without RNNoise: {reason}")
         del reductions["rnnoise"]

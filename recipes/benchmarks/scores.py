@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from compensation.prescriptions import nal_r
-from evaluation import kates
+from evaluation import haspi_hasqi
 from icsim.audiogram import Audiogram
 from icsim.files import write_json
 from icsim.simulation.noises import speech_shaped_noise
@@ -38,7 +38,7 @@ LISTENERS = {
 }
 """Whose scores are compared (chosen here)."""
 
-SCORES = {"haspi": kates.haspi, "hasqi": kates.hasqi}
+SCORES = {"haspi": haspi_hasqi.haspi, "hasqi": haspi_hasqi.hasqi}
 
 SNR_DB = (-5.0, 15.0)
 """Signal-to-noise ratios are spread over this range [dB] (chosen here)."""
@@ -120,7 +120,7 @@ def _both(
     """Scores of one batch by both programs and their seconds, one after the other."""
     started = time.perf_counter()
     with torch.no_grad():
-        found = SCORES[score](clean, processed, SAMPLE_RATE, ear)
+        scores = SCORES[score](clean, processed, SAMPLE_RATE, ear)
     between = time.perf_counter()
     jobs = [
         pool.submit(by_pyclarity, score, clean[n], processed[n], SAMPLE_RATE, ear)
@@ -128,11 +128,11 @@ def _both(
     ]
     expected = torch.tensor([job.result() for job in jobs], dtype=torch.float64)
     ended = time.perf_counter()
-    differences = (found - expected).abs()
-    kept = differences.isfinite()
+    differences = (scores - expected).abs()
+    scored = differences.isfinite()
     return {
-        "differences": differences[kept].tolist(),
-        "missing": int((~kept).sum()),
+        "differences": differences[scored].tolist(),
+        "missing": int((~scored).sum()),
         "ours_s": between - started,
         "pyclarity_s": ended - between,
     }
@@ -163,10 +163,10 @@ def by_pyclarity(
     from clarity.evaluator.hasqi import hasqi_v2
     from clarity.utils.audiogram import Audiogram as ClarityAudiogram
 
-    rate = kates.RATE_HZ  # pyclarity's own resampling takes 24 414 Hz for 24 000
+    rate = haspi_hasqi.RATE_HZ  # pyclarity's own resampling takes 24 414 Hz for 24 000
     pair = [resample(sound.double(), sample_rate, rate).numpy() for sound in (clean, processed)]
-    thresholds = audiogram.at(kates.AUDIOMETRIC_HZ).double().numpy()
-    ear = ClarityAudiogram(thresholds, kates.AUDIOMETRIC_HZ)
+    thresholds = audiogram.at(haspi_hasqi.AUDIOMETRIC_HZ).double().numpy()
+    ear = ClarityAudiogram(thresholds, haspi_hasqi.AUDIOMETRIC_HZ)
     level_db_spl = -20 * math.log10(REFERENCE_PA)  # of an RMS of one pascal
     np.random.seed(seed)  # noqa: NPY002, from which pyclarity draws
     metric = {"haspi": haspi_v2, "hasqi": hasqi_v2}[score]
@@ -195,37 +195,37 @@ def _speech(config: Config) -> tuple[Tensor, Tensor]:
     if config.longest_s < 1:
         raise ValueError(f"longest_s must be at least 1 s, as HASPI needs, got {config.longest_s}")
     length = round(config.longest_s * SAMPLE_RATE)
-    found = _read(config.sounds, config, length) if config.sounds else _synthesised(config, length)
-    clean = calibrate(torch.stack(found), 65.0)
+    sounds = _read(config.sounds, config, length) if config.sounds else _synthesised(config, length)
+    clean = calibrate(torch.stack(sounds), 65.0)
     generator = np.random.default_rng(config.seed)
-    noise = torch.stack([speech_shaped_noise(length, generator) for _ in found]).to(clean)
-    return clean, mix(clean, noise, torch.linspace(*SNR_DB, len(found)))
+    noise = torch.stack([speech_shaped_noise(length, generator) for _ in sounds]).to(clean)
+    return clean, mix(clean, noise, torch.linspace(*SNR_DB, len(sounds)))
 
 
 def _read(folder: str, config: Config, length: int) -> list[Tensor]:
-    found = []
+    sounds = []
     for file in find_audio(folder):
         sound = read_mono(file)
         if len(sound) >= length:  # shorter files are left out, so that a batch is a tensor
-            found.append(sound[:length])
-        if len(found) == config.files:
-            return found
-    if not found:
+            sounds.append(sound[:length])
+        if len(sounds) == config.files:
+            return sounds
+    if not sounds:
         raise ValueError(f"{folder}: no file of {config.longest_s:g} s; lower --longest_s")
-    return found
+    return sounds
 
 
 def _synthesised(config: Config, length: int) -> list[Tensor]:
     voices = speakers("test", config.seed)
     english = sentences("en", np.random.default_rng(config.seed))
-    found = []
+    sounds = []
     for n in range(config.files):
         voice = voices[n % len(voices)].partition("+")[2]
         sound = torch.zeros(0)
         while len(sound) < length:
             sound = torch.cat([sound, resample(*speak(next(english), f"en-us+{voice}"))])
-        found.append(sound[:length])
-    return found
+        sounds.append(sound[:length])
+    return sounds
 
 
 def _processed(noisy: Tensor, ear: Audiogram) -> Tensor:

@@ -121,7 +121,7 @@ def benchmark(config: Config) -> dict:
     out.mkdir(parents=True, exist_ok=True)
     begin()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rate = matrix_rate(device, config.precision)
+    rate = muon_rate(device, config.precision)
     works = {
         "step": lambda: steps(config, device, rate),
         "compile": lambda: compiling(config, device),
@@ -132,46 +132,48 @@ def benchmark(config: Config) -> dict:
         "memory": lambda: memory(config),
         "two_process_difference": two_processes_of_a_new_demo,
     }
-    found: dict = {
+    measured: dict = {
         "device": torch.cuda.get_device_name() if device.type == "cuda" else "CPU",
         "threads": torch.get_num_threads(),
         "matrix_gflops": rate / 1e9,
     }
     for name in (bar := tqdm(config.parts, desc="benchmark", unit="part")):
         bar.set_postfix_str(name)
-        found[name] = works[name]()
-    if {"step", "memory"} <= set(found):
-        found["cost_model"] = cost_model(found["step"]["seconds"], found["memory"])
-    write_json(out / "summary.json", found)
-    write_json(out / "headline.json", headlines(found))
-    write_whole(out / "table.md", table(found).markdown())
-    return found
+        measured[name] = works[name]()
+    if {"step", "memory"} <= set(measured):
+        measured["cost_model"] = cost_model(measured["step"]["seconds"], measured["memory"])
+    write_json(out / "summary.json", measured)
+    write_json(out / "headline.json", headlines(measured))
+    write_whole(out / "table.md", table(measured).markdown())
+    return measured
 
 
-def headlines(found: dict) -> dict[str, float]:
+def headlines(measured: dict) -> dict[str, float]:
     """What is aimed at, by plain names, of what was measured."""
     numbers: dict[str, Cell] = {}
-    if "step" in found:
-        first, *others = found["step"]["ratio"]
-        numbers = {f"step_{n}_over_{first}": found["step"]["ratio"][n] for n in others}
-        numbers["train_share_of_peak"] = found["step"]["nominal_fraction_of_matrix_rate"]
-    if "fit" in found:
-        numbers["fit_over_plain"] = found["fit"]["speedup"]
-        numbers["fit_candidate_ms"] = 1000 * found["fit"]["seconds_a_candidate"]["cached"]
-    if "inference" in found:
-        for length, speedup in found["inference"]["speedup"].items():
+    if "step" in measured:
+        first, *others = measured["step"]["ratio"]
+        numbers = {f"step_{n}_over_{first}": measured["step"]["ratio"][n] for n in others}
+        numbers["train_share_of_peak"] = measured["step"]["nominal_fraction_of_matrix_rate"]
+    if "fit" in measured:
+        numbers["fit_over_plain"] = measured["fit"]["speedup"]
+        numbers["fit_candidate_ms"] = 1000 * measured["fit"]["seconds_a_candidate"]["cached"]
+    if "inference" in measured:
+        for length, speedup in measured["inference"]["speedup"].items():
             numbers[f"inference_over_torch_{length}s"] = speedup
-        numbers["inference_share_of_peak"] = found["inference"]["nominal_fraction_of_matrix_rate"]
-    if "loader_wait_fraction" in found:
-        numbers["loader_wait"] = found["loader_wait_fraction"]
-    for name, measured in found.get("stream", {}).items():
-        numbers[f"stream_{name}"] = measured["real_time_factor"]
-    differences = found.get("two_process_difference", {}).values()
+        numbers["inference_share_of_peak"] = measured["inference"][
+            "nominal_fraction_of_matrix_rate"
+        ]
+    if "loader_wait_fraction" in measured:
+        numbers["loader_wait"] = measured["loader_wait_fraction"]
+    for name, stream in measured.get("stream", {}).items():
+        numbers[f"stream_{name}"] = stream["real_time_factor"]
+    differences = measured.get("two_process_difference", {}).values()
     numbers["two_process_difference"] = max(differences, default=None)
     return headline(numbers)
 
 
-def matrix_rate(device: torch.device, precision: str, size: int = 2048) -> float:
+def muon_rate(device: torch.device, precision: str, size: int = 2048) -> float:
     """Operations a second of a product of large matrices, at the precision of training."""
     with autocast(precision, device):
         low = torch.is_autocast_enabled(device.type)
@@ -183,10 +185,10 @@ def matrix_rate(device: torch.device, precision: str, size: int = 2048) -> float
 
 def steps(config: Config, device: torch.device, rate: float) -> dict:
     """Seconds of a training step by number of animals, ratios, and the share of the matrix rate."""
-    made = {count: step(config, count, device) for count in config.animals}
-    seconds = in_turns(made, config.rounds, device)
+    works = {count: step(config, count, device) for count in config.animals}
+    seconds = in_turns(works, config.rounds, device)
     most = config.animals[-1]
-    nominal = operations(made[most])
+    nominal = operations(works[most])
     return {
         "seconds": medians(seconds),
         "ratio": ratios(seconds, config.animals[0]),
@@ -240,7 +242,7 @@ def inference(config: Config, device: torch.device, rate: float) -> dict:
     """The encoder by length of sound: as it is, and with torch's convolutions."""
     torch.manual_seed(0)
     encoder = make_encoder(config.encoder, Clock()).to(device).eval()
-    found: dict = {"seconds": {}, "direct_seconds": {}, "speedup": {}}
+    measured: dict = {"seconds": {}, "direct_seconds": {}, "speedup": {}}
     for length_s in config.seconds:
         samples = round(length_s * SAMPLE_RATE) // BIN_SAMPLES * BIN_SAMPLES
         sound = 0.02 * torch.randn(1, samples, device=device)
@@ -255,14 +257,14 @@ def inference(config: Config, device: torch.device, rate: float) -> dict:
 
         seconds = in_turns({"ours": ours, "direct": direct}, config.rounds, device)
         name = f"{length_s:g}"
-        found["seconds"][name] = statistics.median(seconds["ours"])
-        found["direct_seconds"][name] = statistics.median(seconds["direct"])
-        found["speedup"][name] = ratios(seconds, "ours")["direct"]
-    spent = found["seconds"][f"{config.seconds[-1]:g}"]
-    found["nominal_fraction_of_matrix_rate"] = operations(ours) / spent / rate
+        measured["seconds"][name] = statistics.median(seconds["ours"])
+        measured["direct_seconds"][name] = statistics.median(seconds["direct"])
+        measured["speedup"][name] = ratios(seconds, "ours")["direct"]
+    spent = measured["seconds"][f"{config.seconds[-1]:g}"]
+    measured["nominal_fraction_of_matrix_rate"] = operations(ours) / spent / rate
     exact = direct()
-    found["largest_difference"] = ((ours() - exact).abs().max() / exact.abs().max()).item()
-    return found
+    measured["largest_difference"] = ((ours() - exact).abs().max() / exact.abs().max()).item()
+    return measured
 
 
 def fitting(config: Config, device: torch.device) -> dict:
@@ -340,10 +342,10 @@ def streams(config: Config) -> dict:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        made = {"masks": Masks(config.masks), "waveform": Waveform(config.waveform)}
+        aids = {"masks": Masks(config.masks), "waveform": Waveform(config.waveform)}
         return {
             name: pace(aid.eval(), torch.full((aid.config.listener,), 0.5), config.stream_seconds)
-            for name, aid in made.items()
+            for name, aid in aids.items()
         }
     finally:
         torch.set_num_threads(threads)
@@ -351,12 +353,12 @@ def streams(config: Config) -> dict:
 
 def memory(config: Config) -> dict[int, float]:
     """Most memory that a training step takes by number of animals [GB], each in a new process."""
-    found = {}
+    gigabytes = {}
     spawn = multiprocessing.get_context("spawn")
     for count in config.animals:
         with spawn.Pool(1) as pool:
-            found[count] = pool.apply(_memory, (config, count))
-    return found
+            gigabytes[count] = pool.apply(_memory, (config, count))
+    return gigabytes
 
 
 def _memory(config: Config, animals: int) -> float:
@@ -376,22 +378,22 @@ def _memory(config: Config, animals: int) -> float:
 def two_processes_of_a_new_demo() -> dict[str, float]:
     """The same for a demo of the smallest size, made for it."""
     with tempfile.TemporaryDirectory() as folder:
-        made = Path(folder) / "demo"
-        demo.demo(demo.Config(str(made), size="tiny"))
-        return two_processes(made, Path(folder))
+        finished = Path(folder) / "demo"
+        demo.demo(demo.Config(str(finished), size="tiny"))
+        return two_processes(finished, Path(folder))
 
 
-def two_processes(made: Path, out: Path, micro_batch: int | None = None) -> dict[str, float]:
+def two_processes(finished: Path, out: Path, micro_batch: int | None = None) -> dict[str, float]:
     """Largest difference of a loss between one process and two, of its size, by recipe.
 
     Args:
-        made: Folder of a demo that one process made; two repeat its trainings.
+        finished: Folder of a demo that one process made; two repeat its trainings.
         out: Folder for that, one in it for each recipe.
         micro_batch: Of the two.
     """
-    found = {}
+    differences = {}
     for recipe, folder in (("train_ic", "ic"), ("train_compensation", "aid")):
-        settings = json.loads((made / folder / "config.json").read_text())
+        settings = json.loads((finished / folder / "config.json").read_text())
         file = out / f"{recipe}.json"
         write_json(file, settings | {"out": str(out / recipe), "micro_batch": micro_batch})
         subprocess.run(
@@ -402,15 +404,15 @@ def two_processes(made: Path, out: Path, micro_batch: int | None = None) -> dict
         )
         one, two = (
             load_tensors(path / "state.safetensors")[1]["history"]
-            for path in (made / folder, out / recipe)
+            for path in (finished / folder, out / recipe)
         )
-        found[recipe] = max(
+        differences[recipe] = max(
             abs(second[name] - first[name]) / max(abs(first[name]), 1e-3)
             for first, second in zip(one, two, strict=True)
             for name in first
             if name != "movement"  # of listeners, which is no loss
         )
-    return found
+    return differences
 
 
 def cost_model(seconds: dict[int, float], memory_gb: dict[int, float]) -> dict:
@@ -450,9 +452,9 @@ def in_turns(works: dict, rounds: int, device: torch.device) -> dict[int | str, 
     seconds: dict = {name: [] for name in works}
     for turn in range(rounds + 1):
         for name, work in works.items():
-            found = timed(work, device)
+            spent = timed(work, device)
             if turn > 0:
-                seconds[name].append(found)
+                seconds[name].append(spent)
     return seconds
 
 
@@ -469,14 +471,16 @@ def timed(work: Callable, device: torch.device) -> float:
 
 def medians(seconds: dict[int | str, list[float]]) -> dict:
     """Of each."""
-    return {name: statistics.median(found) for name, found in seconds.items()}
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def ratios(seconds: dict[int | str, list[float]], least: int | str) -> dict:
     """Median over rounds of each relative to one of them in the same round."""
     return {
-        name: statistics.median(more / one for more, one in zip(found, seconds[least], strict=True))
-        for name, found in seconds.items()
+        name: statistics.median(
+            more / one for more, one in zip(values, seconds[least], strict=True)
+        )
+        for name, values in seconds.items()
     }
 
 

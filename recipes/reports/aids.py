@@ -51,9 +51,9 @@ LABELS = {
     "fixed_truth": "best fixed gains, on the true animal",
     "wiener_nal_r": "Wiener filter, then NAL-R",
     "wiener": "Wiener filter",
-    "masks": "Masks, told θ",
-    "masks_audiogram": "Masks, told the audiogram",
-    "waveform": "Waveform, told θ",
+    "masks": "Masks, given θ",
+    "masks_audiogram": "Masks, given the audiogram",
+    "waveform": "Waveform, given θ",
     "masks_auditory": "Masks, through the auditory model",
     "own": "Masks, for this animal alone",
     "ceiling": "Masks, through the true animal (ceiling)",
@@ -66,7 +66,7 @@ LABELS = {
     "no-contrast": "contrast not held",
     "no-distortion": "distortion not held",
     "no-guards": "nothing held",
-    "exact-fit": "told θ exactly",
+    "exact-fit": "given θ exactly",
     "two-models": "through two models",
 }
 """Devices as a reader calls them."""
@@ -123,7 +123,7 @@ def label(device: str) -> str:
     """A device as a reader calls it, with its setting.
 
     >>> label("masks_nr_on")
-    'Masks, told θ, noise reduction on'
+    'Masks, given θ, noise reduction on'
     """
     for ending, setting in SETTINGS.items():
         if device.endswith(ending):
@@ -169,17 +169,17 @@ def tables(rows: pd.DataFrame, ablated: pd.DataFrame | None = None) -> dict[str,
     """All tables, by name; those that nothing was measured for have no rows."""
     rows = reported(rows)
     impaired = where(rows, group=GROUPS)
-    made = {
+    all_tables = {
         make.__name__: make(impaired)
         for make in (
             *(restoration, by_hearing, scores, differences, score_differences, noises),
             *(noise_differences, shares, short, gaps, alone, simple_gains, gains, training),
         )
     }
-    made |= {"harm": harm(rows), "artefacts": artefacts(rows)}
+    all_tables |= {"harm": harm(rows), "artefacts": artefacts(rows)}
     if ablated is not None and len(ablated):
-        made["ablations"] = ablations(where(reported(ablated), group=GROUPS))
-    return made
+        all_tables["ablations"] = ablations(where(reported(ablated), group=GROUPS))
+    return all_tables
 
 
 def devices_of(rows: pd.DataFrame, **wanted) -> list[str]:
@@ -245,7 +245,7 @@ def scores(rows: pd.DataFrame) -> Table:
 def differences(rows: pd.DataFrame) -> Table:
     """The aid in both settings less every other device: restoration."""
     about = (
-        "Restoration of true midbrains by Masks, told θ, less that by the other device, and what "
+        "Restoration of true midbrains by Masks, given θ, less that by the other device, and what "
         "can be said of it; groups are in quiet."
     )
     names = devices_of(rows, measure="fidelity")
@@ -254,7 +254,7 @@ def differences(rows: pd.DataFrame) -> Table:
 
 def score_differences(rows: pd.DataFrame) -> Table:
     """The same of scores."""
-    about = "Scores of Masks, told θ, less those of the other device."
+    about = "Scores of Masks, given θ, less those of the other device."
     names = devices_of(rows, measure=["haspi", "hasqi", "added_db"])
     return _against("Scores of Masks less others'", about, rows, names, SCORES, 3)
 
@@ -279,7 +279,9 @@ def noises(rows: pd.DataFrame) -> Table:
 def noise_differences(rows: pd.DataFrame) -> Table:
     """Clarity less that of others, by noise."""
     columns = {n: c for n, c in _by_noise(rows).items() if n.endswith("trained noises")}
-    about = "Clarity of Masks, told θ, less that of the other device, in noises that aids train on "
+    about = (
+        "Clarity of Masks, given θ, less that of the other device, in noises that aids train on "
+    )
     about += "and in those that they never do."
     names = devices_of(rows, measure="fidelity")
     return _against("Trained and untrained noises", about, rows, names, columns)
@@ -288,7 +290,7 @@ def noise_differences(rows: pd.DataFrame) -> Table:
 def shares(rows: pd.DataFrame) -> Table:
     """Which part of what other aids restore."""
     about = (
-        "Restoration by Masks, told θ, noise reduction off, over that of the other aid, and what "
+        "Restoration by Masks, given θ, noise reduction off, over that of the other aid, and what "
         "can be said of the share that was wanted: .9 of an own aid, .8 of the ceiling."
     )
     on_short = IN_QUIET | {"condition": SHORT}
@@ -374,8 +376,8 @@ def gains(rows: pd.DataFrame) -> Table:
     levels = sorted(bands.level_db_spl.unique())
 
     def spread(part: pd.DataFrame, name: tuple[str, str]) -> str | None:
-        own = where(part, device=name[0], group=name[1])
-        each = own.groupby(["seed", "listener"]).value.agg(["mean", "std"])
+        gains_db = where(part, device=name[0], group=name[1])
+        each = gains_db.groupby(["seed", "listener"]).value.agg(["mean", "std"])
         if each.empty:
             return None
         average, deviation = each["mean"].mean(), each["std"].mean()
@@ -470,7 +472,7 @@ def ablations(rows: pd.DataFrame) -> Table:
 
     names = [one.removesuffix("_nr_off") for one in devices_of(rows, measure="fidelity")]
     about = (
-        "Masks, told θ, trained on with one thing changed, less the same with nothing changed: "
+        "Masks, given θ, trained on with one thing changed, less the same with nothing changed: "
         "restoration, the model's opinion of it, the terms that guard, and SI-SDR of noisy speech "
         "with noise reduction alone. Of the terms that guard, more is worse."
     )
@@ -487,16 +489,16 @@ def ablations(rows: pd.DataFrame) -> Table:
     )
 
 
-def headlines(made: Mapping[str, Table]) -> dict[str, float]:
+def headlines(all_tables: Mapping[str, Table]) -> dict[str, float]:
     """Restoration and scores of every device, `<device>/<quantity>`, and of our aid less it."""
     names = {label(d + ending): d + ending for d in LABELS for ending in ("", *SETTINGS)}
     settings = {SETTINGS[one.removeprefix("masks")]: one for one in OURS}
     numbers: dict[str, Cell] = {}
     for table in (
-        made["restoration"],
-        made["scores"],
-        made["differences"],
-        made["score_differences"],
+        all_tables["restoration"],
+        all_tables["scores"],
+        all_tables["differences"],
+        all_tables["score_differences"],
     ):
         for row in table.rows:
             cells = dict(zip(table.header, row, strict=True))
@@ -506,7 +508,7 @@ def headlines(made: Mapping[str, Table]) -> dict[str, float]:
             for column in [name for name in TRUE | SCORES if name in cells]:
                 key = column.replace(", ", "_").replace(" ", "_").lower()
                 numbers[f"{device}/{key}"] = cells[column]
-    for other, in_quiet, *_, on_short in made["shares"].rows:
+    for other, in_quiet, *_, on_short in all_tables["shares"].rows:
         numbers[f"share_of_{names[str(other)]}"] = in_quiet or on_short
     return headline(numbers)
 
@@ -519,11 +521,11 @@ def write(out: Path, development_seed: int) -> dict[str, Table]:
     """
     rows = gather(out, development_seed)
     ablated = gather(out, development_seed, "ablations")
-    made = tables(rows, ablated)
+    all_tables = tables(rows, ablated)
     seeds = sorted(int(seed) for seed in reported(rows).seed.unique())
     title = f"# Benchmark of aids, reported seeds {', '.join(map(str, seeds))}\n"
-    shown = [table for table in made.values() if table.rows]
-    images = {name: png(figure) for name, figure in draw(made).items()}
+    shown = [table for table in all_tables.values() if table.rows]
+    images = {name: png(figure) for name, figure in draw(all_tables).items()}
     folder = _folder_with_sounds(out, seeds)
     first = where(rows, seed=int(folder.name[5:]))
     # The first listener of each group with a loss.
@@ -536,7 +538,7 @@ def write(out: Path, development_seed: int) -> dict[str, Table]:
     for name, image in images.items():
         write_whole(out / "figures" / f"{name}.png", image)
     write_whole(out / "results.csv", rows.to_csv(index=False, float_format="%.6g"))
-    write_json(out / "headline.json", headlines(made))
+    write_json(out / "headline.json", headlines(all_tables))
     write_whole(out / "tables.md", "\n".join([title, *(table.markdown() for table in shown)]))
     page = template("aids.html").render(
         seeds=seeds,
@@ -556,7 +558,7 @@ def write(out: Path, development_seed: int) -> dict[str, Table]:
         ],
     )
     write_whole(out / "report.html", page)
-    return made
+    return all_tables
 
 
 def _folder_with_sounds(out: Path, seeds: Sequence[int]) -> Path:
@@ -565,7 +567,7 @@ def _folder_with_sounds(out: Path, seeds: Sequence[int]) -> Path:
     return next((one for one in folders if any(one.glob("judged/*/*.flac"))), folders[0])
 
 
-def draw(made: Mapping[str, Table]) -> dict[str, Figure]:
+def draw(all_tables: Mapping[str, Table]) -> dict[str, Figure]:
     """Restoration of every device with its interval, by condition and by hearing."""
 
     def bars(table: Table, columns: Mapping[str, str], what: str) -> Figure:
@@ -587,8 +589,8 @@ def draw(made: Mapping[str, Table]) -> dict[str, Figure]:
 
     by_group = {group: group for group in GROUPS}
     return {
-        "restoration": bars(made["restoration"], DRAWN, "restoration"),
-        "by_hearing": bars(made["by_hearing"], by_group, "fidelity in quiet"),
+        "restoration": bars(all_tables["restoration"], DRAWN, "restoration"),
+        "by_hearing": bars(all_tables["by_hearing"], by_group, "fidelity in quiet"),
     }
 
 

@@ -90,9 +90,9 @@ def tuning(
     rows: list[HashableList[str]] = [[*names[i : i + 2]] for i in range(0, len(names), 2)]
     panels = figure.subplot_mosaic([*rows, ["all", "all"]])
     for name, levels in thresholds_db_spl.items():
-        heard = levels.masked_fill(levels >= unheard_db_spl, torch.nan)
+        audible = levels.masked_fill(levels >= unheard_db_spl, torch.nan)
         for panel, channel in zip(names, channels, strict=True):
-            curve = heard[:, channel]
+            curve = audible[:, channel]
             panels[panel].plot(frequencies_hz, curve, linewidth=1.8, label=name, **STYLES[name])
         best_hz, q10 = sharpness[name]
         panels["all"].plot(best_hz, q10, "o", markersize=4, color=STYLES[name]["color"])
@@ -172,9 +172,9 @@ def modulation(
         for channel, colour in zip(
             channels, ("#440154", "#31688e", "#35b779", "#e08214"), strict=True
         ):
-            own = values[:, channel] / values[:, channel].max()
+            relative = values[:, channel] / values[:, channel].max()
             label = f"{best_hz[channel]:.0f} Hz"
-            axis.semilogx(rates_hz, own, color=colour, marker=".", label=label)
+            axis.semilogx(rates_hz, relative, color=colour, marker=".", label=label)
             axis.axvline(best_hz[channel], color=colour, linestyle=":", linewidth=1)
         axis.set(xlabel="modulation rate [Hz]", ylabel="over the largest", ylim=(0, 1.05))
     lines = axes[0].get_legend_handles_labels()

@@ -104,7 +104,7 @@ class Demo:
     """What is noted of each stage that was done, by name, in order."""
     cohort: Cohort
     model: ResponseModel
-    known: tuple[str, ...]
+    seen: tuple[str, ...]
     """Animals that the model was trained on."""
     matching: dict[str, Tensor]
     """Slots of every animal's channels in the model, those below 0 left out, `(C,)`."""
@@ -140,25 +140,25 @@ class Demo:
     @property
     def normal(self) -> Tensor:
         """Mean θ of the known animals with normal hearing, `(1, P)`."""
-        names = [name for name in self.known if self.cohort.animal(name).status == "NH"]
+        names = [name for name in self.seen if self.cohort.animal(name).status == "NH"]
         return torch.cat([self.theta(name) for name in names]).mean(0, keepdim=True)
 
     def theta(self, name: str, hours: float = 0.0) -> Tensor:
         """θ of a known animal at a time, or of a fitted one, `(1, P)`."""
         if name in self.fits:
             return self.fits[name].theta[None]
-        return self.model.listeners.at(hours)[self.known.index(name)].detach()[None]
+        return self.model.listeners.at(hours)[self.seen.index(name)].detach()[None]
 
     def predict(self, name: str, theta: Tensor, sounds: Tensor) -> Tensor:
         """Expected counts on one animal's kept channels if its θ were `(1, P)`, `(B, C, N)`."""
-        kept = self.kept(name)
+        matched = self.matched(name)
         with torch.no_grad():
             latent = self.model.latent(sounds)
-            listener = Subjects(theta=theta[None], matching=self.matching[name][kept][None])
+            listener = Subjects(theta=theta[None], matching=self.matching[name][matched][None])
             predicted = self.model.predict(latent, listener)
             gains = self.fits[name].gains if name in self.fits else None
             if gains is not None and isinstance(predicted, CategoricalPrediction):
-                predicted = with_gains(predicted, gains[kept])
+                predicted = with_gains(predicted, gains[matched])
             return expected_counts(predicted.log_probabilities()[:, 0])
 
     def match_db(self, name: str) -> float:
@@ -170,7 +170,7 @@ class Demo:
         rows = where(self.rows, judge=judge, **judged.MEASURES[MEASURE])
         return where(rows, listener=listener) if listener else judged.with_a_loss(rows)
 
-    def kept(self, name: str) -> Tensor:
+    def matched(self, name: str) -> Tensor:
         """Which of an animal's channels are not set apart, bool `(C,)`."""
         return self.matching[name] >= 0
 
@@ -201,7 +201,7 @@ def write(out: Path) -> Path:
         snr_db=demo.about["snr_db"],
         listener=demo.listener,
         out=str(out),
-        made=made(demo.stages),
+        origins=origins(demo.stages),
     )
     path = out / "report.html"
     write_whole(path, page)
@@ -226,7 +226,7 @@ def read(out: Path) -> Demo:
         stages=stages.finished(out),
         cohort=cohort,
         model=model,
-        known=facts.animals,
+        seen=facts.animals,
         matching={
             **dict(zip(facts.animals, facts.matching, strict=True)),
             **{name: fit.matching for name, fit in fits.items() if fit.matching is not None},
@@ -245,7 +245,7 @@ def overview(demo: Demo) -> dict:
     """The stages with their times, and the key figures."""
     took = {name: stage["seconds"] for name, stage in demo.stages.items() if name != "report"}
     longest = max(took.values())
-    found, quiet = key_figures(demo.stages), demo.restoration("truth")
+    numbers, quiet = key_figures(demo.stages), demo.restoration("truth")
     scored = demo.stages["prediction"]["result"].values()
     feve_by_role = {
         role: [s["feve"] for s in scored if s["role"] == role and s["feve"] is not None]
@@ -255,13 +255,13 @@ def overview(demo: Demo) -> dict:
         "stages": [(name, seconds, 100 * seconds / longest) for name, seconds in took.items()],
         "seconds": sum(took.values()),
         "animals": len(demo.cohort.animals()),
-        "seen": len(demo.known),
+        "seen": len(demo.seen),
         "channels": sorted({demo.cohort.animal(n).channels for n in demo.cohort.animals()}),
         "slots": demo.model.config.channels,
         "sound_s": sum(sound.samples for sound in demo.cohort.sounds) / SAMPLE_RATE,
-        **found["feve"],
-        **found["fit"],
-        "reach": {group: reach(own) for group, own in found["feve_of_animals"].items()},
+        **numbers["feve"],
+        **numbers["fit"],
+        "reach": {group: reach(values) for group, values in numbers["feve_of_animals"].items()},
         "close": verdicts.close_to_known(feve_by_role["seen"], feve_by_role["unseen"]),
         "restoration": {device: judged.mean_of(quiet, device) for device in DEVICES},
         "compared": {
@@ -280,12 +280,12 @@ def listeners(demo: Demo) -> dict:
     hidden = [n for n in order if demo.cohort.truth(n).get("hearing") == "hidden"]
     measured = {n: t for n in order if (t := animals[n].thresholds_db_spl) is not None}
     frequencies = animals[order[0]].abr_frequencies_hz or ()
-    placed = [n for n in order if n in demo.known or n in demo.fits]
-    known = dict(zip(demo.known, demo.model.listeners.deviation.detach(), strict=True))
+    placed = [n for n in order if n in demo.seen or n in demo.fits]
+    learned = dict(zip(demo.seen, demo.model.listeners.deviation.detach(), strict=True))
     fitted = {n: torch.tensor(fit["deviation"]) for n, fit in demo.searches.items()}
     space = figures.theta_space(
         torch.cat([demo.theta(name) for name in placed]),
-        torch.stack([(known | fitted)[name] for name in placed]),
+        torch.stack([(learned | fitted)[name] for name in placed]),
         placed,
         [status[name] for name in placed],
     )
@@ -403,7 +403,7 @@ def aid(demo: Demo) -> dict:
     # A step without any noisy excerpt has nothing to denoise and notes a zero.
     history = [{name: value or None for name, value in record.items()} for record in history]
     smooth = max(1, len(history) // 12)
-    heard, differences, gained = _true_responses(demo)
+    responses, differences, gained = _true_responses(demo)
     noisy = {"noisy": demo.noisy[0]} | _aided(demo, demo.noisy[0], noise_reduction=1)
     del noisy[DEVICES["nal_r_matched"]]  # the same picture as NAL-R's, but brighter
     prescribed = _prescribed(demo, demo.speech.noisy)[DEVICES["nal_r"]]
@@ -451,7 +451,7 @@ def aid(demo: Demo) -> dict:
             figures.spectrograms({"clean": demo.clean[0]} | noisy),
             "Spectrograms of clean, noisy and processed speech",
         ),
-        "heard": picture(heard, "Responses of the true midbrain"),
+        "heard": picture(responses, "Responses of the true midbrain"),
         "differences": picture(differences, "What differs from the healthy response"),
         "restored": gained,
     }
@@ -522,18 +522,18 @@ def scores(demo: Demo) -> dict:
 
 def explained_by(demo: Demo, name: str, theta: Tensor) -> dict[int, float]:
     """FEVE of an animal's test sounds if its θ were `(1, P)`, by sound."""
-    animal, found = demo.cohort.animal(name), {}
+    animal, explained = demo.cohort.animal(name), {}
     for sound, trials in recording_pairs(demo.cohort, name, "test"):
         expected = demo.predict(name, theta, demo.cohort.pressure(sound)[None])[0]
-        counts = torch.stack([animal.counts(trial).T[demo.kept(name)] for trial in trials])
+        counts = torch.stack([animal.counts(trial).T[demo.matched(name)] for trial in trials])
         try:
-            found[sound] = feve(expected, counts).item()
+            explained[sound] = feve(expected, counts).item()
         except ValueError:  # nothing repeatable to explain
             continue
-    return found
+    return explained
 
 
-def made(done: dict) -> list[dict]:
+def origins(done: dict) -> list[dict]:
     """When, at which commits and on which machines the stages were done."""
     places: dict[tuple, list[str]] = {}
     for stage in done.values():
@@ -590,16 +590,16 @@ def _recorded(
     sound, trial, shown = _speech_trial(demo, name)
     pressure = demo.cohort.pressure(sound)[None]
     animal, hours = demo.cohort.animal(name), shown.time_h
-    kept = demo.kept(name)
-    recorded = animal.counts(trial).T[kept].float()
+    matched = demo.matched(name)
+    recorded = animal.counts(trial).T[matched].float()
     thetas = {predicted: demo.theta(name, hours)} | dict(others or {})
     images = {title: demo.predict(name, theta, pressure)[0] for title, theta in thetas.items()}
     with torch.no_grad():
         expected = demo.truth(name).expected_counts(pressure, hours)[0]
-    images["true expectation"] = expected[kept]
+    images["true expectation"] = expected[matched]
     top, part = figures.brightest(list(images.values())), _window(recorded)
     images = {f"{name}: one recorded trial": recorded} | images
-    cf_hz = demo.truth(name).cf_hz[kept]
+    cf_hz = demo.truth(name).cf_hz[matched]
     shown_part = [image[:, part] for image in images.values()]
     return figures.responses(shown_part, list(images), 1, cf_hz, top)
 
@@ -611,9 +611,9 @@ def _level_dependence(demo: Demo) -> tuple[Figure, verdicts.Verdict]:
     curves, styles, both = {}, {}, {}
     for name, status in zip(_normal_and_worst(demo), ("NH", "HI"), strict=False):
         with torch.no_grad():
-            true = demo.truth(name).expected_counts(sounds)[:, demo.kept(name)]
-        found = {"predicted": demo.predict(name, demo.theta(name), sounds), "true": true}
-        for what, counts in found.items():
+            true = demo.truth(name).expected_counts(sounds)[:, demo.matched(name)]
+        counts_by = {"predicted": demo.predict(name, demo.theta(name), sounds), "true": true}
+        for what, counts in counts_by.items():
             line = "-" if what == "predicted" else "--"
             curves[f"{name}, {what}"] = counts.mean((1, 2))
             styles[f"{name}, {what}"] = {"color": figures.COLOURS[status], "linestyle": line}
@@ -704,7 +704,7 @@ def _prescribed(demo: Demo, sound: Tensor) -> dict[str, Tensor]:
 
 def _restorations(demo: Demo) -> dict[str, Figure]:
     """Restoration by listener, all on one axis."""
-    places = {"truth": "true midbrain", "model": "the model's own opinion"}
+    places = {"truth": "true midbrain", "model": "the model's of_listener opinion"}
     cells = {
         name: {
             shown: {
@@ -715,11 +715,20 @@ def _restorations(demo: Demo) -> dict[str, Figure]:
         }
         for name in demo.about["listeners"]
     }
-    every = [one for own in cells.values() for part in own.values() for one in part.values() if one]
+    every = [
+        one
+        for of_listener in cells.values()
+        for part in of_listener.values()
+        for one in part.values()
+        if one
+    ]
     ends = [x for one in every for x in (one.estimate, one.low, one.high) if math.isfinite(x)]
     limits = (min(0.0, *ends) - 0.05, max(0.2, *ends) + 0.05)
     label = "restoration (1 = as healthy)"
-    return {name: figures.interval_bars(own, label, name, limits) for name, own in cells.items()}
+    return {
+        name: figures.interval_bars(of_listener, label, name, limits)
+        for name, of_listener in cells.items()
+    }
 
 
 def band_levels(sounds: Tensor, centres_hz: Tensor) -> Tensor:
@@ -732,8 +741,8 @@ def band_levels(sounds: Tensor, centres_hz: Tensor) -> Tensor:
 
 def _normal_and_worst(demo: Demo) -> list[str]:
     """A known animal with normal hearing, and the one that hears worst."""
-    normal = next(n for n in demo.known if demo.cohort.animal(n).status == "NH")
-    levels = {n: demo.cohort.animal(n).thresholds_db_spl for n in demo.known if n != normal}
+    normal = next(n for n in demo.seen if demo.cohort.animal(n).status == "NH")
+    levels = {n: demo.cohort.animal(n).thresholds_db_spl for n in demo.seen if n != normal}
     hears = {n: t.sum().item() for n, t in levels.items() if t is not None}
     return [normal, *([max(hears, key=hears.__getitem__)] if hears else [])]
 

@@ -60,20 +60,20 @@ def document(config: Config) -> list[str]:
     new: dict[str, pd.DataFrame] = {}
     if config.folder:
         rows = aids.gather(Path(config.folder), config.development_seed)
-        kept = rows.to_csv(index=False, float_format="%.5g").encode()
-        files[results / config.drawn] = gzip.compress(kept, mtime=0)
+        csv = rows.to_csv(index=False, float_format="%.5g").encode()
+        files[results / config.drawn] = gzip.compress(csv, mtime=0)
         # As they will be read again, to so many digits.
-        new[config.drawn] = read(io.BytesIO(kept))
+        new[config.drawn] = read(io.BytesIO(csv))
 
     @functools.cache
     def tables(file: str) -> dict[str, Table]:
         return aids.tables(new[file] if file in new else read(results / file))
 
     def table(file: str, name: str) -> Table:
-        made = tables(file)
-        if name not in made:
-            raise ValueError(f"{page}: no table is called {name}; there are {', '.join(made)}")
-        return made[name]
+        of_file = tables(file)
+        if name not in of_file:
+            raise ValueError(f"{page}: no table is called {name}; there are {', '.join(of_file)}")
+        return of_file[name]
 
     files[page] = fill(page.read_text(encoding="utf-8"), table).encode()
     figures = aids.draw(tables(config.drawn))
@@ -93,12 +93,12 @@ def fill(text: str, table: Callable[[str, str], Table]) -> str:
         table: Gives one by the file of its rows and its name.
     """
 
-    def made(mark: re.Match) -> str:
+    def of_mark(mark: re.Match) -> str:
         one = table(mark[1], mark[2])
         first = f"<!-- table {mark[1]} {mark[2]} -->"
         return f"{first}\n{one.cells()}\n\n{one.about}\n<!-- end of table -->"
 
-    return MARKED.sub(made, text)
+    return MARKED.sub(of_mark, text)
 
 
 if __name__ == "__main__":

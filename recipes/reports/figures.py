@@ -462,14 +462,14 @@ def grouped_bars(
     axis = figure.subplots()
     height = 0.8 / len(groups)
     for index, (group, values) in enumerate(groups.items()):
-        own = (spread or {}).get(group, {})
-        reach = [_reach(values[name], own.get(name)) for name in names]
+        intervals = (spread or {}).get(group, {})
+        reach = [_reach(values[name], intervals.get(name)) for name in names]
         places = [row + (index - (len(groups) - 1) / 2) * height for row in range(len(names))]
         axis.barh(
             places,
             [values[name] or 0.0 for name in names],
             height,
-            xerr=list(zip(*reach, strict=True)) if own else None,
+            xerr=list(zip(*reach, strict=True)) if intervals else None,
             capsize=3,
             color=BARS[index % 3],
             label=group,
@@ -498,7 +498,10 @@ def interval_bars(
 ) -> Figure:
     """Lying bars of comparisons with their intervals, as `grouped_bars`."""
     return grouped_bars(
-        {g: {n: c.estimate if c else None for n, c in own.items()} for g, own in groups.items()},
+        {
+            g: {n: c.estimate if c else None for n, c in cells.items()}
+            for g, cells in groups.items()
+        },
         label,
         title,
         {g: {n: (c.low, c.high) if c else None for n, c in of.items()} for g, of in groups.items()},

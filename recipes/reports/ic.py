@@ -127,7 +127,7 @@ def write(out: Path) -> dict[str, float]:
     rows, missing = gather(out)
     for folder in missing:
         print(f"{out / folder} is left out: it is not complete", file=sys.stderr)
-    made, numbers = tables(rows), headlines(rows)
+    all_tables, numbers = tables(rows), headlines(rows)
     seeds = sorted(map(int, rows.seed.unique()))
     title = f"# Benchmark of the model of the midbrain, seeds {', '.join(map(str, seeds))}\n"
     images = {name: png(figure) for name, figure in ic_figures.draw(rows, LABELS, out).items()}
@@ -136,12 +136,12 @@ def write(out: Path) -> dict[str, float]:
         write_whole(out / "figures" / f"{name}.png", image)
     write_whole(out / "results.csv", rows.to_csv(index=False, float_format="%.6g"))
     write_json(out / "headline.json", numbers)
-    shown = [table.markdown() for table in made.values() if table.rows]
+    shown = [table.markdown() for table in all_tables.values() if table.rows]
     write_whole(out / "tables.md", "\n".join([title, *shown]))
     page = template("ic.html").render(
         seeds=seeds,
         missing=missing,
-        tables=made,
+        tables=all_tables,
         images={name: inline("image/png", image) for name, image in images.items()},
         config=json.loads((out / "config.json").read_text()),
     )
@@ -152,9 +152,9 @@ def write(out: Path) -> dict[str, float]:
 def tables(rows: pd.DataFrame) -> dict[str, Table]:
     """All tables, by name; those that nothing was measured for have no rows."""
     rows = scaled(rows)
-    made = [goals, prediction, against_own, absolute, by_class, hidden, unseen, ways, choices]
-    made += [learned, searches, decodability, alignment, ablations, times]
-    return {make.__name__: make(rows) for make in made}
+    makers = [goals, prediction, against_own, absolute, by_class, hidden, unseen, ways, choices]
+    makers += [learned, searches, decodability, alignment, ablations, times]
+    return {make.__name__: make(rows) for make in makers}
 
 
 def headlines(rows: pd.DataFrame) -> dict[str, float]:

@@ -52,10 +52,10 @@ def tables(rows: pd.DataFrame, about: Mapping) -> list[Table]:
         about: What `recipes.judge` says of them.
     """
     rows = with_a_loss(rows)
-    made = [restoration(rows, about)]
-    made += [less(rows, about, ours) for ours in about["ours"]]
-    made += [gaps(rows, about), scores(rows, about)]
-    return [table for table in made if table.rows]
+    every = [restoration(rows, about)]
+    every += [less(rows, about, ours) for ours in about["ours"]]
+    every += [gaps(rows, about), scores(rows, about)]
+    return [table for table in every if table.rows]
 
 
 def restoration(rows: pd.DataFrame, about: Mapping) -> Table:
@@ -66,12 +66,12 @@ def restoration(rows: pd.DataFrame, about: Mapping) -> Table:
         for judge in about["judges"]
         for name in there
     }
-    heard = set(rows.condition)
-    columns |= {name: part for name, part in ADDED.items() if part["condition"] in heard}
+    conditions = set(rows.condition)
+    columns |= {name: part for name, part in ADDED.items() if part["condition"] in conditions}
 
     def cell(part: pd.DataFrame, device: object) -> Cell:
-        found = mean_of(part, device)
-        return found and found.estimate if set(part.measure) == {"added_db"} else found
+        restored = mean_of(part, device)
+        return restored and restored.estimate if set(part.measure) == {"added_db"} else restored
 
     people = rows.listener.nunique()
     lost = f"{people} with a loss" if "HI" in set(rows.group) else f"{people}, none with a loss"

@@ -193,9 +193,9 @@ def draw(rows: pd.DataFrame, about: Mapping) -> Figure:
 
 def write(out: Path, rows: pd.DataFrame, about: Mapping) -> list[Table]:
     """Write `results.csv`, `headline.json`, `tables.md` and `regret.png`; returns the tables."""
-    made = tables(rows, about)
+    all_tables = tables(rows, about)
     write_whole(out / "results.csv", rows.to_csv(index=False, float_format="%.6g"))
     write_json(out / "headline.json", headlines(rows, about))
-    write_whole(out / "tables.md", "\n".join(table.markdown() for table in made))
+    write_whole(out / "tables.md", "\n".join(table.markdown() for table in all_tables))
     write_whole(out / "regret.png", png(draw(rows, about)))
-    return made
+    return all_tables

@@ -8,11 +8,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from icsim.checks import SPLITS
 from icsim.description import LEVELS_DB_SPL, trial_correlation
 from icsim.recording import AnimalRecording, SoundEntry
 from icsim.sound import REFERENCE_PA, RESPONSE_RATE, SAMPLE_RATE
 from icsim.store import Cohort
+from icsim.validation import SPLITS
 from recipes.reports.figures import COLOURS, MARKERS
 from recipes.reports.tables import NOTHING, Table, number
 
@@ -26,7 +26,7 @@ DRAWN_BINS = 8
 # Tables -------------------------------------------------------------------------------------------
 
 
-def tables(found: dict) -> list[Table]:
+def tables(summary: dict) -> list[Table]:
     """A summary as tables: the sounds of each split, and what each animal heard."""
     sounds = [
         [
@@ -37,7 +37,7 @@ def tables(found: dict) -> list[Table]:
             ", ".join(f"{kind} {count}" for kind, count in one["kinds"].items()) or NOTHING,
             _three(one["level_db_spl"], 0),
         ]
-        for split, one in found["sounds"].items()
+        for split, one in summary["sounds"].items()
     ]
     animals = [
         [
@@ -54,7 +54,7 @@ def tables(found: dict) -> list[Table]:
             _three(one["spikes_a_second"], 1),
             _three(one["trial_correlation"]["10 ms"], 2),
         ]
-        for name, one in found["animals"].items()
+        for name, one in summary["animals"].items()
     ]
     spread = "lowest / median / highest"
     return [
@@ -78,10 +78,10 @@ def tables(found: dict) -> list[Table]:
     ]
 
 
-def printed(found: dict) -> str:
+def printed(summary: dict) -> str:
     """Tables and warnings of a summary, for a terminal."""
-    parts = [table.markdown() for table in tables(found)]
-    return "\n".join(parts + [f"warning: {one}" for one in found["warnings"]])
+    parts = [table.markdown() for table in tables(summary)]
+    return "\n".join(parts + [f"warning: {one}" for one in summary["warnings"]])
 
 
 def _three(spread: dict | None, digits: int) -> str:
@@ -126,8 +126,8 @@ def _drawn(cohort: Cohort, animals: int) -> tuple[SoundEntry, list[str]]:
         name: Counter(p.sound for p in cohort.animal(name).presentations)
         for name in cohort.animals()
     }
-    heard = [s for s in cohort.sounds if any(s.index in t for t in times.values())]
-    played = [s for s in heard if s.level_db_spl is not None] or heard
+    presented = [s for s in cohort.sounds if any(s.index in t for t in times.values())]
+    played = [s for s in presented if s.level_db_spl is not None] or presented
 
     def wanted(sound: SoundEntry) -> tuple:
         counts = [t[sound.index] for t in times.values()]

@@ -64,21 +64,21 @@ class Verdict:
     """What the data say."""
 
 
-def close_to_known(known: Sequence[float], new: Sequence[float]) -> Verdict:
+def close_to_known(seen: Sequence[float], new: Sequence[float]) -> Verdict:
     """Mean FEVE of new animals beside that of known ones, with an interval over animals."""
     wanted = f"new animals reach at least {CLOSE:g} of the known ones' FEVE (means)"
-    if not known or not new:
+    if not seen or not new:
         return Verdict(wanted, None, "FEVE is missing")
-    theirs, ours = (_animals(values, n).mean()[:, 0] for n, values in enumerate((new, known)))
+    theirs, ours = (_animals(values, n).mean()[:, 0] for n, values in enumerate((new, seen)))
     numbers = (
         f"{_number(theirs[0].item())} (n = {len(new)}) against {_number(ours[0].item())} "
-        f"(n = {len(known)})"
+        f"(n = {len(seen)})"
     )
     if ours[0] <= 0:
         return Verdict(wanted, None, numbers)
     share = _animals(new, 0).comparison(theirs / ours, bound=CLOSE)
     numbers += f", {_with_interval(share)} of it"
-    if len(known) < FEWEST_LISTENERS:
+    if len(seen) < FEWEST_LISTENERS:
         return Verdict(wanted, None, numbers)
     return Verdict(wanted, _holds([share.verdict]), numbers)
 
@@ -93,9 +93,9 @@ def neighbours(
         hearing: NH, HI or hidden, of each.
         new: Animals that the model was not trained on.
     """
-    known = [name for name in theta if name not in new]
-    normal = [name for name in known if hearing[name] == "NH"]
-    impaired = [name for name in known if hearing[name] != "NH"]
+    seen = [name for name in theta if name not in new]
+    normal = [name for name in seen if hearing[name] == "NH"]
+    impaired = [name for name in seen if hearing[name] != "NH"]
 
     def nearest(name: str, among: Sequence[str]) -> tuple[float, str]:
         return min(
@@ -107,7 +107,7 @@ def neighbours(
     if len(normal) < 2:
         verdicts.append(Verdict(wanted, None, "there are fewer than two"))
     else:
-        beside = {name: nearest(name, known) for name in normal}
+        beside = {name: nearest(name, seen) for name in normal}
         holds = all(hearing[other] == "NH" for _, other in beside.values())
         verdicts.append(Verdict(wanted, holds, _pairs(beside)))
     wanted = (
@@ -123,11 +123,11 @@ def neighbours(
         numbers = f"{_pairs(apart)}; between normal ones at most {_number(within)}"
         verdicts.append(Verdict(wanted, holds, numbers))
     wanted = "the known animal nearest to each new one has the same kind of hearing"
-    answerable = [n for n in new if hearing[n] in {hearing[k] for k in known}]
+    answerable = [n for n in new if hearing[n] in {hearing[k] for k in seen}]
     if not answerable:
         verdicts.append(Verdict(wanted, None, "no known animal has the kind of any new one"))
     else:
-        beside = {name: nearest(name, known) for name in new}
+        beside = {name: nearest(name, seen) for name in new}
         holds = all(hearing[beside[name][1]] == hearing[name] for name in answerable)
         verdicts.append(Verdict(wanted, holds, _pairs(beside)))
     return verdicts
@@ -185,16 +185,16 @@ def worth_fitting(
             or what each sound is.
     """
     wanted = "the fitted θ predicts every new animal better than that of normal hearing"
-    found = {}
+    gained_feve = {}
     for animal, (fitted, normal, sources) in feve.items():
         if fitted:
             alone, ones = [0] * len(fitted), torch.ones(len(fitted))
             pair = torch.tensor([normal, fitted])
-            found[animal] = difference(pair, ones, alone, alone, sources)
-    if not found:
+            gained_feve[animal] = difference(pair, ones, alone, alone, sources)
+    if not gained_feve:
         return Verdict(wanted, None, "FEVE is missing")
-    numbers = "; ".join(f"{animal} {_compared(one)}" for animal, one in found.items())
-    return Verdict(wanted, _holds([one.verdict for one in found.values()]), numbers)
+    numbers = "; ".join(f"{animal} {_compared(one)}" for animal, one in gained_feve.items())
+    return Verdict(wanted, _holds([one.verdict for one in gained_feve.values()]), numbers)
 
 
 def aligned(before_octaves: float | None, after_octaves: float | None) -> Verdict:

@@ -87,21 +87,21 @@ class Progress:
 
     begun: bool = False
     """Whether all is checked, and work has begun."""
-    kept: Path | None = None
+    folder: Path | None = None
     """The folder from which the same command goes on."""
 
 
 _PROGRESS = Progress()
 
 
-def begin(kept: Path | None = None) -> None:
+def begin(folder: Path | None = None) -> None:
     """Say that all input is checked: what goes wrong from here on did not happen before any work.
 
     Args:
-        kept: The folder from which the same command goes on, if it does not begin again.
+        folder: The folder from which the same command goes on, if it does not begin again.
     """
     if not _PROGRESS.begun:
-        _PROGRESS.begun, _PROGRESS.kept = True, kept
+        _PROGRESS.begun, _PROGRESS.folder = True, folder
 
 
 def run(work: Callable, config_class: type):
@@ -112,7 +112,7 @@ def run(work: Callable, config_class: type):
     `ICSIM_TRACEBACK` shows where it came from. The exit code is 2 if nothing was done, 1 if work
     had begun, and 130 after Ctrl-C.
     """
-    _PROGRESS.begun, _PROGRESS.kept = False, None
+    _PROGRESS.begun, _PROGRESS.folder = False, None
     config = parse(config_class)
     _keep_memory()
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -134,13 +134,13 @@ def _last_words(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
         if not _PROGRESS.begun:
             return "\ninterrupted before anything was done"
-        if _PROGRESS.kept is None:
+        if _PROGRESS.folder is None:
             return "\ninterrupted: nothing of it is kept, the same command begins again"
-        kept = f"what was finished is kept in {_PROGRESS.kept}"
-        return f"\ninterrupted: {kept}, the same command goes on"
+        where = f"what was finished is kept in {_PROGRESS.folder}"
+        return f"\ninterrupted: {where}, the same command goes on"
     said, remedy = str(error), ""
     if isinstance(error, OSError):
-        place, reason = error.filename or _PROGRESS.kept, error.strerror or said
+        place, reason = error.filename or _PROGRESS.folder, error.strerror or said
         if error.errno in NO_ROOM and place:
             said = f"{place}: cannot be written ({reason}); make room there or choose another place"
         elif error.filename:
@@ -192,13 +192,13 @@ def claim(out: Path, config) -> None:
         raise ValueError(f"{out}: is no folder; choose another --out")
     changed = _differences(path, wanted) if path.is_file() else []
     if changed:
-        made = [file for file in out.rglob("*") if file.is_file() and file != path]
-        if not all(file.name.startswith(LOGS) for file in made):
+        files = [file for file in out.rglob("*") if file.is_file() and file != path]
+        if not all(file.name.startswith(LOGS) for file in files):
             raise ValueError(
                 f"{out}: holds a run with other {', '.join(changed)}; "
                 "choose another --out, or delete the folder"
             )
-        for log in made:
+        for log in files:
             log.unlink()
     if changed or not path.is_file():
         out.mkdir(parents=True, exist_ok=True)
@@ -209,7 +209,7 @@ def claim(out: Path, config) -> None:
 def _differences(path: Path, wanted: dict) -> list[str]:
     """Fields in which a stored configuration is another one."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return sorted(key for key in wanted | found if wanted.get(key) != found.get(key))
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        return sorted(key for key in wanted | earlier if wanted.get(key) != earlier.get(key))
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: is no configuration of a run ({error}); delete it") from error

@@ -102,13 +102,13 @@ def origin() -> dict[str, str]:
     commit = f"version {importlib.metadata.version('icsim')}"
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         git = ["git", "-C", str(root)]
-        found = subprocess.run(
+        answer = subprocess.run(
             [*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
         )
         changed = subprocess.run(
             [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
         )
-        commit = found.stdout.strip() + (" with local changes" if changed.stdout.strip() else "")
+        commit = answer.stdout.strip() + (" with local changes" if changed.stdout.strip() else "")
     machine = f"{processor()}, {cores()} cores, {platform.system()} {platform.machine()}"
     packages = ", ".join(
         f"{name} {version}"

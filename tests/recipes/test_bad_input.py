@@ -357,7 +357,7 @@ CASES = {
         ("--window_bins 5000", "lower --window_bins"),
         ("--steps 0", "steps"),
         ("--learning_rate inf", "learning_rate"),
-        ("--kernel_rate -0.1", "kernel_rate"),
+        ("--muon_rate -0.1", "muon_rate"),
     ],
     "demo": [
         ("--size gigantic", "gigantic"),
@@ -595,7 +595,7 @@ CASES = {
         ("--masks.bands 0", "must be positive"),
         ("--masks.colour red", "masks.colour"),
         ("--network transformer", "transformer"),
-        ("--told everything", "everything"),
+        ("--listener everything", "everything"),
         ("--through animal", "needs the fit of that animal"),
         ("--cohort {missing}", "no cohort here"),
         ("--cohort {damaged}", "damaged"),

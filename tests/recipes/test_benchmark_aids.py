@@ -250,7 +250,7 @@ def test_a_planted_difference_has_its_n_and_its_verdict():
 
 def test_nothing_is_said_of_a_development_seed_and_nothing_without_another():
     made = tables(planted())
-    ours = "Masks, told θ, noise reduction off"
+    ours = "Masks, given θ, noise reduction off"
     assert cell(made["restoration"], ours, "fidelity, quiet").estimate == pytest.approx(
         0.5, abs=0.02
     )

@@ -174,7 +174,7 @@ def until_it_stops_gaining(finished, out, **changes):
     config = configured(finished, train_compensation, "aid", out)
     aid = str(finished[0] / "aid" / "aid.safetensors")
     plateau = train_compensation.Plateau(every=2, patience=1, drops=1, excerpts=3)
-    slow = {"steps": 9, "plateau": plateau, "learning_rate": 1e-9, "matrix_rate": None}
+    slow = {"steps": 9, "plateau": plateau, "learning_rate": 1e-9, "muon_rate": None}
     return dataclasses.replace(config, begin_from=aid, **slow | changes)
 
 
@@ -320,7 +320,7 @@ def test_an_aid_that_diverges_stops_before_anything_hears_it(finished, tmp_path)
 
 def test_an_aid_says_at_which_frequencies_it_reads_audiograms(finished, tmp_path):
     config = configured(finished, train_compensation, "aid", tmp_path / "aid")
-    aid = train_compensation.train(dataclasses.replace(config, told="audiogram", steps=1))
+    aid = train_compensation.train(dataclasses.replace(config, listener="audiogram", steps=1))
     network, facts = load_aid(aid)
     assert facts.audiogram_hz == AUDIOGRAM_HZ
     assert network.config.listener == len(AUDIOGRAM_HZ)
@@ -331,8 +331,8 @@ def test_an_aid_is_told_what_its_listeners_are(finished, tmp_path):
     cohort = Cohort.open(config.cohort)
     for changes, numbers, judges in (
         ({}, 3, "ResponseModel"),
-        ({"told": "audiogram"}, 12, "ResponseModel"),
-        ({"told": "audiogram", "through": "auditory"}, 12, "AuditoryModel"),
+        ({"listener": "audiogram"}, 12, "ResponseModel"),
+        ({"listener": "audiogram", "through": "auditory"}, 12, "AuditoryModel"),
         ({"more_models": [config.model]}, 3, "ResponseModel"),
     ):
         changed = dataclasses.replace(config, **changes)

@@ -37,7 +37,7 @@ def trained(imported):
         "encoder": ENCODER,
         "batch": 4,
         "learning_rate": 3e-3,
-        "kernel_rate": 0.02,
+        "muon_rate": 0.02,
         "schedule": "cosine",
         "precision": "no",
     }

@@ -34,7 +34,7 @@ from icsim.models.response import ResponseModel
 from icsim.models.start import config_for
 from icsim.models.subjects import Subjects
 from icsim.objective import listener_divergence, threshold_penalty
-from icsim.recording import APART, AnimalRecording
+from icsim.recording import UNMATCHED, AnimalRecording
 from icsim.seeds import seeded
 from icsim.simulation.animal import Animal, draw_anatomy, draw_loss
 from icsim.simulation.material import Material
@@ -258,7 +258,7 @@ def test_no_more_sound_is_used_for_a_fit_than_was_asked_for(cohort):
 def test_channels_that_are_set_apart_get_no_gains():
     gains = 2 * torch.eye(5)[:2]
     fitted = FittedListener(
-        None, torch.zeros(2), None, torch.tensor([4, APART, 0]), broad(5), gains
+        None, torch.zeros(2), None, torch.tensor([4, UNMATCHED, 0]), broad(5), gains
     )
     assert torch.equal(fitted.all_gains(), torch.stack([gains[0], broad(5).mean, gains[1]]))
 
@@ -314,8 +314,8 @@ def test_the_best_slots_are_found_by_validation_sounds_alone(training, cohort, r
     best = best_matching(model, opened, "stranger", theta, stored, alignment)
     assert set(reads.answers) == {("stranger", "validation")}
     assert not reads.truths
-    kept = stored != APART
-    assert torch.equal(best != APART, kept)
+    kept = stored != UNMATCHED
+    assert torch.equal(best != UNMATCHED, kept)
     frames, cost = Frames(opened, ["stranger"], "validation"), 0
     for frames.epoch in range(2):  # every sound was heard twice
         batch = frames.read(range(len(frames)))
@@ -345,7 +345,7 @@ def test_an_aid_is_trained_on_training_sounds_and_asks_no_animal(
         cohort,
         str(training.path),
         str(tmp_path),
-        told=told,
+        listener=told,
         masks=MasksConfig(bands=4, width=4, layers=1),
         steps=2,
         batch=2,
@@ -439,8 +439,8 @@ def test_channels_are_brought_to_slots_that_follow_the_same(cohort, method):
         alignment = opened.animal(name).alignment(method)
         assert alignment.slots == len(slots)
         matching = alignment.matching.tolist()
-        assert [None if slot == APART else slots[slot] for slot in matching] == list(followed)
-        assert [slot == APART for slot in matching] == [k is None for k in followed]
+        assert [None if slot == UNMATCHED else slots[slot] for slot in matching] == list(followed)
+        assert [slot == UNMATCHED for slot in matching] == [k is None for k in followed]
     errors = octave_errors(opened, reference_brains(opened, method), method)
     assert max(errors["after alignment"].values()) < 1e-3
     assert max(errors["before alignment"].values()) > 0.5
@@ -527,7 +527,7 @@ def test_what_was_not_answered_and_channels_set_apart_teach_nothing(
     training, cohort, tmp_path, monkeypatch
 ):
     opened, work = Cohort.open(cohort), Frames.read
-    apart = torch.stack([opened.animal(n).alignment().matching == APART for n in SEEN])
+    apart = torch.stack([opened.animal(n).alignment().matching == UNMATCHED for n in SEEN])
     assert apart.sum(1).tolist() == [1] * len(SEEN)
 
     def shouting(frames, indices, animals=None):
@@ -545,7 +545,7 @@ def test_what_was_not_answered_and_channels_set_apart_teach_nothing(
     for one, other in zip(training.epochs, made.epochs, strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
     _, facts = load_model(made.path)
-    assert torch.equal(facts.matching == APART, apart)
+    assert torch.equal(facts.matching == UNMATCHED, apart)
 
 
 def test_channels_are_matched_again_for_each_animal_at_its_hours(training, cohort, monkeypatch):
@@ -644,7 +644,7 @@ def test_tables_of_listeners_are_no_matrices(training, cohort, shared_drift):
     condition = ThetaConfig(shared_drift=shared_drift)
     made = config_for(opened, cohort_facts(opened, SEEN), ENCODER, condition)
     model = ResponseModel(made)
-    config = dataclasses.replace(training.config, kernel_rate=0.02, weight_decay=0.1)
+    config = dataclasses.replace(training.config, muon_rate=0.02, weight_decay=0.1)
     groups = train_ic.parameter_groups(model, config)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     kernels, vectors, means = ({names[id(p)] for p in group["params"]} for group in groups)
@@ -736,7 +736,7 @@ def test_an_aid_is_told_of_the_listeners_that_judge_it(training, cohort):
     _, listener, drawn = train_compensation.draw(inexact, listeners, seeded(0))
     inside = ((drawn[0][0] > 0.2) & (drawn[0][0] < 0.8)).all(1)
     assert (listener - drawn[0][0])[inside].std() == pytest.approx(0.05, rel=0.2)
-    config = dataclasses.replace(config, told="audiogram")
+    config = dataclasses.replace(config, listener="audiogram")
     listeners = train_compensation.open_listeners(config, opened)
     expected = torch.stack([from_audiogram(audiogram_of(opened, name)) for name in SEEN])
     assert torch.equal(listeners.known, expected)

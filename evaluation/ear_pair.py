@@ -11,7 +11,7 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from evaluation.kates_ear import (
+from evaluation.ear_model import (
     BANDS,
     RATE_HZ,
     TINY,
@@ -70,8 +70,8 @@ def together(clean: Tensor, processed: Tensor) -> tuple[Tensor, Tensor]:
         Both, as long as what is left.
     """
     late = _late(clean, processed.detach()) - round(EARLY_S * RATE_HZ)
-    heard = (clean.abs() > HEARD * clean.abs().max()).nonzero()
-    part = slice(int(heard[0]), int(heard[-1]) + 1)
+    audible = (clean.abs() > HEARD * clean.abs().max()).nonzero()
+    part = slice(int(audible[0]), int(audible[-1]) + 1)
     return clean[part], earlier(processed, torch.tensor(late))[part]
 
 
@@ -90,16 +90,16 @@ def listen(
         normals: Noise of the motion, if the motion is wanted.
     """
     ears = [Cochlea.from_thresholds(one.unsqueeze(0)) for one in thresholds_db_hl]
-    reference, heard = (
+    reference, processed = (
         vibrate(sound.unsqueeze(0), ear, normals is not None, full_scale_db_spl)
         for sound, ear in zip(sounds, ears, strict=True)
     )
     moved = None
-    if heard.motion is not None and reference.motion is not None:
-        moved = align(heard.motion, reference.motion)
+    if processed.motion is not None and reference.motion is not None:
+        moved = align(processed.motion, reference.motion)
     rows = [
         (reference.envelope, reference.motion),
-        (align(heard.envelope, reference.envelope), moved),
+        (align(processed.envelope, reference.envelope), moved),
     ]
     fired = [fire(*row, ear, full_scale_db_spl) for row, ear in zip(rows, ears, strict=True)]
     first, second = (even_delays(envelope, reference.width)[0] for envelope, _ in fired)
@@ -109,7 +109,7 @@ def listen(
         for _, row in fired
         if row is not None and normals is not None
     )
-    return Pair(first, second, motions, reference.average_db[0], heard.average_db[0])
+    return Pair(first, second, motions, reference.average_db[0], processed.average_db[0])
 
 
 def _late(clean: Tensor, processed: Tensor) -> int:
@@ -117,9 +117,13 @@ def _late(clean: Tensor, processed: Tensor) -> int:
     samples = len(clean)
     size = next_fast_len(2 * samples - 1, real=True)
     first, second = (torch.fft.rfft(one - one.mean(), size) for one in (clean, processed))
-    found = torch.fft.irfft(first * second.conj(), size).abs()
+    correlations = torch.fft.irfft(first * second.conj(), size).abs()
     # In this order the first of equals is the one that counts, as for silence.
-    return samples - 1 - int(torch.cat([found[size - samples + 1 :], found[:samples]]).argmax())
+    return (
+        samples
+        - 1
+        - int(torch.cat([correlations[size - samples + 1 :], correlations[:samples]]).argmax())
+    )
 
 
 def _with_noise(rows: Tensor, gain: float, noise: Tensor | None) -> Tensor:
@@ -149,11 +153,11 @@ def cepstra(envelope_db: Tensor) -> Tensor:
     return (basis / torch.linalg.vector_norm(basis, dim=1, keepdim=True)) @ envelope_db
 
 
-def correlation(reference: Tensor, heard: Tensor) -> Tensor:
+def correlation(reference: Tensor, processed: Tensor) -> Tensor:
     """Absolute correlation over time, `(*, N)` to `(*,)`; 0 where either is constant."""
     reference = reference - reference.mean(-1, keepdim=True)
-    heard = heard - heard.mean(-1, keepdim=True)
-    power, power_heard = reference.square().sum(-1), heard.square().sum(-1)
+    processed = processed - processed.mean(-1, keepdim=True)
+    power, power_heard = reference.square().sum(-1), processed.square().sum(-1)
     moves = (power >= TINY) & (power_heard >= TINY)
     norm = torch.where(moves, power * power_heard, 1).sqrt()
-    return torch.where(moves, (reference * heard).sum(-1).abs() / norm, 0)
+    return torch.where(moves, (reference * processed).sum(-1).abs() / norm, 0)

@@ -1,12 +1,12 @@
-"""What a listener prefers, learned from answers to "A or B?".
+"""What θ is worth to a listener, learned from answers to "A or B?".
 
-A utility over θ is a bowl, `−|Lᵀ(θ − best)|²`, of unknown place, size and shape. Two θ far apart
+The utility of θ is quadratic, `−|Lᵀ(θ − best)|²`, of unknown maximum and curvature. Two θ far apart
 then ask on which side of their middle the best one lies, and a clear answer halves what is left,
 where a free-form process would learn something about two points alone. Utilities are in units of
 the choice noise: a difference of 1 is chosen rightly in 84 % of answers.
 
-Bowls that agree with the answers are drawn by Hamiltonian Monte Carlo: many short chains at once,
-from the prior to the posterior while the answers are given weight.
+Utilities that agree with the answers are drawn by Hamiltonian Monte Carlo: many short chains at
+once, from the prior to the posterior while the answers are given weight.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ SCALE, SCALE_SPREAD = 8.0, 1.0
 (chosen here)."""
 
 STRETCH, SHEAR = 0.4, 0.25
-"""Deviations of the shape's logarithmic diagonal, and of the rest of it (chosen here)."""
+"""Deviations of the curvature root's logarithmic diagonal, and of the rest of it (chosen here)."""
 
 THRESHOLD, THRESHOLD_SPREAD = 0.6, 0.7
 """Difference below which none is heard: median and deviation of its logarithm (chosen here)."""
@@ -61,7 +61,7 @@ class Deadline:
     def check(self) -> None:
         """Raise `TimeoutError` if it is over."""
         if time.monotonic() >= self.at:
-            raise TimeoutError("the time for drawing bowls is over")
+            raise TimeoutError("the time for drawing utilities is over")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,48 +73,50 @@ class Prior:
     root: np.ndarray
     """Lower root of the covariance, `(P, P)`."""
     steepness: np.ndarray
-    """Lower root of the expected bowl, `(P, P)`, of which one known listener loses 1 at the best of
-    another on average."""
+    """Lower root of the expected curvature, `(P, P)`: a listener loses 1 at the best of another on
+    average."""
 
     @classmethod
     def around(
         cls,
-        known: np.ndarray,
+        others: np.ndarray,
         start: np.ndarray | None = None,
-        shape: np.ndarray | None = None,
+        curvature: np.ndarray | None = None,
     ) -> "Prior":
         """Near and between listeners.
 
         Args:
-            known: Those listeners, `(A, P)`.
+            others: Those listeners, `(A, P)`.
             start: A guess of this one, `(P,)`: the prior is closer about it.
-            shape: Of the bowl, `(P, P)`, of any size; None if no direction is known to be steep.
+            curvature: Of the utility, `(P, P)`, of any size; None if no direction is known to
+                matter more than others.
         """
-        spread = known - known.mean(0)
-        covariance = spread.T @ spread / len(known) + WIDENING**2 * np.eye(known.shape[1])
+        spread = others - others.mean(0)
+        covariance = spread.T @ spread / len(others) + WIDENING**2 * np.eye(others.shape[1])
         root = np.linalg.cholesky(covariance)
         flat = np.eye(len(root))
-        bowl = flat / np.trace(covariance)
-        if shape is not None:
-            bowl = UNSURE * bowl + (1 - UNSURE) * shape / np.trace(shape @ covariance)
-        steepness = np.linalg.cholesky(bowl)
+        expected = flat / np.trace(covariance)
+        if curvature is not None:
+            modelled = curvature / np.trace(curvature @ covariance)
+            expected = UNSURE * expected + (1 - UNSURE) * modelled
+        steepness = np.linalg.cholesky(expected)
         if start is None:
-            return cls(known.mean(0), root, steepness)
+            return cls(others.mean(0), root, steepness)
         return cls(start, GUESSED * root, steepness)
 
     @property
     def dimensions(self) -> int:
-        """Independent normal numbers that make a bowl and a listener."""
+        """Independent normal numbers that make a utility and a listener."""
         parameters = len(self.centre)
         return parameters + 1 + parameters * (parameters + 1) // 2 + 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Taste:
-    """Bowls that agree with the answers, K of them."""
+class Utility:
+    """Quadratic utilities that agree with the answers, K of them."""
 
     best: np.ndarray
-    """θ of the lowest point, in the box, `(K, P)`."""
+    """θ of the maximum, in the box, `(K, P)`."""
     centre: np.ndarray
     """The same before it was kept in the box, `(K, P)`."""
     root: np.ndarray
@@ -136,13 +138,13 @@ class Taste:
 
     def favourite(self) -> np.ndarray:
         """θ of the largest mean utility, `(P,)`."""
-        shape = self.root @ self.root.transpose(0, 2, 1)
-        pull = (shape @ self.centre[:, :, None]).mean(0)[:, 0]
-        shape = shape.mean(0)
+        each = self.root @ self.root.transpose(0, 2, 1)
+        pull = (each @ self.centre[:, :, None]).mean(0)[:, 0]
+        curvature = each.mean(0)
         theta = self.best.mean(0)
-        rate = 1 / np.linalg.eigvalsh(shape)[-1]
+        rate = 1 / np.linalg.eigvalsh(curvature)[-1]
         for _ in range(100):  # up the slope, inside the box
-            theta = np.clip(theta + rate * (pull - shape @ theta), 0, 1)
+            theta = np.clip(theta + rate * (pull - curvature @ theta), 0, 1)
         return theta
 
 
@@ -153,8 +155,8 @@ def posterior(
     answers: np.ndarray,
     generator: np.random.Generator,
     deadline: Deadline | None = None,
-) -> Taste:
-    """Draw bowls.
+) -> Utility:
+    """Draw utilities.
 
     Args:
         prior: Of the best θ.
@@ -169,19 +171,19 @@ def posterior(
     """
     deadline = deadline or Deadline()
     deadline.check()
-    heard = _Heard(prior, first - second, first + second, answers)
+    likelihood = _Heard(prior, first - second, first + second, answers)
     z = generator.standard_normal((CHAINS, prior.dimensions))
     if len(answers) == 0:
-        return _taste(prior, z)
+        return _utility(prior, z)
     with np.errstate(over="ignore", invalid="ignore"):  # of steps too long, which are not kept
-        return _taste(prior, _chains(z, heard, generator, deadline))
+        return _utility(prior, _chains(z, likelihood, generator, deadline))
 
 
 def _chains(
-    z: np.ndarray, heard: "_Heard", generator: np.random.Generator, deadline: Deadline
+    z: np.ndarray, likelihood_of: "_Heard", generator: np.random.Generator, deadline: Deadline
 ) -> np.ndarray:
     """Move chains from the prior to the posterior, `(K, dimensions)`."""
-    likelihood, slope = heard(z)
+    likelihood, slope = likelihood_of(z)
     step = 0.6
     for turn in range(WARMING + MIXING):
         deadline.check()
@@ -191,20 +193,20 @@ def _chains(
         covariance += SHRUNK * (np.diag(np.diag(covariance)) - covariance)
         spread = np.linalg.cholesky(covariance)
         momentum = generator.standard_normal(z.shape)
-        moved, speed, found = z, momentum, (likelihood, slope)
+        moved, speed, value = z, momentum, (likelihood, slope)
         before = weight * likelihood - 0.5 * (z**2).sum(1) - 0.5 * (momentum**2).sum(1)
         length = step * generator.uniform(0.5, 1.2, (len(z), 1))
         for _ in range(LEAPS):
-            speed = speed + 0.5 * length * ((weight * found[1] - moved) @ spread)
+            speed = speed + 0.5 * length * ((weight * value[1] - moved) @ spread)
             moved = moved + length * (speed @ spread.T)
-            found = heard(moved)
-            speed = speed + 0.5 * length * ((weight * found[1] - moved) @ spread)
-        after = weight * found[0] - 0.5 * (moved**2).sum(1) - 0.5 * (speed**2).sum(1)
-        kept = np.log(generator.uniform(size=len(z))) < after - before
-        z = np.where(kept[:, None], moved, z)
-        likelihood = np.where(kept, found[0], likelihood)
-        slope = np.where(kept[:, None], found[1], slope)
-        step *= np.exp(0.5 * (kept.mean() - 0.7))
+            value = likelihood_of(moved)
+            speed = speed + 0.5 * length * ((weight * value[1] - moved) @ spread)
+        after = weight * value[0] - 0.5 * (moved**2).sum(1) - 0.5 * (speed**2).sum(1)
+        accepted = np.log(generator.uniform(size=len(z))) < after - before
+        z = np.where(accepted[:, None], moved, z)
+        likelihood = np.where(accepted, value[0], likelihood)
+        slope = np.where(accepted[:, None], value[1], slope)
+        step *= np.exp(0.5 * (accepted.mean() - 0.7))
     return z
 
 
@@ -217,18 +219,18 @@ class _Heard:
 
     def __call__(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         prior = self.prior
-        taste = _taste(prior, z)
-        root, parameters = taste.root, len(prior.centre)
+        utility = _utility(prior, z)
+        root, parameters = utility.root, len(prior.centre)
         across = self.apart @ root
-        along = self.together @ root - 2 * taste.centre[:, None] @ root
-        difference = taste.bias[:, None] - (across * along).sum(-1)
-        threshold = taste.threshold[:, None]
+        along = self.together @ root - 2 * utility.centre[:, None] @ root
+        difference = utility.bias[:, None] - (across * along).sum(-1)
+        threshold = utility.threshold[:, None]
         chosen, by_difference, by_threshold = _slopes(difference, threshold, self.sign)
         weight = by_difference[:, :, None]
         in_across, in_along = weight * across, weight * along
         in_root = -(self.apart.T @ in_along)
         sums = in_across.sum(1)[:, None]
-        in_root -= self.together.T @ in_across - 2 * taste.centre[:, :, None] * sums
+        in_root -= self.together.T @ in_across - 2 * utility.centre[:, :, None] * sums
         in_centre = 2 * (root * sums).sum(-1)
         i, j = _triangle(parameters)
         size = _size(z[:, parameters])
@@ -239,7 +241,7 @@ class _Heard:
                 in_centre @ prior.root,
                 0.5 * SCALE_SPREAD * (in_root * root).sum((1, 2))[:, None],
                 in_shape * np.where(i == j, STRETCH * stretched, SHEAR),
-                (by_threshold.sum(1) * THRESHOLD_SPREAD * taste.threshold)[:, None],
+                (by_threshold.sum(1) * THRESHOLD_SPREAD * utility.threshold)[:, None],
                 BIAS * by_difference.sum(1, keepdims=True),
             ],
             axis=1,
@@ -247,7 +249,7 @@ class _Heard:
         return np.log(chosen).sum(1), slope
 
 
-def _taste(prior: Prior, z: np.ndarray) -> Taste:
+def _utility(prior: Prior, z: np.ndarray) -> Utility:
     """From independent normal numbers, `(K, dimensions)`."""
     parameters = len(prior.centre)
     centre = prior.centre + z[:, :parameters] @ prior.root.T
@@ -257,7 +259,7 @@ def _taste(prior: Prior, z: np.ndarray) -> Taste:
     change[:, i, j] = np.where(i == j, np.exp(STRETCH * shape), SHEAR * shape)
     root = _size(z[:, parameters])[:, None, None] * (prior.steepness @ change)
     threshold = THRESHOLD * np.exp(THRESHOLD_SPREAD * z[:, -2])
-    return Taste(centre.clip(0, 1), centre, root, threshold, BIAS * z[:, -1])
+    return Utility(centre.clip(0, 1), centre, root, threshold, BIAS * z[:, -1])
 
 
 def _size(z: np.ndarray) -> np.ndarray:

@@ -150,14 +150,14 @@ def vibrate(
         motion: Whether the motion is wanted besides its envelope.
         full_scale_db_spl: Level of a sound whose RMS is 1, if it is not in pascals [dB SPL].
     """
-    heard = middle_ear(sound)
+    filtered = middle_ear(sound)
     flat = torch.full((1, len(AUDIOMETRIC_HZ)), WIDEST_LOSS_DB_HL)
     widest = Cochlea.from_thresholds(flat).width.to(sound)
     angle = torch.from_numpy(2 * np.pi / RATE_HZ * centre_hz()).to(sound)
-    control, _ = gammatone(heard, _radius(widest.expand(len(sound), -1)), angle, motion=False)
+    control, _ = gammatone(filtered, _radius(widest.expand(len(sound), -1)), angle, motion=False)
     control_rms = _rms(control)
     width = _widened(_decibels(control_rms) + full_scale_db_spl, cochlea.width, widest)
-    envelope, moved = gammatone(heard, _radius(width), angle, motion)
+    envelope, moved = gammatone(filtered, _radius(width), angle, motion)
     gain = section(_gain(control, cochlea, full_scale_db_spl), *butter(1, DELAY_HZ, fs=RATE_HZ))
     average_db = _average_db(_rms(envelope), control_rms, cochlea, full_scale_db_spl)
     motion_gained = None if moved is None else moved * gain
@@ -235,8 +235,8 @@ def lags(sound: Tensor, reference: Tensor, longest_s: float = LONGEST_LAG_S) -> 
         begin, end = first - reach, first + block + reach
         near = pad(reference[..., max(begin, 0) : end], (max(-begin, 0), 0))
         correlation = correlation + piece.conj() * torch.fft.rfft(near, size)
-    found = torch.fft.irfft(correlation, size)[..., 1 : 2 * reach + 1]
-    return reach - 1 - found.argmax(-1)
+    correlations = torch.fft.irfft(correlation, size)[..., 1 : 2 * reach + 1]
+    return reach - 1 - correlations.argmax(-1)
 
 
 def earlier(rows: Tensor, lag: Tensor) -> Tensor:

@@ -8,9 +8,8 @@ import torch
 from scipy.signal import butter, lfilter, resample_poly
 from torch.autograd import gradcheck
 
-from evaluation import kates_hasqi
-from evaluation.kates import haspi, hasqi
-from evaluation.kates_ear import (
+from evaluation import hasqi_pair
+from evaluation.ear_model import (
     AUDIOMETRIC_HZ,
     PASCAL_DB_SPL,
     RATE_HZ,
@@ -22,9 +21,10 @@ from evaluation.kates_ear import (
     lags,
     vibrate,
 )
-from evaluation.kates_haspi import intelligibility
-from evaluation.kates_hasqi import quality
-from evaluation.kates_pair import together
+from evaluation.ear_pair import together
+from evaluation.haspi_hasqi import haspi, hasqi
+from evaluation.haspi_pair import intelligibility
+from evaluation.hasqi_pair import quality
 from icsim import recursive_filters
 from icsim.audiogram import Audiogram
 from icsim.nal_r import nal_r_taps
@@ -117,7 +117,7 @@ def test_scores_are_those_of_pyclarity(score, kind):
 
 def test_filters_are_those_of_pyclarity():
     for levels, expected in KEPT["nal_r"]:
-        taps = nal_r_taps(levels, kates_hasqi.NAL_R_ORDER, RATE_HZ)
+        taps = nal_r_taps(levels, hasqi_pair.NAL_R_ORDER, RATE_HZ)
         np.testing.assert_allclose(taps[: len(expected)], expected, atol=1e-12)
 
 
@@ -201,18 +201,18 @@ def test_gradients_of_the_ear_are_right():
 def test_gradients_of_fine_structure_and_spectra_are_right():
     reference, heard = (20 * numbers(32, 960, seed=seed) for seed in (0, 1))
     heard = (reference + heard).requires_grad_()
-    assert gradcheck(lambda y: kates_hasqi._fine_structure(reference, y), heard, fast_mode=True)
+    assert gradcheck(lambda y: hasqi_pair._fine_structure(reference, y), heard, fast_mode=True)
     spectrum_db, heard_db = 30 + numbers(32), (30 + numbers(32, seed=1)).requires_grad_()
-    assert gradcheck(lambda y: kates_hasqi._spectral_likeness(spectrum_db, y), heard_db)
+    assert gradcheck(lambda y: hasqi_pair._spectral_likeness(spectrum_db, y), heard_db)
 
 
 def test_levels_of_segments_are_those_of_their_samples():
     motion = 10 * numbers(32, 1000)
     everything = torch.ones(32, 5, dtype=torch.bool)
-    segments = kates_hasqi._segments(motion, everything).unflatten(0, (32, 5))
+    segments = hasqi_pair._segments(motion, everything).unflatten(0, (32, 5))
     power = segments.square().sum(-1) / np.square(np.hanning(384)).sum()
     power[:, [0, -1]] *= 2  # halves
-    torch.testing.assert_close(kates_hasqi._segment_levels(motion), (2 * power).sqrt())
+    torch.testing.assert_close(hasqi_pair._segment_levels(motion), (2 * power).sqrt())
     torch.testing.assert_close(segments.sum(-1), torch.zeros(32, 5, dtype=torch.float64))
 
 

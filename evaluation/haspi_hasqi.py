@@ -28,10 +28,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from evaluation.kates_ear import AUDIOMETRIC_HZ, BANDS, RATE_HZ
-from evaluation.kates_haspi import intelligibility
-from evaluation.kates_hasqi import quality
-from evaluation.kates_pair import Normals, together
+from evaluation.ear_model import AUDIOMETRIC_HZ, BANDS, RATE_HZ
+from evaluation.ear_pair import Normals, together
+from evaluation.haspi_pair import intelligibility
+from evaluation.hasqi_pair import quality
 from icsim.audiogram import Audiogram
 from icsim.sound import resample
 
@@ -98,13 +98,13 @@ def _scores(
     sounds = zip(clean.detach().double(), processed.double(), strict=True)
     pairs = [together(*(_Resample.apply(one, sample_rate) for one in pair)) for pair in sounds]
     draws = _noise(noise, max(len(first) for first, _ in pairs), clean.device)
-    found = []
+    scores = []
     for index, (pair, loss) in enumerate(zip(pairs, thresholds, strict=True)):
         try:
-            found.append(score(*pair, loss.to(clean.device), draws()))
+            scores.append(score(*pair, loss.to(clean.device), draws()))
         except ValueError as error:
             raise ValueError(f"sound {index}: {error}") from error
-    return torch.stack(found).to(processed.dtype)
+    return torch.stack(scores).to(processed.dtype)
 
 
 def _check(clean: Tensor, processed: Tensor, sample_rate: float) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from evaluation import haspi_networks
-from evaluation.kates_ear import BANDS, PASCAL_DB_SPL, RATE_HZ
-from evaluation.kates_pair import Normals, cepstra, correlation, listen, loud_moments
+from evaluation.ear_model import BANDS, PASCAL_DB_SPL, RATE_HZ
+from evaluation.ear_pair import Normals, cepstra, correlation, listen, loud_moments
 from icsim.dsp import fft_convolve
 
 FIRING_NOISE_DB = 0.1
@@ -36,7 +36,7 @@ def intelligibility(
     normals: Normals,
     full_scale_db_spl: float = PASCAL_DB_SPL,
 ) -> Tensor:
-    """HASPI of one pair at `RATE_HZ`, as `kates_pair.together` cuts it.
+    """HASPI of one pair at `RATE_HZ`, as `ear_pair.together` cuts it.
 
     Args:
         clean: `(T,)` in double precision.

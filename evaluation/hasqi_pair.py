@@ -10,8 +10,8 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from evaluation.kates_ear import BANDS, PASCAL_DB_SPL, RATE_HZ, TINY, centre_hz
-from evaluation.kates_pair import HEARD_DB, Normals, cepstra, correlation, listen, loud_moments
+from evaluation.ear_model import BANDS, PASCAL_DB_SPL, RATE_HZ, TINY, centre_hz
+from evaluation.ear_pair import HEARD_DB, Normals, cepstra, correlation, listen, loud_moments
 from icsim.dsp import fft_convolve
 from icsim.nal_r import nal_r_taps
 
@@ -35,7 +35,7 @@ def quality(
     normals: Normals,
     full_scale_db_spl: float = PASCAL_DB_SPL,
 ) -> Tensor:
-    """HASQI of one pair; as `kates_haspi.intelligibility`."""
+    """HASQI of one pair; as `haspi_pair.intelligibility`."""
     sounds = _amplified(clean, thresholds_db_hl), processed
     pair = listen(sounds, (thresholds_db_hl, thresholds_db_hl), full_scale_db_spl, normals)
     smooth, smooth_heard = _smoothed(pair.reference_db), _smoothed(pair.heard_db)
@@ -54,7 +54,7 @@ def _smoothed(envelope_db: Tensor) -> Tensor:
     return torch.cat([down[:, :1] / falling.sum(), whole, up[:, -1:] / rising.sum()], 1)
 
 
-def _fine_structure(reference: Tensor, heard: Tensor) -> Tensor:
+def _fine_structure(reference: Tensor, processed: Tensor) -> Tensor:
     """Mean correlation of the motion in short segments, `(C, T)` to a scalar."""
     level_db = _segment_levels(reference)
     audible = (level_db > HEARD_DB) & loud_moments(level_db)
@@ -62,9 +62,9 @@ def _fine_structure(reference: Tensor, heard: Tensor) -> Tensor:
         raise ValueError(
             "no band of the clean sound is above threshold; give it in pascals, or leave it out"
         )
-    falls = (torch.from_numpy(centre_hz()).to(heard) / SYNCHRONY_HZ) ** (2 * SYNCHRONY_ORDER)
+    falls = (torch.from_numpy(centre_hz()).to(processed) / SYNCHRONY_HZ) ** (2 * SYNCHRONY_ORDER)
     weight = (1 / (1 + falls).sqrt()).unsqueeze(1).expand_as(audible)[audible]
-    segments, segments_heard = (_segments(motion, audible) for motion in (reference, heard))
+    segments, segments_heard = (_segments(motion, audible) for motion in (reference, processed))
     lags = round(SEGMENT_LAG_S * RATE_HZ)
     size = next_fast_len(segments.shape[1] + lags, real=True)
     spectra = torch.fft.rfft(segments, size) * torch.fft.rfft(segments_heard, size).conj()
