@@ -2,6 +2,8 @@ from .aid import Aid as Aid
 from .auditory import AuditoryModel as AuditoryModel
 from .data import Mixtures as Mixtures
 from .data import read_folder as read_folder
+from .learned_filters import LearnedFilters as LearnedFilters
+from .learned_filters import LearnedFiltersConfig as LearnedFiltersConfig
 from .limiter import limit as limit
 from .listener import from_audiogram as from_audiogram
 from .listener import theta_like as theta_like
@@ -14,8 +16,6 @@ from .noise_reduction import wiener as wiener
 from .prescriptions import nal_r as nal_r
 from .prescriptions import nal_r_compressed as nal_r_compressed
 from .streaming import Stream as Stream
-from .waveform import Waveform as Waveform
-from .waveform import WaveformConfig as WaveformConfig
 
 __version__: str
 __all__: list[str]

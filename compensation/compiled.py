@@ -14,8 +14,8 @@ from torch import Tensor
 from icsim.compiling import VECTORISED, compiled
 
 if TYPE_CHECKING:
+    from .learned_filters import Scale
     from .masks import Layer
-    from .waveform import Scale
 
 Arrays = tuple[Tensor, ...]
 
@@ -178,7 +178,7 @@ def _layers(x, modulations, hidden, norms, time_into, time_bias, into, again, bi
                         rows[row, half * way + i] += state[0, i]
 
 
-# Waveform -----------------------------------------------------------------------------------------
+# Learned filters -----------------------------------------------------------------------
 
 
 def gather_scales(scale: "Scale") -> Arrays:

@@ -23,7 +23,7 @@ class Device(nn.Module):
     """An aid that keeps its state in buffers: a block in, a block out.
 
     Args:
-        aid: Masks or Waveform.
+        aid: Masks or LearnedFilters.
         listener: θ or an audiogram in [0, 1], `(P,)`.
 
     Raises:
@@ -69,7 +69,7 @@ def export(aid: Aid, listener: Tensor) -> torch.export.ExportedProgram:
     """The aid for a listener; `torch.export.save` writes it to a file, without the limiter.
 
     Args:
-        aid: Masks or Waveform.
+        aid: Masks or LearnedFilters.
         listener: θ or an audiogram in [0, 1], `(P,)`.
 
     Returns:

@@ -7,9 +7,9 @@ from typing import Any, Literal, cast
 
 from icsim.weights import load_network, require_facts, save_network
 
+from .learned_filters import LearnedFilters
 from .listener import EIGHT_HZ
 from .masks import Masks
-from .waveform import Waveform
 
 NEEDED = ("listener", "model", "noise_reduction")
 """What every checkpoint says."""
@@ -38,12 +38,12 @@ class AidFacts:
     """Whether training went on until nothing was gained; None where nobody looked."""
 
 
-def save_aid(path: str | Path, aid: Masks | Waveform, facts: AidFacts) -> None:
+def save_aid(path: str | Path, aid: Masks | LearnedFilters, facts: AidFacts) -> None:
     """Write an aid and what is known of its training as one file."""
     save_network(path, aid, **dataclasses.asdict(facts))
 
 
-def load_aid(path: str | Path) -> tuple[Masks | Waveform, AidFacts]:
+def load_aid(path: str | Path) -> tuple[Masks | LearnedFilters, AidFacts]:
     """Read an aid.
 
     Returns:
@@ -52,8 +52,8 @@ def load_aid(path: str | Path) -> tuple[Masks | Waveform, AidFacts]:
     Raises:
         ValueError: If the file is damaged, holds something else, or does not say enough.
     """
-    aid, stored = load_network(path, Masks, Waveform)
-    return cast(Masks | Waveform, aid), aid_facts(stored, path)
+    aid, stored = load_network(path, Masks, LearnedFilters, former={"Waveform": LearnedFilters})
+    return cast(Masks | LearnedFilters, aid), aid_facts(stored, path)
 
 
 def aid_facts(stored: Mapping[str, Any], path: str | Path) -> AidFacts:

@@ -28,7 +28,7 @@ class Stream:
     counts.
 
     Args:
-        aid: A network with `begin` and `step`: Masks or Waveform.
+        aid: A network with `begin` and `step`: Masks or LearnedFilters.
         listener: θ or an audiogram in [0, 1], `(*, P)`; each of several gets a sound of its own.
         noise_reduction: Exponent of the noise mask: 0 off, 1 as trained.
         gain: Exponent of the compensating mask: 0 off, 1 as trained.

@@ -16,6 +16,7 @@ from icsim.theta import between_animals
 
 from .bands import BandLevels
 from .hearing import HearingModel
+from .learned_filters import LearnedFilters
 from .masks import Masks
 from .objective import (
     Task,
@@ -25,7 +26,6 @@ from .objective import (
     distortion,
     guards,
 )
-from .waveform import Waveform
 
 CONTEXT_BINS = 64
 """Bins at the start of an excerpt that are context and not compared, as of a training frame of the
@@ -131,7 +131,9 @@ def tasks(
 
 @torch.no_grad()
 def discrepancy_left_over(
-    models: Sequence[ResponseLoss], aid: Masks | Waveform, held_out: Sequence[tuple[Batch, Tasks]]
+    models: Sequence[ResponseLoss],
+    aid: Masks | LearnedFilters,
+    held_out: Sequence[tuple[Batch, Tasks]],
 ) -> Tensor:
     """Share of the discrepancies that an aid leaves, mean over kinds of task.
 
@@ -187,7 +189,7 @@ def totals(
 def training_terms(
     models: Sequence[ResponseLoss],
     aid: nn.Module,
-    plain: Masks | Waveform,
+    plain: Masks | LearnedFilters,
     batch: Batch,
     asked: Tasks,
     usual: dict[str, Tensor],

@@ -1,6 +1,6 @@
 """Which channels of different brains belong together, from what they answer to the same sounds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 import torch
@@ -12,6 +12,7 @@ from icsim.alignment import (
     octave_error,
     permutation,
     smooth,
+    squared_distance,
     transport,
 )
 from icsim.frames import recording_pairs
@@ -21,6 +22,11 @@ from icsim.sound import SPONTANEOUS
 from icsim.store import Cohort
 
 Method = Literal["template", "permutation"]
+
+Cost = Literal["correlation", "squared"]
+
+COSTS = {"correlation": correlation_distance, "squared": squared_distance}
+"""Distances of channels, by name."""
 
 RELIABLE = 0.1
 """Correlation of a channel's smoothed answers to the same sound below which it is set apart."""
@@ -40,6 +46,7 @@ def align_cohort(
     smooth_bins: int = SMOOTH_BINS,
     reliable: float = RELIABLE,
     name: str = ALIGNMENT,
+    cost: Cost = "correlation",
 ) -> Iterator[tuple[str, dict]]:
     """Find and store the alignment of every animal, one after the other.
 
@@ -53,6 +60,8 @@ def align_cohort(
         smooth_bins: Bins that are averaged before channels are compared.
         reliable: Correlation of a channel's answers to the same sound below which it is set apart.
         name: Of the alignment: a cohort can hold several.
+        cost: Of matching two channels: one less the correlation of their answers, or, as
+            published, their mean squared difference.
 
     Yields:
         An animal, and of it the channels set `apart`, and the mean `correlation` of the others
@@ -69,32 +78,33 @@ def align_cohort(
         for split in ("train", "validation")
     }
     for animal in cohort.animals():
-        costs = {}
+        distances = {}
         for split, template in answers.items():
             responses = template.get(animal) or sound_responses(cohort, animal, smooth_bins, split)
-            costs[split] = distance(responses, template, slots_used)
-        cost = costs["train"]
-        if cost is None:
+            distances[split] = distance(responses, template, slots_used)
+            if split == "train":
+                costs = distance(responses, template, slots_used, COSTS[cost])
+        if costs is None:
             raise ValueError(
                 f"no training sound was heard by {animal} and all of {', '.join(references)}: "
                 "there is nothing to align it by"
             )
         if method == "permutation":
-            order = permutation(neutral(cost.T, used[references[0]], used[animal]))
-            matching = torch.full((len(cost),), UNMATCHED)
+            order = permutation(neutral(costs.T, used[references[0]], used[animal]))
+            matching = torch.full((len(costs),), UNMATCHED)
             matched = order != UNMATCHED
-            matching[order[matched]] = torch.arange(cost.shape[1])[matched]
+            matching[order[matched]] = torch.arange(costs.shape[1])[matched]
             matching[~used[animal]] = UNMATCHED
         else:
-            matching = torch.full((len(cost),), UNMATCHED)
-            matching[used[animal]] = transport(cost[used[animal]], capacity)
-        cohort.animal(animal).set_alignment(matching, cost.shape[1], name)
+            matching = torch.full((len(costs),), UNMATCHED)
+            matching[used[animal]] = transport(costs[used[animal]], capacity)
+        cohort.animal(animal).set_alignment(matching, costs.shape[1], name)
         yield (
             animal,
             {
                 "apart": (matching == UNMATCHED).nonzero().flatten().tolist(),
-                "correlation": likeness(cost, matching),
-                "held_out_correlation": likeness(costs["validation"], matching),
+                "correlation": likeness(distances["train"], matching),
+                "held_out_correlation": likeness(distances["validation"], matching),
             },
         )
 
@@ -108,14 +118,18 @@ Responses = dict[int, Tensor]
 
 
 def distance(
-    responses: Responses, template: dict[str, Responses], used: dict[str, Tensor]
+    responses: Responses,
+    template: dict[str, Responses],
+    used: dict[str, Tensor],
+    measure: Callable[[Tensor, Tensor], Tensor] = correlation_distance,
 ) -> Tensor | None:
-    """Correlation distance of a brain's channels from those of a template, by common sounds.
+    """Distance of a brain's channels from those of a template, by common sounds.
 
     Args:
         responses: Of the brain.
         template: Of the brains that make it.
         used: Which of their channels do, bool `(C,)`.
+        measure: Of answers `(C, N)` to answers.
 
     Returns:
         `(C, slots)`; None if there is no sound that all of them heard.
@@ -124,7 +138,7 @@ def distance(
     if not common:
         return None
     slots = [torch.cat([template[n][s] for s in common], -1)[used[n]] for n in template]
-    return correlation_distance(torch.cat([responses[s] for s in common], -1), torch.cat(slots))
+    return measure(torch.cat([responses[s] for s in common], -1), torch.cat(slots))
 
 
 def likeness(cost: Tensor | None, matching: Tensor) -> float | None:

@@ -84,12 +84,15 @@ def save_network(path: str | Path, network: nn.Module, **facts) -> None:
     save_tensors(path, network.state_dict(), metadata)
 
 
-def load_network(path: str | Path, *constructors: Callable) -> tuple[nn.Module, dict]:
+def load_network(
+    path: str | Path, *constructors: Callable, former: Mapping[str, Callable] | None = None
+) -> tuple[nn.Module, dict]:
     """Rebuild a network as it was saved.
 
     Args:
         path: From `save_network`.
         constructors: Its class, or several of which it may be.
+        former: Classes by what they were called when checkpoints were written that still load.
 
     Returns:
         The network in evaluation mode, and its facts.
@@ -98,12 +101,13 @@ def load_network(path: str | Path, *constructors: Callable) -> tuple[nn.Module, 
         ValueError: If the file is damaged or holds another architecture; the message says which.
     """
     tensors, metadata = load_tensors(path)
-    by_name = {constructor.__name__: constructor for constructor in constructors}
+    by_name = {one.__name__: one for one in constructors}
     name = metadata.get("architecture")
-    if name not in by_name:
+    constructor = (by_name | dict(former or {})).get(str(name))
+    if constructor is None:
         raise ValueError(f"{path}: holds a {name}, not a {' or '.join(by_name)}")
-    config_class = typing.get_type_hints(by_name[name].__init__)["config"]
-    network = by_name[name](config_from_dict(config_class, metadata["config"]))
+    config_class = typing.get_type_hints(constructor.__init__)["config"]
+    network = constructor(config_from_dict(config_class, metadata["config"]))
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

@@ -7,7 +7,7 @@ import dataclasses
 
 from tqdm import tqdm
 
-from icsim.cohort_alignment import CAPACITY, RELIABLE, SMOOTH_BINS, Method, align_cohort
+from icsim.cohort_alignment import CAPACITY, RELIABLE, SMOOTH_BINS, Cost, Method, align_cohort
 from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
 from recipes.running.commands import begin, run
@@ -35,6 +35,9 @@ class Config:
     """Correlation of a channel's smoothed answers to the same sound below which it is set apart."""
     name: NotEmptyStr = ALIGNMENT
     """Of the alignment: a cohort can hold several."""
+    cost: Cost = "correlation"
+    """Of matching two channels: one less the correlation of their answers, or, as published, their
+    mean squared difference."""
 
 
 def align(config: Config) -> dict[str, dict]:

@@ -68,7 +68,7 @@ class Config:
     model: NotEmptyStr
     """The model that the aid was trained through."""
     aid: NotEmptyStr
-    """A trained Masks or Waveform."""
+    """A trained Masks or LearnedFilters."""
     fits: NotEmptyStr
     """Folder of `<animal>.json` from `recipes.fit_theta`; these animals are the listeners."""
     out: NotEmptyStr
@@ -331,7 +331,7 @@ def _listener(cohort: Cohort, fit: Fit, facts: AidFacts) -> Listener:
     Raises:
         ValueError: If there is no such animal, or the aid takes thresholds that it has not.
     """
-    condition, reason, ear = fit.theta, None, None
+    status, condition, reason, ear = cohort.animal(fit.name).status, fit.theta, None, None
     try:
         ear = audiogram_of(cohort, fit.name)
         if facts.listener == "audiogram":
@@ -345,7 +345,7 @@ def _listener(cohort: Cohort, fit: Fit, facts: AidFacts) -> Listener:
         name=fit.name,
         theta=fit.theta,
         condition=condition,
-        status=cohort.animal(fit.name).status,
+        status=status,
         ear=ear,
         without_ear=reason,
         animal=animal_from(cohort.truth(fit.name)) if simulated else None,

@@ -24,8 +24,9 @@ from compensation import hearing
 from compensation.auditory import AuditoryModel
 from compensation.data import PAUSE_DEPTH_DB, Mixtures, read_folder, require_clean
 from compensation.hearing import HearingModel
+from compensation.learned_filters import LearnedFilters, LearnedFiltersConfig
 from compensation.listener import AUDIOGRAM_HZ, from_audiogram
-from compensation.load import AidFacts, save_aid
+from compensation.load import AidFacts, load_aid, save_aid
 from compensation.masks import Masks, MasksConfig
 from compensation.objective import (
     TaskWeights,
@@ -43,7 +44,6 @@ from compensation.training import (
     totals,
     training_terms,
 )
-from compensation.waveform import Waveform, WaveformConfig
 from evaluation.haspi_hasqi import SHORTEST_S, haspi
 from icsim.audiogram import Audiogram
 from icsim.fits import read_fit
@@ -54,7 +54,7 @@ from icsim.seeds import seeded
 from icsim.sound import SAMPLE_RATE, SPONTANEOUS
 from icsim.store import Cohort
 from icsim.threshold_shifts import audiogram_of
-from icsim.weights import fingerprint, load_network
+from icsim.weights import fingerprint
 from recipes.reports import figures
 from recipes.running.commands import claim, run
 from recipes.running.ranges import (
@@ -142,7 +142,7 @@ class Config:
     """Which aid."""
     masks: MasksConfig = dataclasses.field(default_factory=MasksConfig)
     """Its sizes; `listener` follows from what the aid is told."""
-    waveform: WaveformConfig = dataclasses.field(default_factory=WaveformConfig)
+    waveform: LearnedFiltersConfig = dataclasses.field(default_factory=LearnedFiltersConfig)
     """Its sizes; `listener` follows from what the aid is told."""
     steps: Count = 20_000
     """Training steps, the most of them where training ends at a plateau."""
@@ -212,7 +212,7 @@ class Run:
     """Frozen models of hearing that judge."""
     aid: nn.Module
     """To be trained, possibly wrapped for several processes."""
-    plain: Masks | Waveform
+    plain: Masks | LearnedFilters
     """The same, not wrapped."""
     weights: nn.Module
     """Of the kinds of task, learned; possibly wrapped."""
@@ -414,19 +414,19 @@ def trained(config: Config, progress: dict) -> dict:
     }
 
 
-def make(config: Config, numbers: int) -> Masks | Waveform:
+def make(config: Config, numbers: int) -> Masks | LearnedFilters:
     """An aid that is told so many numbers of its listener, untrained or begun from another.
 
     Raises:
         ValueError: If the other has other sizes.
     """
-    sizes: MasksConfig | WaveformConfig
+    sizes: MasksConfig | LearnedFiltersConfig
     sizes = config.masks if config.network == "masks" else config.waveform
     sizes = dataclasses.replace(sizes, listener=numbers)
     if config.begin_from is None:
-        return Masks(sizes) if isinstance(sizes, MasksConfig) else Waveform(sizes)
-    aid, _ = load_network(config.begin_from, Masks if config.network == "masks" else Waveform)
-    if not isinstance(aid, Masks | Waveform) or aid.config != sizes:
+        return Masks(sizes) if isinstance(sizes, MasksConfig) else LearnedFilters(sizes)
+    aid, _ = load_aid(config.begin_from)
+    if aid.config != sizes:
         raise ValueError(f"{config.begin_from}: is of other sizes: {aid.config}")
     return aid.train()
 

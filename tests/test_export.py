@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from compensation.export import Device, export
+from compensation.learned_filters import LearnedFilters, LearnedFiltersConfig
 from compensation.masks import Masks, MasksConfig
 from compensation.streaming import Stream
-from compensation.waveform import Waveform, WaveformConfig
 from icsim.sound import calibrate
 
 THETA = torch.tensor([0.2, 0.7, 0.4])
@@ -18,7 +18,7 @@ def aid(request):
     if request.param == "masks":
         aid = Masks(MasksConfig(listener=3, bands=5, width=4, layers=1, window=256, hop=24))
     else:
-        aid = Waveform(WaveformConfig(listener=3, bands=8, width=6, window=256, hop=24))
+        aid = LearnedFilters(LearnedFiltersConfig(listener=3, bands=8, width=6, window=256, hop=24))
     with torch.no_grad():
         aid.leave.weight.mul_(20)
     return aid.eval()

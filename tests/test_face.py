@@ -59,5 +59,7 @@ def test_the_packages_load_nothing_until_it_is_asked_for():
 def test_the_core_needs_no_extra():
     models = "import icsim.loss, icsim.models.load, icsim.models.check, icsim.metrics, icsim.dsp"
     scores = "from evaluation import haspi, hasqi, estoi, pesq"
-    aids = "from compensation import Masks, Waveform, AuditoryModel, Stream, load_aid, Mixtures"
+    aids = (
+        "from compensation import Masks, LearnedFilters, AuditoryModel, Stream, load_aid, Mixtures"
+    )
     assert loaded(f"{models}\n{scores}\n{aids}", EXTRAS) == []

@@ -3,14 +3,16 @@
 import pytest
 import torch
 
+from compensation.learned_filters import LearnedFilters, LearnedFiltersConfig
 from compensation.masks import Masks, MasksConfig
 from compensation.streaming import Stream
-from compensation.waveform import Waveform, WaveformConfig
 from icsim.sound import SAMPLE_RATE, calibrate
 
 SMALL = {
     Masks: MasksConfig(listener=3, bands=9, width=6, layers=2, window=256, hop=16),
-    Waveform: WaveformConfig(listener=3, bands=9, width=8, halvings=2, window=256, hop=16),
+    LearnedFilters: LearnedFiltersConfig(
+        listener=3, bands=9, width=8, halvings=2, window=256, hop=16
+    ),
 }
 THETA = torch.tensor([0.1, 0.5, 0.9])
 
@@ -94,7 +96,7 @@ def test_layers_compiled_and_not_give_the_same():
 
 def test_scales_compiled_and_not_give_the_same():
     torch.manual_seed(0)
-    aid, listeners = Waveform(SMALL[Waveform]).eval(), torch.stack([THETA, 1 - THETA])
+    aid, listeners = LearnedFilters(SMALL[LearnedFilters]).eval(), torch.stack([THETA, 1 - THETA])
     plain = aid.begin(listeners)  # with gradients, which compiled scales have not
     with torch.no_grad():
         compiled = aid.begin(listeners)
@@ -117,7 +119,9 @@ def test_a_click_comes_out_after_the_latency(aid, block):
     assert (out.abs() > 1e-6).sum() == 1
 
 
-@pytest.mark.parametrize("published", [(Masks, MasksConfig), (Waveform, WaveformConfig)])
+@pytest.mark.parametrize(
+    "published", [(Masks, MasksConfig), (LearnedFilters, LearnedFiltersConfig)]
+)
 def test_the_delay_is_at_most_eight_milliseconds(published):
     aid = published[0](published[1]()).eval()
     click = torch.zeros(400)

@@ -42,7 +42,7 @@ class Config:
     """Which aid, on which sounds."""
 
     aid: NotEmptyStr
-    """A trained Masks or Waveform with noise reduction."""
+    """A trained Masks or LearnedFilters with noise reduction."""
     sounds: NotEmptyStr
     """Folder of speech, as `icsim.catalogue` reads it, whose voices the aid has never heard."""
     noise: NotEmptyStr

@@ -36,9 +36,9 @@ from torch.utils.data import DataLoader
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from compensation.learned_filters import LearnedFilters, LearnedFiltersConfig
 from compensation.masks import Masks, MasksConfig
 from compensation.streaming import pace
-from compensation.waveform import Waveform, WaveformConfig
 from icsim import convolution, store
 from icsim.clock import Clock
 from icsim.files import write_json, write_whole
@@ -109,7 +109,7 @@ class Config:
     """Sound that a candidate is judged on [s]."""
     masks: MasksConfig = dataclasses.field(default_factory=MasksConfig)
     """Sizes of one stream."""
-    waveform: WaveformConfig = dataclasses.field(default_factory=WaveformConfig)
+    waveform: LearnedFiltersConfig = dataclasses.field(default_factory=LearnedFiltersConfig)
     """Sizes of the other."""
     stream_seconds: Seconds = 8.0
     """Sound that streams process [s]."""
@@ -342,7 +342,7 @@ def streams(config: Config) -> dict:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        aids = {"masks": Masks(config.masks), "waveform": Waveform(config.waveform)}
+        aids = {"masks": Masks(config.masks), "waveform": LearnedFilters(config.waveform)}
         return {
             name: pace(aid.eval(), torch.full((aid.config.listener,), 0.5), config.stream_seconds)
             for name, aid in aids.items()

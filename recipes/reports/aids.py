@@ -53,7 +53,7 @@ LABELS = {
     "wiener": "Wiener filter",
     "masks": "Masks, given θ",
     "masks_audiogram": "Masks, given the audiogram",
-    "waveform": "Waveform, given θ",
+    "waveform": "Learned filters, given θ",
     "masks_auditory": "Masks, through the auditory model",
     "own": "Masks, for this animal alone",
     "ceiling": "Masks, through the true animal (ceiling)",

@@ -17,11 +17,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from compensation.learned_filters import LearnedFilters
 from compensation.linear import nal_r_matched
 from compensation.load import load_aid
 from compensation.masks import Masks
 from compensation.prescriptions import nal_r, nal_r_gains_db
-from compensation.waveform import Waveform
 from evaluation.comparison import Comparison
 from evaluation.neural import restoration
 from evaluation.tidy import difference, gap, where
@@ -108,7 +108,7 @@ class Demo:
     """Animals that the model was trained on."""
     matching: dict[str, Tensor]
     """Slots of every animal's channels in the model, those below 0 left out, `(C,)`."""
-    aid: Masks | Waveform
+    aid: Masks | LearnedFilters
     fits: dict[str, Fit]
     """Fits of unseen animals, by name."""
     searches: dict[str, dict]

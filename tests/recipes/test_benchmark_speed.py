@@ -6,8 +6,8 @@ import sys
 import pytest
 import torch
 
+from compensation.learned_filters import LearnedFiltersConfig
 from compensation.masks import MasksConfig
-from compensation.waveform import WaveformConfig
 from icsim import convolution
 from icsim.models.encoders import SincNetConfig
 from recipes.benchmarks import speed as recipe
@@ -30,7 +30,7 @@ def made(tmp_path_factory):
         seconds=[0.1, 0.2],
         fit_seconds=0.5,
         masks=MasksConfig(bands=8, width=4, layers=1),
-        waveform=WaveformConfig(bands=8, width=4),
+        waveform=LearnedFiltersConfig(bands=8, width=4),
         stream_seconds=0.2,
         parts=[part for part in recipe.PARTS if part not in left_out],
     )

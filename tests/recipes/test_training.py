@@ -446,6 +446,22 @@ def test_channels_are_brought_to_slots_that_follow_the_same(cohort, method):
     assert max(errors["before alignment"].values()) > 0.5
 
 
+def test_the_published_cost_is_asked_for_by_name(cohort, monkeypatch):
+    calls, measure = [], cohort_alignment.COSTS["squared"]
+    monkeypatch.setitem(
+        cohort_alignment.COSTS, "squared", lambda *two: calls.append(two) or measure(*two)
+    )
+    usual = align.align(align.Config(cohort, method="permutation", name="usual"))
+    assert not calls
+    report = align.align(
+        align.Config(cohort, method="permutation", name="published", cost="squared")
+    )
+    assert len(calls) == len(report)
+    # What is reported stays a correlation, and none is matched better than by correlation.
+    for name, aligned in report.items():
+        assert aligned["correlation"] <= usual[name]["correlation"] + 1e-6
+
+
 def test_the_capacity_is_that_of_the_configuration(cohort, monkeypatch):
     capacities, work = set(), cohort_alignment.transport
     monkeypatch.setattr(

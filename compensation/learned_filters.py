@@ -1,4 +1,4 @@
-"""Waveform: a causal encoder-decoder over time sets the gains of learned filters, hop by hop."""
+"""Gains of learned filters, which a causal encoder-decoder over time decides hop by hop."""
 
 import dataclasses
 
@@ -11,8 +11,8 @@ from .aid import Aid, State
 
 
 @dataclasses.dataclass(frozen=True)
-class WaveformConfig:
-    """What Waveform is made of."""
+class LearnedFiltersConfig:
+    """Sizes of `LearnedFilters`."""
 
     listener: int = 6
     """Numbers that describe a listener: P for θ, F for an audiogram."""
@@ -130,10 +130,10 @@ class Scale(nn.Module):
         }
 
 
-class Waveform(Aid):
+class LearnedFilters(Aid):
     """An aid whose network is a causal encoder-decoder over time."""
 
-    def __init__(self, config: WaveformConfig):
+    def __init__(self, config: LearnedFiltersConfig):
         super().__init__(config)
         self.enter = nn.Linear(config.bands, config.width)
         self.scale = Scale(config.width, config.taps, config.halvings, self.embedding)

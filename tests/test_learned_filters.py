@@ -2,14 +2,17 @@
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from compensation.filters import Filters
 from compensation.gains import Gains
-from compensation.waveform import Waveform, WaveformConfig
+from compensation.learned_filters import LearnedFilters, LearnedFiltersConfig
+from compensation.load import AidFacts, load_aid, save_aid
 from evaluation.artefacts import artefacts
 from icsim.sound import REFERENCE_PA, SAMPLE_RATE, calibrate, level
 
-CONFIG = WaveformConfig(listener=3, bands=9, width=8, halvings=3, taps=3, window=256, hop=24)
+CONFIG = LearnedFiltersConfig(listener=3, bands=9, width=8, halvings=3, taps=3, window=256, hop=24)
 
 
 def noise(*shape: int, level_db_spl: float = 65.0) -> torch.Tensor:
@@ -21,10 +24,10 @@ def tone(hz: float, level_db_spl: float, samples: int = 8192) -> torch.Tensor:
     return calibrate(torch.sin(2 * torch.pi * hz * time).float()[None], level_db_spl)
 
 
-def drawn(config: WaveformConfig, factor: float) -> Waveform:
+def drawn(config: LearnedFiltersConfig, factor: float) -> LearnedFilters:
     """A network drawn at random, whose gains depend much on the sound and on the listener."""
     torch.manual_seed(0)
-    aid = Waveform(config)
+    aid = LearnedFilters(config)
     with torch.no_grad():
         aid.leave.weight.mul_(factor)
         aid.filters.shape.add_(torch.randn_like(aid.filters.shape))
@@ -32,7 +35,7 @@ def drawn(config: WaveformConfig, factor: float) -> Waveform:
 
 
 @pytest.fixture
-def aid() -> Waveform:
+def aid() -> LearnedFilters:
     return drawn(CONFIG, 100)
 
 
@@ -140,7 +143,7 @@ def test_nothing_becomes_louder_than_its_surroundings_by_more_than_the_bound(
 
 def test_a_new_network_does_almost_nothing(listener):
     torch.manual_seed(0)
-    aid = Waveform(WaveformConfig(listener=3))
+    aid = LearnedFilters(LearnedFiltersConfig(listener=3))
     sound = noise(2, 8000)
     gains = aid(sound, listener)
     assert gains.loss_db.abs().max() < 5
@@ -166,7 +169,7 @@ def test_the_future_is_not_heard_before_the_latency(aid, listener):
 
 
 def test_the_delay_is_less_than_eight_milliseconds():
-    assert Waveform(WaveformConfig()).latency_samples / SAMPLE_RATE < 0.008
+    assert LearnedFilters(LearnedFiltersConfig()).latency_samples / SAMPLE_RATE < 0.008
 
 
 @pytest.mark.parametrize("hops", [1, 3, 7])
@@ -187,7 +190,7 @@ def test_blocks_give_what_the_whole_gives(aid, listener, hops):
 
 
 def test_no_halving_is_a_network_of_one_rate(listener):
-    aid = drawn(WaveformConfig(listener=3, bands=9, width=8, halvings=0, taps=1, hop=24), 100)
+    aid = drawn(LearnedFiltersConfig(listener=3, bands=9, width=8, halvings=0, taps=1, hop=24), 100)
     sound, state = noise(2, 24 * 20), aid.begin(listener)
     out = []
     for block in sound.split(24, -1):
@@ -240,7 +243,7 @@ def test_gradients_are_finite_and_reach_everything(listener, sound):
 
 def test_it_learns_a_filter():
     torch.manual_seed(0)
-    aid = Waveform(CONFIG)
+    aid = LearnedFilters(CONFIG)
     optimiser = torch.optim.Adam(aid.parameters(), lr=0.03)
     sound, listener = noise(2, 1024), torch.full((2, 3), 0.5)
     steep = 3 * sound.diff(dim=-1, prepend=sound[:, :1])
@@ -257,7 +260,7 @@ def test_it_learns_a_filter():
 
 @pytest.mark.parametrize("factor", [1, 30], ids=["untrained", "drawn with large gains"])
 def test_tones_leave_as_tones(factor, listener):
-    aid = drawn(WaveformConfig(listener=3, bands=24, width=24), factor)
+    aid = drawn(LearnedFiltersConfig(listener=3, bands=24, width=24), factor)
     found = artefacts(lambda sound: aid.process(sound, listener[:1].expand(len(sound), -1)))
     assert found.silence_db == -torch.inf
     assert found.spur_db < (-80 if factor == 1 else -50)
@@ -266,7 +269,7 @@ def test_tones_leave_as_tones(factor, listener):
 
 
 def test_gains_that_follow_a_slow_sound_have_no_steps(listener):
-    aid = drawn(WaveformConfig(listener=3), 5)
+    aid = drawn(LearnedFiltersConfig(listener=3), 5)
     carrier = tone(997, 65.0, 64 * 800)
     swell = 1 + 0.8 * torch.sin(2 * torch.pi * 3 * torch.arange(64 * 800) / SAMPLE_RATE)
     gains = aid(carrier * swell, listener[:1]).loss_db[0, :, 200:700]
@@ -302,7 +305,7 @@ def test_blocks_that_do_not_fit_are_refused(aid, listener, shape):
 )
 def test_impossible_configurations_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
-        Waveform(WaveformConfig(**sizes))
+        LearnedFilters(LearnedFiltersConfig(**sizes))
 
 
 def test_rendered_levels_follow_the_gains(aid):
@@ -311,3 +314,16 @@ def test_rendered_levels_follow_the_gains(aid):
     louder = aid.render(sound, Gains(0 * flat, 15 * flat))[:, 480:]
     assert level(louder).item() == pytest.approx(75, abs=0.01)
     assert louder.abs().max() > REFERENCE_PA
+
+
+def test_checkpoints_of_its_former_name_load(tmp_path):
+    facts = AidFacts("theta", "feed", True, healthy=((0.2, 0.4, 0.6),))
+    save_aid(tmp_path / "aid", LearnedFilters(CONFIG), facts)
+    content = load_file(tmp_path / "aid")
+    with safe_open(tmp_path / "aid", "pt") as file:
+        said = file.metadata()
+    before = {key: value.replace("LearnedFilters", "Waveform") for key, value in said.items()}
+    assert before != said
+    save_file(content, tmp_path / "before", metadata=before)
+    (again, _), (aid, _) = load_aid(tmp_path / "before"), load_aid(tmp_path / "aid")
+    assert all(map(torch.equal, again.state_dict().values(), aid.state_dict().values()))
