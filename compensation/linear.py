@@ -197,22 +197,12 @@ def best_linear_gain(
     """
     _check(target, sound, bands, steps, batch, bounds_db, starts_db)
     lowest, highest = bounds_db
-    ends = itertools.product(ENDS_DB, repeat=2)
-    lines = [torch.linspace(first, last, bands) for first, last in ends]
-    candidates = torch.stack(lines).to(sound.device, torch.float64)
-    if starts_db is not None:
-        candidates = torch.cat([candidates, starts_db.to(candidates)])
+    candidates = _candidates(bands, starts_db).to(sound.device)
     parts = [slice(first, first + batch) for first in range(0, len(sound), batch)]
     tried: list[tuple[float, Tensor]] = []
 
     def error(gains_db: Tensor, part: slice) -> Tensor:
-        aided = response(apply(sound[part], gains_db))
-        if aided.shape != target[part].shape:
-            raise ValueError(
-                f"the response is {tuple(aided.shape)} and its target {tuple(target[part].shape)}; "
-                "give both the same channels and bins"
-            )
-        return (aided - target[part]).double().square().sum()
+        return _squared_error(response(apply(sound[part], gains_db)), target[part])
 
     def gradient() -> float:
         logits.grad, total = torch.zeros_like(logits), 0.0
@@ -233,21 +223,37 @@ def best_linear_gain(
                 tried.append((sum(error(gains_db, part).item() for part in parts), gains_db))
                 bar.update()
         unaided = tried[0][0]
-        if not math.isfinite(unaided):
-            raise ValueError(f"the squared error without gain is {unaided}; check the sounds")
-        if unaided == 0:
+        if _finite(unaided) == 0:
             return tried[0][1].to(sound)
         tried = [(total / unaided, gains_db) for total, gains_db in tried]
         where = (_best(tried) - lowest) / (highest - lowest)
         logits = where.clamp(0.01, 0.99).logit().requires_grad_()
         torch.optim.LBFGS(
-            [logits],
-            max_iter=steps,
-            max_eval=steps,
-            tolerance_change=1e-5,
-            line_search_fn="strong_wolfe",
+            [logits], 1.0, steps, steps, tolerance_change=1e-5, line_search_fn="strong_wolfe"
         ).step(gradient)
     return _best(tried).to(sound)
+
+
+def _candidates(bands: int, starts_db: Tensor | None) -> Tensor:
+    """Straight lines over bands, the first without gain, and what else is given, `(n, bands)`."""
+    ends = itertools.product(ENDS_DB, repeat=2)
+    lines = torch.stack([torch.linspace(first, last, bands) for first, last in ends]).double()
+    return lines if starts_db is None else torch.cat([lines, starts_db.to(lines)])
+
+
+def _finite(unaided: float) -> float:
+    if not math.isfinite(unaided):
+        raise ValueError(f"the squared error without gain is {unaided}; check the sounds")
+    return unaided
+
+
+def _squared_error(aided: Tensor, target: Tensor) -> Tensor:
+    if aided.shape != target.shape:
+        raise ValueError(
+            f"the response is {tuple(aided.shape)} and its target {tuple(target.shape)}; "
+            "give both the same channels and bins"
+        )
+    return (aided - target).double().square().sum()
 
 
 def best_gains_of_sound(

@@ -34,6 +34,7 @@ from icsim.models.listener_fit import (
 )
 from icsim.models.load import load_theta_model
 from icsim.models.readouts import Categorical
+from icsim.models.response import ResponseModel
 from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
 from icsim.weights import fingerprint
@@ -118,11 +119,7 @@ def fit_theta(config: Config) -> dict:
     model, facts = load_theta_model(config.model)
     cohort = Cohort.open(config.cohort)
     require_clock(cohort.clock, model.clock, config.cohort)
-    if config.channel_gains and not isinstance(model.readout, Categorical):
-        raise ValueError(
-            f"{config.model}: gains of channels belong to categorical counts, and its readout is "
-            f"{model.config.readout.kind!r}; add --channel_gains false"
-        )
+    _require_categorical(config, model)
     matching = stored_matching(cohort, animal, config.alignment, model)
     batch = first_frames(
         cohort,
@@ -180,6 +177,14 @@ def fit_theta(config: Config) -> dict:
     drawn.savefig(out / f"{animal}-surface.png", dpi=110)
     write_json(out / f"{animal}.json", result)
     return result
+
+
+def _require_categorical(config: Config, model: ResponseModel) -> None:
+    if config.channel_gains and not isinstance(model.readout, Categorical):
+        raise ValueError(
+            f"{config.model}: gains of channels belong to categorical counts, and its readout is "
+            f"{model.config.readout.kind!r}; add --channel_gains false"
+        )
 
 
 def animal_of(config: Config) -> str:

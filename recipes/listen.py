@@ -27,10 +27,10 @@ from tqdm import tqdm
 from compensation import preference
 from compensation.aid import Aid
 from compensation.listener import theta_like
-from compensation.load import load_aid
+from compensation.load import AidFacts, load_aid
 from compensation.prescriptions import nal_r
 from compensation.sensitivity import sensitivity
-from icsim.audiogram import audiogram
+from icsim.audiogram import Audiogram, audiogram
 from icsim.files import write_json
 from icsim.fits import read_fit
 from icsim.models.load import load_theta_model
@@ -238,29 +238,13 @@ def prepared(config: Config) -> tuple:
 
     calibration = read_calibration(config.calibration) if config.calibration else None
     model, model_facts = load_theta_model(config.model)
-    aid, facts = load_aid(config.aid)
-    mark = fingerprint(config.model)
-    if facts.listener != "theta":
-        raise ValueError(f"{config.aid}: takes audiograms; an aid that takes θ is needed")
-    if facts.model != mark:
-        raise ValueError(f"{config.aid}: was trained through model {facts.model}, not {mark}")
-    others = model.listeners.at().detach()
-    if aid.config.listener != others.shape[1]:
-        raise ValueError(
-            f"{config.aid}: takes {aid.config.listener} numbers, not {others.shape[1]}"
-        )
+    mark, others = fingerprint(config.model), model.listeners.at().detach()
+    aid, facts = aid_for(config, mark, others.shape[1])
     noise_reduction = config.noise_reduction if facts.noise_reduction else 0.0
     ear = audiogram(config.audiogram) if config.audiogram else None
-    alike = audiograms_of(model_facts) if ear else None
-    start, guessed = others.mean(0), True
-    if config.start:
-        start = read_fit(config.start, mark).theta
-    elif ear and alike:
-        start = theta_like(ear, alike, others)
-    else:
-        guessed = False
-    if len(start) != others.shape[1]:
-        raise ValueError(f"{config.start}: {len(start)} numbers, not {others.shape[1]}")
+    start = first_guess(config, mark, ear, audiograms_of(model_facts) if ear else None, others)
+    guessed = start is not None
+    start = others.mean(0) if start is None else start
     names, sounds = excerpts(config)
     reference: Callable[[Tensor], Tensor] = (
         (lambda sound: nal_r(sound[None], ear)[0]) if ear else (lambda sound: sound)
@@ -272,10 +256,7 @@ def prepared(config: Config) -> tuple:
             return reference(sounds[place])
         return through_aid(aid, theta, sounds[place], noise_reduction, config.gain)
 
-    hashed = hashlib.sha256()
-    for sound in sounds:
-        hashed.update(sound.contiguous().numpy().tobytes())
-    digest, masks = hashed.hexdigest()[:16], (noise_reduction, config.gain)
+    digest, masks = digest_of(sounds), (noise_reduction, config.gain)
     about = "-".join([fingerprint(config.aid), digest, *(f"{exponent:g}" for exponent in masks)])
     consent = consent_text(config)
     settings = Settings(
@@ -310,6 +291,57 @@ def prepared(config: Config) -> tuple:
         return tuple(map(tuple, json.loads(stored.read_text(encoding="utf-8"))))
 
     return settings, process, shape
+
+
+def aid_for(config: Config, model: str, parameters: int) -> tuple[Aid, AidFacts]:
+    """The aid, which must take θ of this model.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    aid, facts = load_aid(config.aid)
+    if facts.listener != "theta":
+        raise ValueError(f"{config.aid}: takes audiograms; an aid that takes θ is needed")
+    if facts.model != model:
+        raise ValueError(f"{config.aid}: was trained through model {facts.model}, not {model}")
+    if aid.config.listener != parameters:
+        raise ValueError(f"{config.aid}: takes {aid.config.listener} numbers, not {parameters}")
+    return aid, facts
+
+
+def first_guess(
+    config: Config,
+    model: str,
+    ear: Audiogram | None,
+    alike: list[Audiogram] | None,
+    others: Tensor,
+) -> Tensor | None:
+    """θ that the session begins at: of a fit, or by the audiogram; None if nothing says one.
+
+    Args:
+        config: Of the session.
+        model: Fingerprint of the model that the fit must be of.
+        ear: The listener's thresholds.
+        alike: Those of the model's animals.
+        others: Their θ, `(A, P)`.
+
+    Raises:
+        ValueError: If the fit is of another model.
+    """
+    if not config.start:
+        return theta_like(ear, alike, others) if ear and alike else None
+    start = read_fit(config.start, model).theta
+    if len(start) != others.shape[1]:
+        raise ValueError(f"{config.start}: {len(start)} numbers, not {others.shape[1]}")
+    return start
+
+
+def digest_of(sounds: Sequence[Tensor]) -> str:
+    """What tells these sounds from others."""
+    hashed = hashlib.sha256()
+    for sound in sounds:
+        hashed.update(sound.contiguous().numpy().tobytes())
+    return hashed.hexdigest()[:16]
 
 
 def consent_text(config: Config) -> str | None:

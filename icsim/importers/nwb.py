@@ -129,43 +129,58 @@ def read_nwb(
         silent = _silent(file, shown, described, spontaneous)
         shown = [_with_duration(p, clock) if p.sound in silent else p for p in shown]
         presented = dict.fromkeys(p.sound for p in shown)
-        names = [n for n in described if n in presented] + [
-            n for n in presented if n not in described
-        ]
+        names = sorted(presented, key=[*described, *presented].index)
         silence = {p.sound: _silence(p, split, clock) for p in shown if p.silence_s}
         sounds = [
             silence.get(n) or _sound(file, n, described.get(n, {}), split, full_scale_db_spl, clock)
             for n in names
         ]
-        lengths = zip(names, sounds, strict=True)
-        bins = {n: len(s.pressure) // clock.bin_samples for n, s in lengths}
-        animal, thresholds = tables.get("animal", [{}])[0], tables.get("abr_thresholds", [])
-        if status is None and "status" not in animal:
-            raise ValueError("does not say how the animal hears; give its status, NH or HI")
-        if (series := _series(file, counts)) is not None:
-            channels = 1 if series.data.ndim == 1 else series.data.shape[1]
-            firsts = _first_bins(series, shown, bins, clock)
-            blocks: Iterator[np.ndarray | Tensor] = _binned(path, counts, firsts, shown, bins)
-        else:
-            channels = len(_spike_times(file, counts))
-            blocks = _counted(path, counts, shown, bins, clock)
+        lengths = [len(sound.pressure) // clock.bin_samples for sound in sounds]
+        bins = dict(zip(names, lengths, strict=True))
+        channels, blocks = _blocks(path, file, counts, shown, bins, clock)
         recording = Recording(
-            status=status or animal["status"],
-            role=role or animal.get("role", "seen"),
-            thresholds_db_spl=[float(row["threshold_db_spl"]) for row in thresholds] or None,
-            abr_frequencies_hz=[float(row["frequency_hz"]) for row in thresholds] or None,
+            **_said_of_animal(tables, status, role),
             channels=channels,
             presentations=[(names.index(p.sound), p.start_s / 3600) for p in shown],
             counts=blocks,
         )
-        subject = file.subject.subject_id if file.subject is not None else None
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", subject or path.stem).strip("-_")
+        name = _name(file, path)
         entries = [
             SoundEntry(i, bins=bins[names[i]], **entry)
             for i, entry in enumerate(validation.sound_attributes(sounds, clock))
         ]
         validation.animal_attributes(name, recording, entries, clock)
     return name, sounds, recording
+
+
+def _blocks(
+    path: Path, file: NWB, counts: str, shown: list[_Shown], bins: Mapping[str, int], clock: Clock
+) -> tuple[int, Iterator[np.ndarray | Tensor]]:
+    """How many channels there are, and counts of each presentation, read when asked for."""
+    if (series := _series(file, counts)) is not None:
+        firsts = _first_bins(series, shown, bins, clock)
+        channels = 1 if series.data.ndim == 1 else series.data.shape[1]
+        return channels, _binned(path, counts, firsts, shown, bins)
+    return len(_spike_times(file, counts)), _counted(path, counts, shown, bins, clock)
+
+
+def _name(file: NWB, path: Path) -> str:
+    """Of the animal: the subject's, or else the file's, in letters that a cohort takes."""
+    subject = file.subject.subject_id if file.subject is not None else None
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", subject or path.stem).strip("-_")
+
+
+def _said_of_animal(tables: Mapping, status: str | None, role: str | None) -> dict[str, Any]:
+    """Fields of a recording that a file's tables say: status, role and thresholds."""
+    animal, thresholds = tables.get("animal", [{}])[0], tables.get("abr_thresholds", [])
+    if status is None and "status" not in animal:
+        raise ValueError("does not say how the animal hears; give its status, NH or HI")
+    return {
+        "status": status or animal["status"],
+        "role": role or animal.get("role", "seen"),
+        "thresholds_db_spl": [float(row["threshold_db_spl"]) for row in thresholds] or None,
+        "abr_frequencies_hz": [float(row["frequency_hz"]) for row in thresholds] or None,
+    }
 
 
 # What was heard ----------------------------------------------------------------------------------
