@@ -192,8 +192,7 @@ def best_linear_gain(
         Gains [dB], `(bands,)`.
 
     Raises:
-        ValueError: If shapes do not fit, the bounds leave out 0 dB, or the response without gain
-            is not finite.
+        ValueError: If shapes do not fit, 0 dB is out of bounds, or no gain gives no finite answer.
     """
     _check(target, sound, bands, steps, batch, bounds_db, starts_db)
     lowest, highest = bounds_db
