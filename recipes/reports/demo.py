@@ -704,7 +704,7 @@ def _prescribed(demo: Demo, sound: Tensor) -> dict[str, Tensor]:
 
 def _restorations(demo: Demo) -> dict[str, Figure]:
     """Restoration by listener, all on one axis."""
-    places = {"truth": "true midbrain", "model": "the model's of_listener opinion"}
+    places = {"truth": "true midbrain", "model": "the model's own opinion"}
     cells = {
         name: {
             shown: {
