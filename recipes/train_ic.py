@@ -103,6 +103,10 @@ class Config:
     """Of Adam."""
     listener_rate: NotNegative = 10.0
     """Factor on it for the means of θ."""
+    deviation_rate: NotNegative = 1.0
+    """The same for the logarithms of the deviations of θ."""
+    drift_rate: NotNegative = 1.0
+    """The same for shift, rate and onset of the time transfer."""
     muon_rate: Positive | None = None
     """Of Muon for all kernels; Adam, as published, if not given."""
     weight_decay: NotNegative = 0.0
@@ -416,7 +420,7 @@ def _read(frames: Frames, job: tuple[list[int], list[int]]) -> dict[str, Tensor]
 
 
 def parameter_groups(model: ResponseModel, config: Config) -> list[dict]:
-    """Kernels, vectors and listeners' means, each with its rate; kernels alone decay.
+    """Kernels, vectors, and what is learned of listeners, each with its rate; kernels alone decay.
 
     Tables of listeners are no matrices, which map one space to another, but a vector an animal:
     they are for Adam.
@@ -427,11 +431,16 @@ def parameter_groups(model: ResponseModel, config: Config) -> list[dict]:
         model, config.learning_rate, config.muon_rate, apart=listeners
     )
     kernels["weight_decay"] = config.weight_decay
-    means = apart.pop("means", [])
-    vectors["params"] += [parameter for group in apart.values() for parameter in group]
-    rate = config.learning_rate * config.listener_rate
-    every = [kernels, vectors, {"params": means, "orthogonal": False, "rate": rate}]
-    return [group for group in every if group["params"]]
+    factors = {
+        "means": config.listener_rate,
+        "deviations": config.deviation_rate,
+        "drift": config.drift_rate,
+    }
+    of_listeners = [
+        {"params": group, "orthogonal": False, "rate": config.learning_rate * factors[name]}
+        for name, group in apart.items()
+    ]
+    return [group for group in (kernels, vectors, *of_listeners) if group["params"]]
 
 
 def _finished(progress: dict, config: Config, per_epoch: int) -> bool:

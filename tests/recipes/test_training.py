@@ -648,6 +648,23 @@ def test_listeners_move_at_their_own_rate(training, tmp_path, factor):
     assert moved == pytest.approx(3 * factor * 1e-3, rel=0.5, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("rate", "name"), [("deviation_rate", "log_deviation"), ("drift_rate", "shift")]
+)
+def test_deviations_and_drift_move_at_rates_of_their_own(training, tmp_path, rate, name):
+    moved = {}
+    for factor in (0.0, 1.0, 8.0):
+        config = dataclasses.replace(
+            training.config, out=str(tmp_path / str(factor)), epochs=1, learning_rate=1e-3
+        )
+        made = trained(dataclasses.replace(config, **{rate: factor}))
+        start = getattr(ResponseModel(load_model(made.path)[0].config).listeners, name)
+        now = made.epochs[0][f"condition.listeners.{name}"]
+        moved[factor] = (now - start).abs().max().item()
+    assert moved[0.0] == 0
+    assert moved[8.0] > 4 * moved[1.0] > 0
+
+
 def test_theta_stays_within_its_bounds(training, tmp_path):
     config = dataclasses.replace(training.config, out=str(tmp_path), epochs=1, listener_rate=1e4)
     mean = trained(config).epochs[0]["condition.listeners.mean"]
@@ -660,18 +677,23 @@ def test_tables_of_listeners_are_no_matrices(training, cohort, shared_drift):
     condition = ThetaConfig(shared_drift=shared_drift)
     made = config_for(opened, cohort_facts(opened, SEEN), ENCODER, condition)
     model = ResponseModel(made)
-    config = dataclasses.replace(training.config, muon_rate=0.02, weight_decay=0.1)
+    config = dataclasses.replace(
+        training.config, muon_rate=0.02, weight_decay=0.1, deviation_rate=3.0, drift_rate=7.0
+    )
     groups = train_ic.parameter_groups(model, config)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    kernels, vectors, means = ({names[id(p)] for p in group["params"]} for group in groups)
-    assert sorted([*kernels, *vectors, *means]) == sorted(names.values())
-    listeners = {f"condition.listeners.{name}" for name in model.listeners.state_dict()}
-    assert means == {"condition.listeners.mean"}
-    assert listeners - means == {name for name in vectors if "listeners" in name}
-    assert not listeners & kernels
-    assert [group["orthogonal"] for group in groups] == [True, False, False]
-    assert [group["rate"] for group in groups] == pytest.approx([0.02, 5e-3, 5e-2])
-    assert [group.get("weight_decay", 0) for group in groups] == [0.1, 0, 0]
+    kernels, vectors, *of_listeners = ({names[id(p)] for p in group["params"]} for group in groups)
+    assert sorted([*kernels, *vectors, *set.union(*of_listeners)]) == sorted(names.values())
+    table = "condition.listeners."
+    assert of_listeners == [
+        {f"{table}mean"},
+        {f"{table}log_deviation"},
+        {f"{table}shift", f"{table}rate", f"{table}onset"},
+    ]
+    assert [group["orthogonal"] for group in groups] == [True, False, False, False, False]
+    rates = [group["rate"] for group in groups]
+    assert rates == pytest.approx([0.02, 5e-3, 5e-2, 15e-3, 35e-3])
+    assert [group.get("weight_decay", 0) for group in groups] == [0.1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("clip", "norm"), [(0.01, 0.01), (1e9, None), (None, None)])
