@@ -78,12 +78,17 @@ def align_cohort(
         for split in ("train", "validation")
     }
     for animal in cohort.animals():
-        distances = {}
-        for split, template in answers.items():
-            responses = template.get(animal) or sound_responses(cohort, animal, smooth_bins, split)
-            distances[split] = distance(responses, template, slots_used)
-            if split == "train":
-                costs = distance(responses, template, slots_used, COSTS[cost])
+        responses = {
+            split: template.get(animal) or sound_responses(cohort, animal, smooth_bins, split)
+            for split, template in answers.items()
+        }
+        distances = {
+            split: distance(responses[split], template, slots_used)
+            for split, template in answers.items()
+        }
+        costs = distances["train"]
+        if cost != "correlation":
+            costs = distance(responses["train"], answers["train"], slots_used, COSTS[cost])
         if costs is None:
             raise ValueError(
                 f"no training sound was heard by {animal} and all of {', '.join(references)}: "

@@ -107,11 +107,10 @@ def demo(config: Config) -> dict:
     stage("aid", lambda: str(train_compensation.train(aid_config)))
     stage("judgement", lambda: judge.judge(judge_config))
     stage("report", lambda: str(demo_report.write(out)), again=True)
-    summary = summarise(out)
+    rows, about = judged.read(out / "judged")
+    summary = summarise(out, judged.estimates(rows, about))
     write_json(out / "summary.json", summary)
-    write_whole(
-        out / "results.md", demo_results.results(stages.finished(out), *judged.read(out / "judged"))
-    )
+    write_whole(out / "results.md", demo_results.results(stages.finished(out), rows, about))
     in_quiet = summary["restoration"]["truth"][demo_report.MEASURE]
     restored = ", ".join(
         f"{label} {in_quiet[device]:.2f}" for device, label in demo_report.DEVICES.items()
@@ -187,16 +186,15 @@ def check_early_sounds(cohort: Cohort, config: fit_theta.Config) -> None:
         ) from error
 
 
-def summarise(out: Path) -> dict:
+def summarise(out: Path, restoration: dict) -> dict:
     """The figures of a finished demo."""
     done = stages.finished(out)
     cohort = Cohort.open(out / "cohort" / "cohort.zarr")
-    rows, about = judged.read(out / "judged")
     return {
         "sounds_s": sum(sound.samples for sound in cohort.sounds) / SAMPLE_RATE,
         "animals": len(cohort.animals()),
         **demo_results.key_figures(done),
-        "restoration": judged.estimates(rows, about),
+        "restoration": restoration,
         "wall_s": sum(stage["seconds"] for stage in done.values()),
     }
 

@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from accelerate import Accelerator
@@ -212,8 +212,6 @@ class Run:
     """Frozen models of hearing that judge."""
     aid: nn.Module
     """To be trained, possibly wrapped for several processes."""
-    plain: Masks | LearnedFilters
-    """The same, not wrapped."""
     weights: nn.Module
     """Of the kinds of task, learned; possibly wrapped."""
     modules: dict[str, nn.Module]
@@ -223,6 +221,11 @@ class Run:
     """Excerpts of the validation split; none where training ends after all steps."""
     writer: SummaryWriter | None
     """Of the main process alone, as are files."""
+
+    @property
+    def plain(self) -> Masks | LearnedFilters:
+        """The aid, not wrapped."""
+        return cast(Masks | LearnedFilters, self.modules["aid"])
 
     @property
     def mine(self) -> slice:
@@ -265,8 +268,7 @@ def train(config: Config) -> Path:
         modules["best"] = copy.deepcopy(modules["aid"])
     models = [one.loss.to(accelerator.device) for one in listeners.models]
     writer = SummaryWriter(out) if accelerator.is_main_process else None
-    networks = models, aid, modules["aid"], weights, modules
-    training = Run(config, accelerator, *networks, optimiser, held_out, writer)
+    training = Run(config, accelerator, models, aid, weights, modules, optimiser, held_out, writer)
     progress = load_state(state_of(config), modules, optimiser) or {"step": 0, "history": []}
     if held_out and not progress["step"]:
         progress["validation"] = [validate(training, [])]

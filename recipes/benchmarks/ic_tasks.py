@@ -44,15 +44,16 @@ from icsim.simulation.hearing import FREQUENCIES_HZ
 from icsim.store import Cohort
 from icsim.theta import movement
 from recipes import score_ic
+from recipes.reports.ic_figures import ALIGNED
 
 COLUMNS = (*("listener", "group", "role", "device", "way", "sound", "kind", "measure", "value"),)
 """Of the tables: `device` is a network, `way` how an unseen animal was fitted to it or θ searched,
 and `sound` a dimension or a name where a measure is of no sound."""
 
-ALIGNED, MATCHED, BEST = "aligned", "matched to the model", "best for validation sounds"
-"""What an unseen animal's channels are matched by: what other brains answer, what the model
-answers for a first θ (not where channels were permuted), or, as a bound, what predicts its answers
-to all validation sounds best."""
+MATCHED, BEST = "matched to the model", "best for validation sounds"
+"""What an unseen animal's channels are matched by, beside what other brains answer (`ALIGNED`):
+what the model answers for a first θ (not where channels were permuted), or, as a bound, what
+predicts its answers to all validation sounds best."""
 
 GAINS, MATCHED_GAINS = "with gains", "matched, with gains"
 """The first two with a gain and offsets of each channel, fitted beside θ."""

@@ -43,7 +43,7 @@ from icsim.sound import BIN_SAMPLES, RESPONSE_RATE, SAMPLE_RATE, calibrate, leve
 from icsim.store import Cohort
 from icsim.threshold_shifts import audiogram_of
 from icsim.weights import fingerprint, load_tensors
-from recipes.reports import figures, judged, verdicts
+from recipes.reports import figures, judged, tables, verdicts
 from recipes.reports.demo_results import key_figures, reach
 from recipes.reports.page import inline, png, template
 from recipes.running import stages
@@ -195,7 +195,9 @@ def write(out: Path) -> Path:
     demo = read(out)
     parts = (overview, listeners, midbrain, newcomers, aid, listening, scores)
     sections = {part.__name__: part(demo) for part in parts}
-    page = template("demo_report.html", number=number, duration=stages.duration).render(
+    page = template(
+        "demo_report.html", number=number, reach=reach_of, duration=stages.duration
+    ).render(
         **sections,
         devices=DEVICES,
         snr_db=demo.about["snr_db"],
@@ -571,9 +573,16 @@ def number(value: float | None, digits: int = 2) -> str:
     >>> number(0.123), number(None), number(-0.001)
     ('0.12', 'missing', '0.00')
     """
-    if value is None:
-        return "missing"
-    return f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")
+    return "missing" if value is None else tables.number(value, digits)
+
+
+def reach_of(one: Comparison) -> str:
+    """Ends of an interval, if it has any.
+
+    >>> reach_of(Comparison(0.5, 0.25, 0.75, None, 1, 2, 3))
+    '0.25 to 0.75'
+    """
+    return "" if math.isnan(one.low) else f"{number(one.low)} to {number(one.high)}"
 
 
 def _recorded(

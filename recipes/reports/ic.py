@@ -199,15 +199,12 @@ def new(rows: pd.DataFrame) -> pd.DataFrame:
     return where(rows, role="unseen", way=["", ic_figures.ALIGNED])
 
 
-def present(rows: pd.DataFrame, names: tuple[str, ...] = MODELS) -> list[str]:
-    """Those of some networks that were scored."""
-    scored = set(where(rows, measure="feve").device)
-    return [name for name in names if name in scored]
-
-
-def largest(rows: pd.DataFrame) -> str:
-    """The network of six parameters that was trained on most animals."""
-    return present(rows, ("beta-6-twenty", "beta-6"))[0]
+def present(
+    rows: pd.DataFrame, names: tuple[str, ...] = MODELS, measure: str = "feve"
+) -> list[str]:
+    """Those of some networks of which something was measured."""
+    measured = set(where(rows, measure=measure).device)
+    return [name for name in names if name in measured]
 
 
 def n(cell: Comparison | None) -> str | None:
@@ -226,7 +223,9 @@ def by_seed(
 def wishes(rows: pd.DataFrame) -> dict[str, tuple[str, float, Comparison | None]]:
     """What was wanted of six parameters: about what, its bound, and the comparison."""
     trained, strangers = (where(part(rows), measure="feve") for part in (seen, new))
-    by_role = where(rows, measure="feve", device=largest(rows), way=["", ic_figures.ALIGNED])
+    by_role = where(
+        rows, measure="feve", device=ic_figures.largest(rows), way=["", ic_figures.ALIGNED]
+    )
     return {
         "normal": (
             "normal hearing: FEVE less that of a network of the animal's own",
@@ -466,7 +465,7 @@ def learned(rows: pd.DataFrame) -> Table:
     """How far listeners moved in training."""
     lines = []
     moved = where(rows, measure="movement")
-    for network in present(moved.assign(measure="feve"), tuple(LABELS)):
+    for network in present(rows, tuple(LABELS), "movement"):
         values = where(moved, device=network).groupby("sound").value
         middle, least, most = values.median(), values.min(), values.max()
         cells = [number(middle[name], 2) for name in ("mean_correlation", "mean_moved")]
@@ -541,7 +540,7 @@ def decoded(rows: pd.DataFrame, source: str) -> dict[str, list[float | None]]:
         part = where(rows, seed=seed)
         features = where(part, measure=source, way=["", ic_figures.ALIGNED])
         if source == "theta":
-            features = where(features, device=largest(rows))
+            features = where(features, device=ic_figures.largest(rows))
         wide = features.pivot(index="listener", columns="sound", values="value")
         truth = where(part, measure="truth").pivot(
             index="listener", columns="sound", values="value"

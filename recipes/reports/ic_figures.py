@@ -63,6 +63,11 @@ def draw(rows: pd.DataFrame, labels: Mapping[str, str], out: Path) -> dict[str, 
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
+def largest(rows: pd.DataFrame) -> str:
+    """The network of six parameters that was trained on most animals."""
+    return "beta-6-twenty" if "beta-6-twenty" in set(rows.device) else "beta-6"
+
+
 def fitted(rows: pd.DataFrame) -> list[str]:
     """Networks to which unseen animals were fitted in more ways than one, in order of rows."""
     ways = where(rows, role="unseen", measure="feve").groupby("device", sort=False).way.nunique()
@@ -204,9 +209,7 @@ def loss_surfaces(rows: pd.DataFrame, labels: Mapping[str, str]) -> Figure | Non
 
 def theta_space(rows: pd.DataFrame) -> Figure:
     """All animals by the network of most: too many for names, so hearing is coloured."""
-    part = where(rows, measure="theta", way=["", ALIGNED])
-    network = "beta-6-twenty" if "beta-6-twenty" in set(part.device) else "beta-6"
-    part = where(part, device=network)
+    part = where(rows, device=largest(rows), measure="theta", way=["", ALIGNED])
     wide = part.pivot(index=["listener", "group", "role"], columns="sound", values="value")
     theta = torch.tensor(wide.to_numpy()).float()
     places, shares = figures.principal_components(theta)
@@ -242,8 +245,7 @@ def theta_space(rows: pd.DataFrame) -> Figure:
 
 def movement(rows: pd.DataFrame) -> Figure:
     """How far the listeners of the network of most animals moved in training."""
-    network = "beta-6-twenty" if "beta-6-twenty" in set(rows.device) else "beta-6"
-    part = where(rows, device=network, role="seen", way="")
+    part = where(rows, device=largest(rows), role="seen", way="")
     states: dict[str, dict[str, torch.Tensor]] = {"start": {}, "now": {}}
     for when, state in states.items():
         for name in ("mean", "log_deviation", "shift", "rate", "onset"):

@@ -125,7 +125,6 @@ def gaps(rows: pd.DataFrame, about: Mapping) -> Table:
 def scores(rows: pd.DataFrame, about: Mapping) -> Table:
     """Scores of noisy speech after each device."""
     why = [f"{name} is missing of some: {reason}." for name, reason in about["missing"].items()]
-    why += [f"Without {what}: {reason}." for what, reason in about["left_out"].items()]
     text = " ".join(["Of noisy speech after each device.", *why])
     return grid(
         "Scores", text, rows, about["devices"], _scores(rows), mean_of, _label(about), digits=3
