@@ -2,8 +2,8 @@
 
 How many units an electrode reaches, and how well, differs from channel to channel and from brain
 to brain. A model of all brains cannot know it of a new one, and θ must not be made to say it, as an
-aid has no use for it. So it is fitted beside θ, as nuisance, with a prior that says how much
-channels differ: their log-odds of counts, as the model has them, are multiplied by a gain and
+aid has no use for it. So it is learned and fitted beside θ, as nuisance, with a prior that says how
+much channels differ: their log-odds of counts, as the model has them, are multiplied by a gain and
 shifted by an offset.
 
 Gains are a tensor `(C, K)`: the gain of each channel, 1 where the model is right, then the
@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .models.readouts import CategoricalPrediction, Prediction, require_categorical
 
@@ -38,8 +38,46 @@ def broad(classes: int) -> Prior:
     return Prior(torch.tensor([1.0] + [0.0] * (classes - 1)), torch.eye(classes))
 
 
+class LearnedGains(nn.Module):
+    """Gains and offsets of the channels of the animals that a model is trained on.
+
+    Args:
+        animals: A.
+        channels: Most channels of an animal, C.
+        classes: K.
+    """
+
+    def __init__(self, animals: int, channels: int, classes: int):
+        super().__init__()
+        self.deviation = nn.Parameter(torch.zeros(animals, channels, classes))
+
+    def forward(self, animals: Tensor) -> Tensor:
+        """Of some of the animals, `(A, C, K)`."""
+        log_gain, offset = self.deviation[animals].split([1, self.deviation.shape[-1] - 1], -1)
+        return torch.cat([log_gain.exp(), offset], -1)
+
+    def penalty(self, weight: Tensor) -> Tensor:
+        """Mean over channels of half their squared log-gains and offsets.
+
+        Args:
+            weight: One for each channel that counts, `(A, C)`.
+        """
+        return 0.5 * (self.deviation.square().sum(-1) * weight).sum() / weight.sum()
+
+    @torch.no_grad()
+    def centre(self, weight: Tensor) -> None:
+        """Take from all channels of an animal what they have in common, which is for θ to say.
+
+        Args:
+            weight: One for each channel that counts, `(A, C)`.
+        """
+        counted = weight.unsqueeze(-1)
+        total = (self.deviation * counted).sum(1, keepdim=True)
+        self.deviation.sub_(total / counted.sum(1, keepdim=True).clamp(min=1))
+
+
 def with_gains(prediction: Prediction, gains: Tensor) -> CategoricalPrediction:
-    """A prediction with gains and offsets of its channels, `(C, K)`.
+    """A prediction with gains and offsets of its channels, `(C, K)` or, by animal, `(A, C, K)`.
 
     Only the readout's rows change, so that it costs nothing, and gradients reach θ as before.
 
@@ -47,8 +85,8 @@ def with_gains(prediction: Prediction, gains: Tensor) -> CategoricalPrediction:
         ValueError: If its counts are no classes.
     """
     prediction = require_categorical(prediction)
-    gain, offset = gains[:, :1], gains.clone()
-    offset[:, 0] = 0
+    gain = gains[..., :1]
+    offset = torch.cat([torch.zeros_like(gain), gains[..., 1:]], -1)
     rows = prediction.weight.unflatten(1, (-1, prediction.classes))
     bias = prediction.bias.unflatten(1, (-1, prediction.classes))
     return prediction._replace(

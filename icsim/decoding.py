@@ -1,4 +1,4 @@
-"""What can be read from a description of listeners, such as θ or thresholds."""
+"""What a description of listeners, such as θ or thresholds, says, and how far two agree."""
 
 import numpy as np
 
@@ -27,3 +27,26 @@ def linear_r2(features: np.ndarray, truth: np.ndarray) -> float | None:
     model = make_pipeline(StandardScaler(), Ridge(alpha=1.0))
     predicted = cross_val_predict(model, features, truth, cv=LeaveOneOut())
     return float(1 - np.square(truth - predicted).sum() / variation)
+
+
+def agreement(first: np.ndarray, second: np.ndarray) -> float:
+    """How far two descriptions place the same listeners alike, but for rotation, scale and shift.
+
+    Args:
+        first: `(A, P)`.
+        second: `(A, P)`.
+
+    Returns:
+        Procrustes correlation: 1 if they are the same, 0 if one says nothing of the other. Few
+        listeners in many dimensions agree by chance alone: see `chance_agreement`. Source:
+        Peres-Neto & Jackson 2001.
+    """
+    from scipy.spatial import procrustes
+
+    return float(np.sqrt(max(0.0, 1 - procrustes(first, second)[2])))
+
+
+def chance_agreement(first: np.ndarray, second: np.ndarray, draws: int = 200) -> float:
+    """Median agreement when the listeners of one are shuffled."""
+    draw = np.random.default_rng(0)
+    return float(np.median([agreement(first, draw.permutation(second)) for _ in range(draws)]))

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from icsim.theta import Drift
+
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
@@ -23,6 +25,8 @@ class Fit:
     """Slots of an animal's channels in that model, `(C,)`; None for a person."""
     gains: Tensor | None = None
     """Gains and offsets of those channels, `(C, K)`, if they were fitted."""
+    drift: Drift | None = None
+    """How θ moves through the animal's recording, if that was fitted."""
 
 
 def read_fit(path: str | Path, model: str | None = None) -> Fit:
@@ -39,12 +43,14 @@ def read_fit(path: str | Path, model: str | None = None) -> Fit:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
         theta = torch.tensor(content["theta"], dtype=torch.get_default_dtype())
         matching, gains = content.get("matching"), content.get("channel_gains")
+        drift = content.get("drift") and {k: torch.tensor(v) for k, v in content["drift"].items()}
         fit = Fit(
             content.get("animal", Path(path).stem),
             theta,
             content.get("model"),
             None if matching is None else torch.tensor(matching),
             None if gains is None else torch.tensor(gains),
+            Drift(**drift) if drift else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: no θ in it ({error!r}); see recipes.fit_theta") from error

@@ -1,5 +1,6 @@
 """The space of listeners: each animal is a Gaussian of θ in the unit box, moving with time."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import torch
@@ -8,14 +9,15 @@ from torch import Tensor, nn
 HOURS = 10.0
 """Unit of time inside the time transfer [h]. Source: arXiv 2506.03088."""
 
-BOUNDS = {"mean": (-10.0, 10.0), "shift": (0.0, 20.0), "rate": (0.0, 50.0), "onset": (0.05, 0.5)}
-"""Ranges of the learned parameters. Source: arXiv 2506.03088."""
+BOUNDS = {"mean": (-10.0, 10.0), "shift": (-20.0, 20.0), "rate": (0.0, 50.0), "onset": (0.05, 0.5)}
+"""Ranges of the learned parameters. Source: arXiv 2506.03088, but for negative shifts: which way a
+dimension of θ points is arbitrary, so that a loss may grow along it or against it."""
 
 
 def time_transfer(mean: Tensor, shift: Tensor, rate: Tensor, onset: Tensor, time: Tensor) -> Tensor:
     """Move a listener's mean, before its sigmoid, by what the recording's hours did.
 
-    Nothing happens before the onset; the function is continuous there, and never falls.
+    Nothing happens before the onset; the function is continuous there, and never turns back.
 
     Args:
         mean: `μ`, any shape that broadcasts with the others.
@@ -29,6 +31,24 @@ def time_transfer(mean: Tensor, shift: Tensor, rate: Tensor, onset: Tensor, time
     return mean + shift * moved
 
 
+@dataclasses.dataclass(frozen=True)
+class Drift:
+    """How one listener moves through a recording."""
+
+    shift: Tensor
+    """`s`, `(P,)`."""
+    rate: Tensor
+    """`W` [per `HOURS`], `(P,)`."""
+    onset: Tensor
+    """`o` [`HOURS`], `(P,)`."""
+
+    def theta(self, theta: Tensor, hours: Tensor) -> Tensor:
+        """Where one that was at θ `(P,)` in the beginning is at times `(B,)` [h], `(B, P)`."""
+        time = (hours / HOURS)[:, None]
+        mean = theta.logit(eps=1e-6)
+        return torch.sigmoid(time_transfer(mean, self.shift, self.rate, self.onset, time))
+
+
 class Listeners(nn.Module):
     """Learned Gaussians over θ, one an animal.
 
@@ -36,14 +56,24 @@ class Listeners(nn.Module):
         animals: How many, A.
         parameters: Dimensions of θ, P.
         shared_drift: One time transfer for all animals, or one for each.
-        seed: Of the starting means: wide apart, and certain (see docs/decisions.md).
+        seed: Of the starting means.
+        spread: Standard deviation of the starting means, before the sigmoid. Near zero, animals
+            begin alike and are told apart by what they answer; wide apart, they keep much of the
+            places that chance gave them (see docs/decisions.md).
     """
 
-    def __init__(self, animals: int, parameters: int, shared_drift: bool = True, seed: int = 0):
+    def __init__(
+        self,
+        animals: int,
+        parameters: int,
+        shared_drift: bool = True,
+        seed: int = 0,
+        spread: float = 1.5,
+    ):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         rows = 1 if shared_drift else animals
-        self.mean = nn.Parameter(1.5 * torch.randn(animals, parameters, generator=generator))
+        self.mean = nn.Parameter(spread * torch.randn(animals, parameters, generator=generator))
         self.log_deviation = nn.Parameter(torch.full((animals, parameters), 0.03).log())
         self.shift = nn.Parameter(torch.full((rows, parameters), 0.2))
         self.rate = nn.Parameter(torch.full((rows, parameters), 15.0))

@@ -1,4 +1,4 @@
-"""Fit θ of animals that the model was not trained on, from what they answered in their first hours.
+"""Fit θ of animals that the model was not trained on, and its drift, from what they answered.
 
 `python -m recipes.fit_theta --cohort COHORT --model MODEL --out FOLDER`
 """
@@ -7,8 +7,9 @@ import dataclasses
 import functools
 import time
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
@@ -20,18 +21,19 @@ from icsim.fitting import (
     Fit,
     bayesian_search,
     dense_search,
-    laplace,
     sobol,
     warm_descent,
 )
 from icsim.models.listener_fit import (
     REACH,
+    FittedListener,
     baselines,
     first_frames,
     fit_listener,
     plane,
     stored_matching,
 )
+from icsim.models.listener_posterior import states_of, weights
 from icsim.models.load import load_theta_model
 from icsim.models.readouts import Categorical
 from icsim.models.response import ResponseModel
@@ -74,10 +76,13 @@ class Config:
     channel_gains: bool = True
     """Fit a gain and offsets of each channel beside θ: what the model cannot know of a new brain.
     Aids never see them."""
-    method: Literal["bayesian", "descent"] = "descent"
-    """How θ is searched."""
+    starts: Count = 2
+    """Known listeners to begin from, those that cost least: each may lead to another mode of the
+    posterior, and all that differ are kept."""
+    search: Literal["none", "bayesian", "descent"] = "none"
+    """How to search for the θ to begin from instead, with channels as the model has them."""
     start: Literal["sobol", "animals"] = "animals"
-    """Begin with well-spread points, or with the animals that the model knows."""
+    """Where that search begins: with well-spread points, or the animals that the model knows."""
     initial: Count = 8
     """Sobol points to begin with."""
     evaluations: Count = 40
@@ -86,8 +91,9 @@ class Config:
     """Ratio to the target, the best of a dense search, that counts as found."""
     dense: Count | None = None
     """Points of a dense search, which shows how good the fit is; none if not given."""
-    first_hours: Hours = 2.0
-    """Use what was heard in this time [h]."""
+    first_hours: Hours | None = None
+    """Use what was presented in this time alone [h], as published: 2. All of the recording, if not
+    given, which says how θ drifts."""
     seconds_a_sound: Seconds = 15.0
     """Use at most so much of each sound [s]."""
     seconds: Seconds = 30.0
@@ -136,47 +142,62 @@ def fit_theta(config: Config) -> dict:
     begin()
     started = time.monotonic()
     prior = facts.channel_prior or broad(model.config.readout.classes)
-    find = functools.partial(search, config)
-    fitted = fit_listener(model, batch, matching, prior, find, config.rounds, config.channel_gains)
-    seconds = time.monotonic() - started
-    course, cost = fitted.search.course(), fitted.cost
-    posterior = laplace(fitted.profile, fitted.theta, cost.observations)
-    gains, method = fitted.all_gains(), f"{config.method} from {config.start}"
-    result = {
+    find = None if config.search == "none" else functools.partial(search, config)
+    with tqdm(desc=f"fitting {animal}", unit="evaluation") as bar:
+
+        def show(count: int, nats: float) -> None:
+            bar.update()
+            bar.set_postfix(nats=f"{nats:.4f}")
+
+        ways = config.rounds, config.channel_gains, config.starts, show
+        fitted = fit_listener(model, batch, matching, prior, find, *ways)
+    result = _described(fitted) | {
         "animal": animal,
         "model": fingerprint(config.model),
-        "theta": fitted.theta.tolist(),
-        "deviation": posterior.diagonal().sqrt().tolist(),
-        "covariance": posterior.tolist(),
-        "matching": fitted.matching.tolist(),
-        "channel_gains": None if gains is None else gains.tolist(),
-        "nats": baselines(fitted, others, facts.animals),
-        "loss": fitted.search.loss,
-        "evaluations": fitted.search.evaluations,
-        "seconds": seconds,
-        "course": course.tolist(),
-        "method": method,
+        "nats": baselines(fitted, states_of(model.listeners), facts.animals),
+        "seconds": time.monotonic() - started,
     }
-    marks = {"fit": fitted.theta}
-    landscape: Cost = cost
-    if fitted.gains is not None:
-        marks["without gains"] = fitted.search.theta
-        landscape = functools.partial(cost, gains=fitted.gains)
+    course = torch.tensor(fitted.posterior.course).cummin(0).values
     if config.dense:
-        target = dense_search(cost, others, config.dense, config.seed)
+        target = dense_search(fitted.landscape, others, config.dense, config.seed)
         reached = (course <= config.within * target.loss).nonzero()
         result |= {
             "target_loss": target.loss,
-            "loss_ratio": fitted.search.loss / target.loss,
+            "loss_ratio": min(course).item() / target.loss,
             "target_theta": target.theta.tolist(),
             "evaluations_to_target": reached[0].item() + 1 if len(reached) else None,
         }
-        drawn = figures.search_course({method: course}, target.loss)
+        drawn = figures.search_course({"scoring": course}, target.loss)
         drawn.savefig(out / f"{animal}-course.png", dpi=110)
-    drawn = surface(landscape, others, fitted.theta, marks)
+    marks = {f"mode {n}" if n else "fit": one.theta() for n, one in enumerate(fitted.modes)}
+    drawn = surface(fitted.landscape, others, fitted.theta, marks)
     drawn.savefig(out / f"{animal}-surface.png", dpi=110)
     write_json(out / f"{animal}.json", result)
     return result
+
+
+def _described(fitted: FittedListener) -> dict[str, Any]:
+    """What was fitted, for JSON."""
+    posterior, gains = fitted.posterior, fitted.all_gains()
+    covariance = posterior.theta_covariance()
+    return {
+        "theta": fitted.theta.tolist(),
+        "deviation": covariance.diagonal().sqrt().tolist(),
+        "covariance": covariance.tolist(),
+        "modes": [
+            {
+                "weight": weight,
+                "theta": one.theta().tolist(),
+                "covariance": one.theta_covariance().tolist(),
+            }
+            for weight, one in zip(weights(fitted.modes).tolist(), fitted.modes, strict=True)
+        ],
+        "drift": {k: v.tolist() for k, v in vars(posterior.drift()).items()},
+        "matching": fitted.matching.tolist(),
+        "channel_gains": None if gains is None else gains.tolist(),
+        "evaluations": len(posterior.course),
+        "course": list(posterior.course),
+    }
 
 
 def _require_categorical(config: Config, model: ResponseModel) -> None:
@@ -212,7 +233,7 @@ def search(config: Config, cost: Cost, others: Tensor) -> Fit:
     if config.start == "sobol":
         starts = sobol(config.initial, parameters, config.seed)
     total = config.evaluations
-    if config.method == "descent":
+    if config.search == "descent":
         total = len(starts) + 1 + 30
     with tqdm(total=total, desc=f"fitting θ of {config.animal}", unit="trial") as bar:
 
@@ -220,7 +241,7 @@ def search(config: Config, cost: Cost, others: Tensor) -> Fit:
             bar.n = count
             bar.set_postfix(nats=f"{best:.4f}")
 
-        if config.method == "descent":
+        if config.search == "descent":
             return warm_descent(cost, starts, progress=show)
         return bayesian_search(cost, starts, config.evaluations, seed=config.seed, progress=show)
 

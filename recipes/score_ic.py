@@ -127,7 +127,7 @@ def find_listener(
         fitted = read_fit(fit, mark)
         if fitted.matching is None:
             raise ValueError(f"{fit}: does not say how channels were matched; fit {name} again")
-        return Listener(fitted.matching, theta=fitted.theta, gains=fitted.gains)
+        return Listener(fitted.matching, theta=fitted.theta, gains=fitted.gains, drift=fitted.drift)
     aligned = cohort.animal(name).alignment(alignment)
     thresholds = cohort.animal(name).thresholds_db_spl
     if isinstance(model.condition, Thresholds) and aligned is not None and thresholds is not None:

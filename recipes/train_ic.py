@@ -37,6 +37,7 @@ from icsim.optimiser import Muon, split_parameters
 from icsim.recording import ALIGNMENT
 from icsim.seeds import seeded
 from icsim.store import Cohort
+from icsim.theta import BOUNDS
 from recipes.reports import figures
 from recipes.running.commands import claim, run
 from recipes.running.ranges import (
@@ -82,6 +83,9 @@ class Config:
     readout: ReadoutConfig | None = None
     """How counts are distributed: `categorical`, as published and if none is given, or
     `poisson`."""
+    channel_gains: bool = False
+    """Learn a gain and offsets of each channel of each animal, centred within the animal, so that θ
+    need not say what belongs to electrodes."""
     begin_from: NotEmptyStr | None = None
     """Checkpoint to begin from: as published, of an ICNet of normal animals."""
     rematch_epochs: list[CountOrZero] = dataclasses.field(default_factory=list)
@@ -103,10 +107,11 @@ class Config:
     """Of Adam."""
     listener_rate: NotNegative = 10.0
     """Factor on it for the means of θ."""
-    deviation_rate: NotNegative = 1.0
+    deviation_rate: NotNegative = 10.0
     """The same for the logarithms of the deviations of θ."""
-    drift_rate: NotNegative = 1.0
-    """The same for shift, rate and onset of the time transfer."""
+    drift_rate: NotNegative = 10.0
+    """The same for shift, rate and onset of the time transfer, each in twentieths of the largest
+    value that it can take."""
     muon_rate: Positive | None = None
     """Of Muon for all kernels; Adam, as published, if not given."""
     weight_decay: NotNegative = 0.0
@@ -120,6 +125,9 @@ class Config:
     """Halve after 4 epochs without gain and stop after 10, or fall to zero over all epochs."""
     kl_weight: NotNegative = 1e-3
     """Of the listeners' divergence from their prior."""
+    gain_weight: NotNegative = 5e-5
+    """Of half the squares of channels' log-gains and offsets: a prior of deviation one, as strong
+    as it is beside seven minutes of sound, of which 20 ms count as one observation."""
     threshold_weight: NotNegative = 0.02
     """Of the threshold penalty."""
     threshold_epochs: CountOrZero = 10
@@ -175,7 +183,8 @@ def train(config: Config) -> Path:
     facts = cohort_facts(cohort, names, config.alignment)
     torch.manual_seed(config.seed)
     parts = config.encoder, config.condition, config.readout
-    model = ResponseModel(config_for(cohort, facts, *parts, config.seed))
+    sizes = config_for(cohort, facts, *parts, config.seed, config.channel_gains)
+    model = ResponseModel(sizes)
     frames = Frames(cohort, names, "train", model.context_bins)
     validation = Frames(cohort, names, "validation", model.context_bins)
     model.readout.start_at(count_histogram(model, facts, frames))
@@ -284,6 +293,8 @@ def _step(
         accelerator.clip_grad_norm_(model.parameters(), config.clip)
     training.optimiser.step()
     training.plain.condition.project()
+    if training.plain.channel_gains:
+        training.plain.channel_gains.centre(facts.weight.to(losses["cross_entropy"].device))
     return losses
 
 
@@ -340,6 +351,9 @@ def training_losses(
     share = len(sound) / len(batch["sound"])
     weights = {"divergence": config.kl_weight, "thresholds": config.threshold_weight}
     penalties = condition.penalties(facts.thresholds_db_spl)
+    if training.plain.channel_gains:
+        weights["channel_gains"] = config.gain_weight
+        penalties["channel_gains"] = training.plain.channel_gains.penalty(facts.weight.to(sound))
     if epoch >= config.threshold_epochs:
         penalties.pop("thresholds", None)
     return losses | {name: share * weights[name] * term for name, term in penalties.items()}
@@ -422,25 +436,28 @@ def _read(frames: Frames, job: tuple[list[int], list[int]]) -> dict[str, Tensor]
 def parameter_groups(model: ResponseModel, config: Config) -> list[dict]:
     """Kernels, vectors, and what is learned of listeners, each with its rate; kernels alone decay.
 
-    Tables of listeners are no matrices, which map one space to another, but a vector an animal:
-    they are for Adam.
+    Tables of listeners and of channels are no matrices, which map one space to another, but a
+    vector an animal: they are for Adam.
     """
     apart = model.condition.parameters_apart()
+    if model.channel_gains:
+        apart["channel_gains"] = list(model.channel_gains.parameters())
     listeners = [parameter for group in apart.values() for parameter in group]
     kernels, vectors = split_parameters(
         model, config.learning_rate, config.muon_rate, apart=listeners
     )
     kernels["weight_decay"] = config.weight_decay
+    twentieths = {name: high / 20 for name, (_, high) in BOUNDS.items()}
     factors = {
-        "means": config.listener_rate,
-        "deviations": config.deviation_rate,
-        "drift": config.drift_rate,
+        "mean": config.listener_rate,
+        "deviation": config.deviation_rate,
+        **{n: config.drift_rate * twentieths[n] for n in ("shift", "rate", "onset")},
     }
-    of_listeners = [
-        {"params": group, "orthogonal": False, "rate": config.learning_rate * factors[name]}
-        for name, group in apart.items()
+    rates = {name: config.learning_rate * factors.get(name, 1.0) for name in apart}
+    tables = [
+        {"params": group, "orthogonal": False, "rate": rates[name]} for name, group in apart.items()
     ]
-    return [group for group in (kernels, vectors, *of_listeners) if group["params"]]
+    return [group for group in (kernels, vectors, *tables) if group["params"]]
 
 
 def _finished(progress: dict, config: Config, per_epoch: int) -> bool:

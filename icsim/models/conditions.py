@@ -56,10 +56,20 @@ class ThetaConfig:
     """One time transfer for all animals, or one for each."""
     seed: int = 0
     """Of the listeners' starting means."""
+    spread: float = 1.5
+    """Standard deviation of these, before the sigmoid. Near zero, animals begin alike, and what
+    they answer tells them apart; wide apart, they keep much of their random places."""
+    modulated: bool = False
+    """Whether θ also scales and shifts the latent and every layer of the fusion (FiLM), beside
+    joining its first layer, as published."""
 
     def __post_init__(self):
         if min(self.animals, self.parameters, self.fusion_size) < 1:
             raise ValueError(f"animals, parameters and fusion_size must be positive: {self}")
+        if not self.spread > 0:
+            raise ValueError(
+                f"spread must be positive, for animals that are all alike stay so: {self}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +81,8 @@ class ThresholdsConfig:
     """Thresholds of a listener, F."""
     fusion_size: int = 16
     """Taps of the fusion's convolutions."""
+    modulated: bool = False
+    """As of `ThetaConfig`."""
 
     def __post_init__(self):
         if min(self.frequencies, self.fusion_size) < 1:
@@ -167,9 +179,9 @@ class Theta(Condition):
     def __init__(self, config: ThetaConfig, latent: int):
         super().__init__()
         self.config = config
-        self.fusion = Fusion(latent, config.parameters, config.fusion_size)
+        self.fusion = Fusion(latent, config.parameters, config.fusion_size, config.modulated)
         self.listeners = Listeners(
-            config.animals, config.parameters, config.shared_drift, config.seed
+            config.animals, config.parameters, config.shared_drift, config.seed, config.spread
         )
         self.receptive_bins, self.noise_size = self.fusion.receptive_bins, config.parameters
 
@@ -205,14 +217,10 @@ class Theta(Condition):
         return terms
 
     def parameters_apart(self) -> dict[str, list[nn.Parameter]]:
-        """Means and deviations of the listeners."""
-        listeners = self.listeners
-        drift = [listeners.shift, listeners.rate, listeners.onset]
-        return {
-            "means": [listeners.mean],
-            "deviations": [listeners.log_deviation],
-            "drift": drift,
-        }
+        """Means, deviations and time transfer of the listeners."""
+        names = {"mean": "mean", "deviation": "log_deviation"}
+        names |= {name: name for name in ("shift", "rate", "onset")}
+        return {name: [getattr(self.listeners, stored)] for name, stored in names.items()}
 
     def project(self) -> None:
         """Keep the listeners within their bounds."""
@@ -237,7 +245,7 @@ class Thresholds(Condition):
     def __init__(self, config: ThresholdsConfig, latent: int):
         super().__init__()
         self.config = config
-        self.fusion = Fusion(latent, config.frequencies, config.fusion_size)
+        self.fusion = Fusion(latent, config.frequencies, config.fusion_size, config.modulated)
         self.receptive_bins = self.fusion.receptive_bins
 
     def features(self, latent: Tensor, subjects: Subjects, crop: int = 0) -> Tensor:

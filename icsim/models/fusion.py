@@ -19,16 +19,18 @@ class Fusion(nn.Module):
     Features are the latent and what the listener changes in it, little at the start: the network
     begins as one for all brains, and learns how they differ.
 
-    The listener does not change within a frame, so its part of the first layer is a bias, and that
-    layer's convolution of the latent serves all listeners at once.
+    The listener does not change within a frame, so its part of the first layer is a bias. Unless
+    it modulates, that layer's convolution of the latent serves all listeners at once.
 
     Args:
         latent: Channels of the latent.
         parameters: Numbers that describe a listener, P.
         size: Taps of the convolutions.
+        modulated: Whether the listener also scales and shifts each channel of the latent and of
+            every layer, beside joining the first one. Source: Perez et al. 2018 (FiLM).
     """
 
-    def __init__(self, latent: int, parameters: int, size: int = 16):
+    def __init__(self, latent: int, parameters: int, size: int = 16, modulated: bool = False):
         super().__init__()
         even = torch.linspace(latent + 3 * parameters, latent, LAYERS + 1)
         widths = [round(width) for width in even.tolist()]
@@ -39,6 +41,10 @@ class Fusion(nn.Module):
             layers[-1].conv.weight.mul_(0.1)
         self.layers = nn.ModuleList(layers)
         self.latent, self.size = latent, size
+        modulations = [latent, *widths[1:]] if modulated else []
+        self.modulations = nn.ModuleList(nn.Linear(steps[-1], 2 * width) for width in modulations)
+        for parameter in self.modulations.parameters():
+            nn.init.zeros_(parameter)
 
     @property
     def receptive_bins(self) -> int:
@@ -56,17 +62,27 @@ class Fusion(nn.Module):
         Returns:
             `(B, A, latent, N − crop)`.
         """
-        sounds, listeners = len(latent), listener.shape[1]
+        embedded = self.embed(listener.transpose(1, 2)).transpose(1, 2)
+        begun = self._modulate(latent.unsqueeze(1), embedded, 0)
+        x = self._first_layer(begun, embedded)
+        for place, layer in enumerate(self.layers[1:], 2):
+            x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            x = self._modulate(x, embedded, place)
+        return (begun + x)[..., crop:]
+
+    def _first_layer(self, begun: Tensor, embedded: Tensor) -> Tensor:
+        """From `(B, A or 1, latent, N)` and `(B or 1, A, 3 P)` to the first layer, `(B, A, …)`."""
         first = cast(CausalConv, self.layers[0])
-        on_latent, on_listener = first.conv.weight.split(
-            [self.latent, first.conv.weight.shape[1] - self.latent], dim=1
-        )
-        from_latent = causal_convolution(latent, on_latent, first.bias, stride=1)
-        embedded = self.embed(listener.transpose(1, 2))
-        from_listener = torch.einsum("ze,bea->baz", on_listener.sum(-1), embedded)
-        x = from_latent.unsqueeze(1) + from_listener.unsqueeze(-1)
-        x = first.activation(x.expand(sounds, -1, -1, -1).flatten(0, 1))
-        for layer in self.layers[1:]:
-            x = layer(x)
-        changed = x.unflatten(0, (sounds, listeners))
-        return (latent.unsqueeze(1) + changed)[..., crop:]
+        inputs = self.latent, first.conv.weight.shape[1] - self.latent
+        on_latent, on_listener = first.conv.weight.split(inputs, dim=1)
+        x = causal_convolution(begun.flatten(0, 1), on_latent, first.bias, stride=1)
+        from_listener = torch.einsum("ze,bae->baz", on_listener.sum(-1), embedded)
+        x = x.unflatten(0, begun.shape[:2]) + from_listener.unsqueeze(-1)
+        return self._modulate(first.activation(x.flatten(0, 1)).view_as(x), embedded, 1)
+
+    def _modulate(self, x: Tensor, embedded: Tensor, place: int) -> Tensor:
+        """Channels `(B, A or 1, W, N)` scaled and shifted by the listener, if that is wanted."""
+        if not self.modulations:
+            return x
+        scale, shift = self.modulations[place](embedded).unsqueeze(-1).chunk(2, -2)
+        return x * (1 + scale) + shift

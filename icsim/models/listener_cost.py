@@ -36,13 +36,13 @@ class ListenerCost:
         """Mean negative log-likelihood [nats a bin and channel] of each candidate, `(n,)`.
 
         Args:
-            theta: The candidates, `(n, P)`; gradients reach them.
+            theta: The candidates, `(n, P)`, or, by frame, `(B, n, P)`; gradients reach them.
             gains: Gains and offsets of the channels, `(C, K)`; see `icsim.channel_gains`.
         """
         prediction = self._predict(theta)
         if gains is not None:
             prediction = with_gains(prediction, gains)
-        counts = self.counts[:, None].expand(-1, len(theta), -1, -1)
+        counts = self.counts[:, None].expand(-1, theta.shape[-2], -1, -1)
         weight = torch.ones(counts.shape[:3], device=self.latent.device)
         return prediction.nats(counts, weight) / self.counts.numel()
 
@@ -60,12 +60,12 @@ class ListenerCost:
     def fit_gains(
         self, theta: Tensor, prior: Prior, start: Tensor | None = None, iterations: int = 20
     ) -> tuple[Tensor, Tensor]:
-        """The most probable gains and offsets of the channels for one listener `(P,)`.
+        """The most probable gains and offsets of the channels for one listener, `(P,)` or `(B, P)`.
 
         Returns:
             `(C, K)`, and its covariance, `(C, K, K)`.
         """
-        logits = require_categorical(self._predict(theta[None])).logits()[:, 0]
+        logits = require_categorical(self._predict(theta.unsqueeze(-2))).logits()[:, 0]
         return fit_gains(logits, self.counts, prior, self.correlated_bins, start, iterations)
 
     def profile(self, theta: Tensor, prior: Prior, start: Tensor | None = None) -> Tensor:
@@ -79,7 +79,8 @@ class ListenerCost:
         return torch.cat([self(one[None], gains) for one, gains in pairs])
 
     def _predict(self, theta: Tensor) -> Prediction:
-        candidates = Subjects(theta=theta.to(self.latent)[None], matching=self.matching)
+        by_frame = theta.to(self.latent).view(-1, *theta.shape[-2:])
+        candidates = Subjects(theta=by_frame, matching=self.matching)
         return self.model.predict(self.latent, candidates, self.context_bins)
 
 

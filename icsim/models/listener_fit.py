@@ -1,21 +1,29 @@
-"""A listener that a response model was not trained on: θ, and a gain of each channel, fitted."""
+"""A listener that a response model was not trained on, fitted to what it answered."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from icsim.channel_gains import Prior, adapted, broad
-from icsim.fitting import Cost, Fit, descend
+from icsim.channel_gains import Prior, adapted, broad, fit_gains
+from icsim.fitting import Cost, Fit
 from icsim.frames import Frames
 from icsim.recording import UNMATCHED
 from icsim.seeds import seeded
 from icsim.store import Cohort
 
-from .listener_cost import ListenerCost, listener_cost
+from .listener_cost import CORRELATED_S, ListenerCost, listener_cost
+from .listener_posterior import (
+    Posterior,
+    Progress,
+    fisher_scoring,
+    known_states,
+    listener_prior,
+    modes,
+)
 from .matching import rematch
+from .readouts import require_categorical
 from .response import ResponseModel
 from .subjects import Subjects
 
@@ -24,32 +32,55 @@ from .subjects import Subjects
 class FittedListener:
     """What was fitted of one animal."""
 
-    search: Fit
-    """The search for θ, of channels as the model has them."""
-    theta: Tensor
-    """`(P,)`."""
+    modes: list[Posterior]
+    """The most probable listeners that differ, best first, with gains of channels if fitted."""
     cost: ListenerCost
     """Of the channels as they were matched last."""
+    hours: Tensor
+    """When each frame was presented [h], `(B,)`."""
     matching: Tensor
     """Slots of the channels, `(C,)`."""
-    prior: Prior
-    """Of the channels' gains and offsets."""
-    gains: Tensor | None
-    """Gain and offsets of the channels that are not set apart, `(n, K)`; None without."""
+    gain_prior: Prior | None
+    """Of the gains and offsets of this brain's channels; None if none were fitted."""
+
+    @property
+    def posterior(self) -> Posterior:
+        """The best mode."""
+        return self.modes[0]
+
+    @property
+    def theta(self) -> Tensor:
+        """θ when the recording began, `(P,)`."""
+        return self.posterior.theta()
 
     def all_gains(self) -> Tensor | None:
         """Gain and offsets of all channels, `(C, K)`; those set apart have the model's."""
-        if self.gains is None:
-            return None
-        every = broad(self.gains.shape[1]).mean.repeat(len(self.matching), 1)
-        every[self.matching != UNMATCHED] = self.gains
-        return every
+        gains = self.posterior.gains
+        return None if gains is None else _of_all(gains, self.matching)
 
-    def profile(self, theta: Tensor) -> Tensor:
-        """The cost of candidates `(n, P)`, with gains fitted for each if there are any."""
-        if self.gains is None:
+    @torch.no_grad()
+    def costs(self, states: Tensor) -> Tensor:
+        """What listeners of states `(n, D)` cost, each with its best gains if any were fitted.
+
+        Returns:
+            Nats a bin and channel, `(n,)`.
+        """
+        theta = self.posterior.prior.theta(states, self.hours)
+        if self.gain_prior is None:
             return self.cost(theta)
-        return self.cost.profile(theta, self.prior, self.gains)
+        each = []
+        for one in theta.unbind(1):
+            gains, _ = self.cost.fit_gains(one, self.gain_prior, self.posterior.gains, 4)
+            each.append(self.cost(one[:, None], gains))
+        return torch.cat(each)
+
+    def landscape(self, theta: Tensor) -> Tensor:
+        """What others cost that begin at θ `(n, P)`, with the fit's drift and gains, `(n,)`;
+        differentiable."""
+        begun, parameters = self.posterior, theta.shape[1]
+        shifts = begun.mean[parameters:].expand(len(theta), -1)
+        states = torch.cat([theta.logit(eps=1e-6), shifts], 1)
+        return self.cost(begun.prior.theta(states, self.hours), begun.gains)
 
 
 Search = Callable[[Cost, Tensor], Fit]
@@ -60,37 +91,95 @@ def fit_listener(
     model: ResponseModel,
     batch: dict[str, Tensor],
     matching: Tensor,
-    prior: Prior,
-    search: Search,
+    gain_prior: Prior,
+    search: Search | None = None,
     rounds: int = 0,
     channel_gains: bool = True,
+    starts: int = 1,
+    progress: Progress | None = None,
 ) -> FittedListener:
-    """Find θ, match channels again in turns with it, and fit their gains beside it.
+    """Fit θ, how it drifts, and gains of channels together, and say how sure that is.
 
     Args:
         model: With condition `theta`.
-        batch: Sounds and counts of one animal, as `first_frames` gives them.
+        batch: Sounds, counts and hours of one animal, as `first_frames` gives them.
         matching: Model channel of each of its channels, `(C,)`.
-        prior: Of the channels' gains and offsets.
-        search: Finds θ.
-        rounds: How often channels are matched again, and θ is fitted on.
+        gain_prior: Of the channels' gains and offsets.
+        search: Finds the θ to begin from; the known listeners that cost least if not given.
+        rounds: How often channels are matched again with what was fitted, and fitted on.
         channel_gains: Whether gains and offsets are fitted beside θ.
+        starts: Listeners to begin from, each of which may lead to another mode.
+        progress: Called after each evaluation.
     """
-    cost = _cost(model, batch, matching)
-    fit = search(cost, model.listeners.at().detach())
-    fitted = FittedListener(fit, fit.theta, cost, matching, prior, None)
+    cost, hours = _cost(model, batch, matching), batch["hours"][:, 0]
+    listeners = listener_prior(model.listeners)
+    prior = gain_prior if channel_gains else None
+    if search is None:
+        begun = known_states(cost, hours, listeners, model.listeners)[:starts]
+    else:
+        logits = search(cost, model.listeners.at().detach()).theta.logit(eps=1e-3)
+        begun = torch.cat([logits, listeners.mean[len(logits) :]])[None]
+    reached = [
+        fisher_scoring(cost, hours, listeners, prior, state, progress=progress) for state in begun
+    ]
+    best = modes(reached)[0]
+    # How much this brain's channels differ is seen only now.
+    if prior is not None and best.gains is not None and best.gain_covariance is not None:
+        prior = adapted(prior, best.gains, best.gain_covariance)
+    reached = [
+        fisher_scoring(cost, hours, listeners, prior, one.mean, one.gains, progress=progress)
+        for one in modes(reached)
+    ]
+    fitted = FittedListener(modes(reached), cost, hours, matching, prior)
     for _ in range(rounds):
         fitted = matched_again(model, batch, fitted)
-    return with_channel_gains(fitted) if channel_gains else fitted
+    return fitted
+
+
+@torch.no_grad()
+def fit_gains_alone(
+    model: ResponseModel,
+    batch: dict[str, Tensor],
+    matching: Tensor,
+    listener: Subjects,
+    prior: Prior,
+) -> Tensor:
+    """Gains and offsets of all channels of one animal, for a listener that is given, `(C, K)`.
+
+    Args:
+        model: Of any condition that shares channels.
+        batch: Sounds and counts of the animal, as `first_frames` gives them.
+        matching: Model channel of each of its channels, `(C,)`.
+        listener: Whom the model is asked for.
+        prior: Of the channels' gains and offsets.
+    """
+    matched = matching != UNMATCHED
+    listener = dataclasses.replace(listener, matching=matching[matched][None])
+    predicted = model.predict(model.latent(batch["sound"]), listener, model.context_bins)
+    observed = (
+        require_categorical(predicted).logits()[:, 0],
+        batch["counts"][:, 0][:, matched],
+    )
+    correlated = CORRELATED_S * model.clock.bin_rate_hz
+    gains, covariance = fit_gains(*observed, prior, correlated)
+    gains, _ = fit_gains(*observed, adapted(prior, gains, covariance), correlated, gains)
+    return _of_all(gains, matching)
+
+
+def _of_all(gains: Tensor, matching: Tensor) -> Tensor:
+    """Gains `(n, K)` of the channels that are matched, with the model's of the rest, `(C, K)`."""
+    every = broad(gains.shape[1]).mean.repeat(len(matching), 1)
+    every[matching != UNMATCHED] = gains
+    return every
 
 
 def matched_again(
     model: ResponseModel, batch: dict[str, Tensor], fitted: FittedListener
 ) -> FittedListener:
     """Match channels with the slots that predict them best for a fit, and fit on from there."""
-    answers = batch["counts"][:, 0]
-    subject = Subjects(theta=fitted.theta[None, None])
-    matching = rematch(model, batch["sound"], answers, subject, fitted.matching)
+    theta = fitted.posterior.prior.theta(fitted.posterior.mean[None], fitted.hours)
+    subject = Subjects(theta=theta.mean(0, keepdim=True))
+    matching = rematch(model, batch["sound"], batch["counts"][:, 0], subject, fitted.matching)
     return with_matching(model, batch, fitted, matching)
 
 
@@ -98,40 +187,30 @@ def with_matching(
     model: ResponseModel, batch: dict[str, Tensor], fitted: FittedListener, matching: Tensor
 ) -> FittedListener:
     """Fit on from a fit with other slots of the channels, `(C,)`."""
-    cost = _cost(model, batch, matching)
-    theta = descend(cost, fitted.theta[None], 20).theta
-    return dataclasses.replace(fitted, theta=theta, cost=cost, matching=matching)
-
-
-def with_channel_gains(fitted: FittedListener, turns: int = 3) -> FittedListener:
-    """Fit gains of channels and θ on, in turns, so that both are the most probable together."""
-    cost, theta, prior, gains = fitted.cost, fitted.theta, fitted.prior, None
-    for _ in range(turns):
-        gains, uncertain = cost.fit_gains(theta, prior, gains)
-        prior = adapted(fitted.prior, gains, uncertain)
-        now = functools.partial(cost, gains=gains)
-        theta = descend(now, theta[None], 15).theta
-    gains, _ = cost.fit_gains(theta, prior, gains)
-    return dataclasses.replace(fitted, theta=theta, prior=prior, gains=gains)
+    cost, begun = _cost(model, batch, matching), fitted.posterior
+    again = fisher_scoring(
+        cost, fitted.hours, begun.prior, fitted.gain_prior, begun.mean, begun.gains
+    )
+    return dataclasses.replace(fitted, modes=[again], cost=cost, matching=matching)
 
 
 @torch.no_grad()
 def baselines(
-    fitted: FittedListener, others: Tensor, names: Sequence[str]
+    fitted: FittedListener, states: Tensor, names: Sequence[str]
 ) -> dict[str, float | str]:
     """What the fit costs, beside listeners that need none; gains of channels are fitted for each.
 
     Args:
         fitted: The fit.
-        known: θ of the seen animals, `(A, P)`.
+        states: Of the seen animals, `(A, D)`.
         names: Theirs.
 
     Returns:
         Nats a bin and channel of the fit, of the seen animals' mean and of the best of them, and
         which it is.
     """
-    mean, fit = others.mean(0, keepdim=True), fitted.theta[None]
-    costs = fitted.profile(torch.cat([fit, mean, others])).tolist()
+    mean, fit = states.mean(0, keepdim=True), fitted.posterior.mean[None]
+    costs = fitted.costs(torch.cat([fit, mean, states])).tolist()
     best = min(range(len(names)), key=lambda place: costs[2 + place])
     return {
         "fit": costs[0],
@@ -164,18 +243,18 @@ def first_frames(
     cohort: Cohort,
     animal: str,
     context_bins: int = 64,
-    first_hours: float = 2.0,
+    first_hours: float | None = None,
     seconds: float = 30.0,
     seconds_a_sound: float = 15.0,
     seed: int = 0,
 ) -> dict[str, Tensor]:
-    """Some training frames that an animal heard early, evenly from all sounds.
+    """Some training frames that an animal was presented with, evenly from all sounds.
 
     Args:
         cohort: Where they are.
         animal: Who heard them.
         context_bins: Of the model. Source of the default: arXiv 2506.03088.
-        first_hours: From what was heard in this time [h].
+        first_hours: From what was presented in this time [h], if not from all.
         seconds: At most so much in all [s].
         seconds_a_sound: At most so much of each sound [s].
         seed: Of the choice.

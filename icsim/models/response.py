@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+from icsim.channel_gains import LearnedGains, with_gains
 from icsim.clock import Clock
 from icsim.theta import Listeners
 
@@ -28,6 +29,20 @@ from .subjects import Subjects
 
 
 @dataclasses.dataclass(frozen=True)
+class ChannelGainsConfig:
+    """Of the animals that a model is trained on; see `icsim.channel_gains`."""
+
+    animals: int = 1
+    """A."""
+    channels: int = 1
+    """Most channels of an animal."""
+
+    def __post_init__(self):
+        if min(self.animals, self.channels) < 1:
+            raise ValueError(f"animals and channels must be positive: {self}")
+
+
+@dataclasses.dataclass(frozen=True)
 class ResponseModelConfig:
     """What a response model is made of."""
 
@@ -37,10 +52,19 @@ class ResponseModelConfig:
     condition: ConditionConfig = dataclasses.field(default_factory=NoCondition)
     readout: ReadoutConfig = dataclasses.field(default_factory=CategoricalConfig)
     clock: Clock = dataclasses.field(default_factory=Clock)
+    channel_gains: ChannelGainsConfig | None = None
+    """Gains and offsets that each channel of each animal has beside what the model says of it."""
 
     def __post_init__(self):
         if self.channels < 1:
             raise ValueError(f"channels must be positive: {self}")
+        if self.channel_gains and isinstance(self.condition, BranchesConfig):
+            raise ValueError("channels of a branch are an animal's own: leave channel_gains out")
+        if self.channel_gains and not isinstance(self.readout, CategoricalConfig):
+            raise ValueError(
+                "gains of channels belong to categorical counts: leave channel_gains out, or take "
+                "readout categorical"
+            )
 
 
 class ResponseModel(nn.Module):
@@ -59,6 +83,10 @@ class ResponseModel(nn.Module):
             branches = config.condition.animals
         self.condition = make_condition(config.condition, features, config.channels)
         self.readout = make_readout(config.readout, features, branches * config.channels)
+        self.channel_gains = None
+        if config.channel_gains and isinstance(config.readout, CategoricalConfig):
+            sizes = config.channel_gains.animals, config.channel_gains.channels
+            self.channel_gains = LearnedGains(*sizes, config.readout.classes)
 
     @property
     def clock(self) -> Clock:
@@ -93,9 +121,17 @@ class ResponseModel(nn.Module):
         return self.encoder(sound)
 
     def predict(self, latent: Tensor, subjects: Subjects, crop: int = 0) -> Prediction:
-        """What listeners answer, from latents `(B, Z, N)`; the first `crop` bins are left out."""
+        """What listeners answer, from latents `(B, Z, N)`; the first `crop` bins are left out.
+
+        Animals that the model was trained on answer with the gains that were learned of their
+        channels, if they are named, and their channels matched.
+        """
         features = self.condition.features(latent, subjects, crop)
-        return self.readout(features, self.condition.slots(subjects))
+        predicted = self.readout(features, self.condition.slots(subjects))
+        named = isinstance(subjects.animals, Tensor) and subjects.matching is not None
+        if self.channel_gains is None or not named:
+            return predicted
+        return with_gains(predicted, self.channel_gains(subjects.animals))
 
     def decode(self, latent: Tensor, theta: Tensor) -> Tensor:
         """Log-probabilities of counts from latents: θ `(B or 1, A, P)` to `(B, A, C, K, N)`."""

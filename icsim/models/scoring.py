@@ -11,6 +11,7 @@ from icsim.channel_gains import with_gains
 from icsim.frames import recording_pairs
 from icsim.metrics import expected_counts, feve, histogram_divergence, normalised_correlation
 from icsim.store import Cohort
+from icsim.theta import Drift
 
 from .facts import ModelFacts
 from .response import ResponseModel
@@ -34,12 +35,16 @@ class Listener:
     """Thresholds of another one [dB SPL], `(F,)`."""
     gains: Tensor | None = None
     """Gains and offsets of its channels, `(C, K)`, if they were fitted."""
+    drift: Drift | None = None
+    """How θ of another one moves, if that was fitted."""
 
     def subjects(self, facts: ModelFacts, hours: Tensor) -> Subjects:
         """This animal at one time `(1,)` [h]."""
         if self.place is not None:
             return facts.subjects([self.place], hours[None])
         theta, thresholds = self.theta, self.thresholds_db_spl
+        if theta is not None and self.drift is not None:
+            theta = self.drift.theta(theta, hours)[0]
         return Subjects(
             theta=None if theta is None else theta[None, None],
             thresholds_db_spl=None if thresholds is None else thresholds[None, None],
@@ -105,7 +110,8 @@ def _score_sound(
     counts = torch.stack([animal.counts(trial).T[matched] for trial in trials]).clamp(max=largest)
     hours = torch.tensor([animal.presentations[trial].time_h for trial in trials])
     # One time after the other: twenty repeats of half a minute would not fit into memory.
-    times = hours.split(1) if listener.place is not None else [hours[:1]]
+    moves = listener.place is not None or listener.drift is not None
+    times = hours.split(1) if moves else [hours[:1]]
     every = (expect(model, facts, listener, latent, time)[matched] for time in times)
     probability = sum(every, start=torch.zeros(())) / len(times)
     expected = expected_counts(probability.log())

@@ -18,7 +18,7 @@ from .conditions import (
 from .encoders import EncoderConfig, SincNetConfig
 from .facts import ModelFacts, require_thresholds
 from .readouts import CategoricalConfig, ReadoutConfig
-from .response import ResponseModel, ResponseModelConfig
+from .response import ChannelGainsConfig, ResponseModel, ResponseModelConfig
 
 
 def config_for(
@@ -28,6 +28,7 @@ def config_for(
     condition: ConditionConfig | None = None,
     readout: ReadoutConfig | None = None,
     seed: int = 0,
+    channel_gains: bool = False,
 ) -> ResponseModelConfig:
     """The configuration of a model of some animals: channels, listeners and clock are theirs.
 
@@ -38,6 +39,7 @@ def config_for(
         condition: Which, θ if not given; its numbers of animals and of frequencies are set.
         readout: Which; the published one if not given.
         seed: Of what is drawn for listeners.
+        channel_gains: Whether channels of the animals have gains and offsets of their own.
 
     Raises:
         ValueError: If thresholds are needed and missing; the message names the animals.
@@ -54,6 +56,7 @@ def config_for(
         sized(condition, animals, frequencies, seed),
         readout or CategoricalConfig(),
         cohort.clock,
+        ChannelGainsConfig(animals, channels) if channel_gains else None,
     )
 
 

@@ -35,17 +35,22 @@ Shared = Literal[
     "abr",
     "beta-3",
     "beta-6",
+    "beta-6-again",
     "beta-6-permuted",
     "beta-6-twenty",
-    "beta-6-twenty-permuted",
 ]
-"""Networks of several animals."""
+"""Networks of several animals; `again` is beta-6 from another seed."""
 
-FITTED = get_args(Shared)[3:]
+FITTED = ("beta-6", "beta-6-permuted", "beta-6-twenty")
 """Those to which unseen animals are fitted in every way."""
 
 SEARCHED = ("beta-3", "beta-6")
 """Those on which ways of searching are compared."""
+
+NO_GAINS = {"channel_gains": False}
+
+AGAIN = 1000
+"""Added to the seed of a network that is trained twice on the same animals."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Config:
     training: NotEmptyStr
     """Configuration of `recipes.train_ic`, for all that is compared."""
     icnet_training: NotEmptyStr
-    """The same for the ICNets that these begin from."""
+    """The same for ICNets of one animal."""
     smaller: list[NotEmptyStr]
     """The smaller group of training animals; the larger one is all that are seen."""
     singles: list[NotEmptyStr]
@@ -92,10 +97,12 @@ class Network:
     """Of the usual sizes, if it is that of `training`."""
     animals: list[str]
     alignment: str = ALIGNMENT
-    begin_from: str | None = "start-multi"
+    begin_from: str | None = None
     """ICNet whose encoder and rows a network begins from."""
     changes: dict = dataclasses.field(default_factory=dict)
     """Of the training's configuration."""
+    alone: bool = False
+    """Whether it is an ICNet of one animal, or begins others as one does."""
 
 
 def benchmark(config: Config) -> dict[str, float]:
@@ -111,11 +118,13 @@ def benchmark(config: Config) -> dict[str, float]:
         cohort = cohorts.aligned(
             config.cohort, seed, out / f"seed-{seed}", ("template", "permutation")
         )
-        _train_and_judge(config, seed, out / f"seed-{seed}", cohort, *networks_of(config, cohort))
+        _train_and_judge(
+            config, seed, out / f"seed-{seed}", cohort, [], networks_of(config, cohort)
+        )
         report.write(out)
     for seed in config.ablation_seeds:
         cohort = Cohort.open(out / f"seed-{seed}" / "cohort" / "cohort.zarr")
-        _train_and_judge(config, seed, out / f"seed-{seed}", cohort, *ablations_of(config, cohort))
+        _train_and_judge(config, seed, out / f"seed-{seed}", cohort, *ablations_of(config))
     return report.write(out)
 
 
@@ -138,62 +147,57 @@ def _require_comparable(config: Config) -> None:
         raise ValueError(f"networks {config.networks}: beta-6 is what others are compared with")
 
 
-def networks_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Network]]:
-    """What is trained: ICNets to begin from, and the networks that begin from them.
-
-    All that are compared have as many epochs: those of an ICNet, and those of `training`. An ICNet
-    of one animal begins from one of that animal alone.
-    """
+def networks_of(config: Config, cohort: Cohort) -> list[Network]:
+    """What is trained on every seed; all for as many epochs."""
     everyone = cohort.animals("seen")
-    singles = [(name, [name]) for name in config.singles]
-    branches, theta = BranchesConfig(), _theta(config)
-    first = [
-        Network(f"start-{name}", branches, animals, begin_from=None)
-        for name, animals in [*singles, ("multi", config.smaller)]
-    ]
-    three = dataclasses.replace(theta, parameters=3)
+    theta = _theta(config)
+    thresholds = ThresholdsConfig(fusion_size=theta.fusion_size, modulated=theta.modulated)
     shared = [
-        Network("icnet-multi", branches, config.smaller),
-        Network("abr", ThresholdsConfig(fusion_size=theta.fusion_size), config.smaller),
-        Network("beta-3", three, config.smaller),
+        Network("icnet-multi", BranchesConfig(), config.smaller, changes=NO_GAINS),
+        Network("abr", thresholds, config.smaller),
+        Network("beta-3", dataclasses.replace(theta, parameters=3), config.smaller),
         Network("beta-6", theta, config.smaller),
+        Network("beta-6-again", theta, config.smaller, changes={"seed": AGAIN}),
         Network("beta-6-permuted", theta, config.smaller, "permutation"),
         Network("beta-6-twenty", theta, everyone),
-        Network("beta-6-twenty-permuted", theta, everyone, "permutation"),
     ]
-    alone = [Network(f"icnet-{n}", branches, [n], begin_from=f"start-{n}") for n in config.singles]
-    return first, [*alone, *(network for network in shared if network.name in config.networks)]
+    singles = [Network(f"icnet-{n}", BranchesConfig(), [n], alone=True) for n in config.singles]
+    return [*singles, *(network for network in shared if network.name in config.networks)]
 
 
-def ablations_of(config: Config, cohort: Cohort) -> tuple[list[Network], list[Network]]:
-    """BetaICNet of six parameters with one thing changed, and the ICNets that two begin from."""
-    normal = [name for name in config.smaller if cohort.animal(name).status == "NH"]
-    usual, of_icnet = (
-        parse(train_ic.Config, ["--config", file])
-        for file in (config.training, config.icnet_training)
-    )
-    branches, theta = BranchesConfig(), _theta(config)
+def ablations_of(config: Config) -> tuple[list[Network], list[Network]]:
+    """BetaICNet of six parameters with one thing changed, and the ICNet that one begins from."""
+    usual = parse(train_ic.Config, ["--config", config.training])
+    encoder, theta = usual.encoder or SincNetConfig(), _theta(config)
     # The published encoder of all animals has 246 kernels, that of one animal's ICNet 128.
-    encoder = usual.encoder or SincNetConfig()
-    wide = {"encoder": dataclasses.replace(encoder, kernels=2 * encoder.kernels)}
+    narrow = {"encoder": dataclasses.replace(encoder, kernels=encoder.kernels // 2)}
     changes: dict[str, dict] = {
         "no-threshold-penalty": {"threshold_weight": 0.0},
         "no-noise": {"noise": False},
-        "matched-again": {"rematch_epochs": [1, 2, 3]},
+        "no-divergence": {"kl_weight": 0.0},
+        "no-channel-gains": NO_GAINS,
+        "matched-again": {"rematch_epochs": [4, 8]},
         "every-animal": {"animals_a_step": None},
+        "narrow": narrow,
+        "slow-listeners": {"listener_rate": 1.0, "deviation_rate": 1.0, "drift_rate": 1.0},
     }
-    others = {"own-drift": dataclasses.replace(theta, shared_drift=False)}
-    others |= {f"beta-{p}": dataclasses.replace(theta, parameters=p) for p in (1, 2, 12)}
-    as_long = {"epochs": usual.epochs + of_icnet.epochs}
-    return [
-        Network("start-normal", branches, normal, begin_from=None),
-        Network("start-wide", branches, config.smaller, begin_from=None, changes=wide),
-    ], [
-        Network("from-normal", theta, config.smaller, begin_from="start-normal"),
-        Network("from-scratch", theta, config.smaller, begin_from=None, changes=as_long),
+    conditions = {
+        "shared-drift": dataclasses.replace(theta, shared_drift=True),
+        "not-modulated": dataclasses.replace(theta, modulated=False),
+        "wide-start": dataclasses.replace(theta, spread=1.5),
+        **{f"beta-{p}": dataclasses.replace(theta, parameters=p) for p in (1, 2, 12)},
+    }
+    half = {"epochs": usual.epochs // 2}
+    branches = BranchesConfig()
+    wide = {"encoder": encoder}
+    return [Network("start-multi", branches, config.smaller, changes=NO_GAINS | half)], [
+        Network("from-icnet", theta, config.smaller, begin_from="start-multi", changes=half),
         *(Network(n, theta, config.smaller, changes=c) for n, c in changes.items()),
-        *(Network(n, condition, config.smaller) for n, condition in others.items()),
-        Network("wide", theta, config.smaller, begin_from="start-wide", changes=wide),
+        *(Network(n, condition, config.smaller) for n, condition in conditions.items()),
+        *(
+            Network(f"icnet-wide-{n}", branches, [n], changes=wide, alone=True)
+            for n in config.singles
+        ),
     ]
 
 
@@ -235,8 +239,11 @@ def _judgements(config: Config, network: Network, out: Path, cohort: Cohort) -> 
     """Scores of one network, fits of unseen animals to it, and searches on it."""
     name, results = network.name, out / "results"
     common = (cohort.path, str(out / "networks" / name / "model.safetensors"))
-    device = "icnet" if name.removeprefix("icnet-") in config.singles else name
-    score = ic_tasks.Score(*common, device, str(results / "scores" / f"{name}.csv"))
+    device = name
+    for prefix in ("icnet", "icnet-wide"):
+        device = prefix if name.removeprefix(f"{prefix}-") in config.singles else device
+    target = str(results / "scores" / f"{name}.csv")
+    score = ic_tasks.Score(*common, device, target, config.fit_seconds)
     jobs = [Job(f"score of {name}", ic_tasks.score, score, _seconds(score.out))]
     if not isinstance(network.condition, ThetaConfig):
         return jobs
@@ -290,9 +297,8 @@ def _times(out: Path) -> pd.DataFrame:
 
 def _training(config: Config, network: Network, seed: int, out: Path) -> train_ic.Config:
     """The configuration of one network's training."""
-    begin = network.begin_from
-    from_nothing = isinstance(network.condition, BranchesConfig) and begin is None
-    file = config.icnet_training if from_nothing else config.training
+    begin, changes = network.begin_from, dict(network.changes)
+    file = config.icnet_training if network.alone else config.training
     wanted = parse(train_ic.Config, ["--config", file])
     common = {
         "cohort": str(out / "cohort" / "cohort.zarr"),
@@ -301,9 +307,9 @@ def _training(config: Config, network: Network, seed: int, out: Path) -> train_i
         "animals": network.animals,
         "alignment": network.alignment,
         "begin_from": begin and str(out / "networks" / begin / "model.safetensors"),
-        "seed": seed,
+        "seed": seed + changes.pop("seed", 0),
     }
-    return dataclasses.replace(wanted, **(common | network.changes))
+    return dataclasses.replace(wanted, **(common | changes))
 
 
 def _seconds(result: str) -> Path:

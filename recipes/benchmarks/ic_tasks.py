@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -26,11 +26,11 @@ from icsim.models.listener_cost import listener_cost
 from icsim.models.listener_fit import (
     FittedListener,
     first_frames,
+    fit_gains_alone,
     fit_listener,
     matched_again,
     plane,
     stored_matching,
-    with_channel_gains,
     with_matching,
 )
 from icsim.models.load import load_model, load_theta_model
@@ -42,21 +42,21 @@ from icsim.recording import ALIGNMENT, UNMATCHED
 from icsim.simulation.animal import animal_from
 from icsim.simulation.hearing import FREQUENCIES_HZ
 from icsim.store import Cohort
-from icsim.theta import movement
+from icsim.theta import Drift, movement
 from recipes import score_ic
-from recipes.reports.ic_figures import ALIGNED
+from recipes.reports.ic_figures import FITTED
 
 COLUMNS = (*("listener", "group", "role", "device", "way", "sound", "kind", "measure", "value"),)
 """Of the tables: `device` is a network, `way` how an unseen animal was fitted to it or θ searched,
 and `sound` a dimension or a name where a measure is of no sound."""
 
-MATCHED, BEST = "matched to the model", "best for validation sounds"
-"""What an unseen animal's channels are matched by, beside what other brains answer (`ALIGNED`):
-what the model answers for a first θ (not where channels were permuted), or, as a bound, what
-predicts its answers to all validation sounds best."""
+ALONE, MEAN = "no gains", "mean listener"
+"""Less than is fitted (`FITTED`): θ of the first two hours or thresholds alone, as published, and
+the mean of the seen animals with gains of channels, which says what these do without θ."""
 
-GAINS, MATCHED_GAINS = "with gains", "matched, with gains"
-"""The first two with a gain and offsets of each channel, fitted beside θ."""
+MATCHED, BEST = "matched to the model", "best for validation sounds"
+"""More than that: channels matched to what the model answers for the fit (not where they were
+permuted), and, as a bound, as predicts the answers to all validation sounds best."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +68,8 @@ class Score:
     device: str
     """What rows call it."""
     out: str
+    fit_seconds: float
+    """Of sound from which unseen animals get gains of channels, beside their thresholds [s]."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,8 +84,7 @@ class NewListeners:
     """Folder of `<animal>.csv`."""
     seconds: float
     every_way: bool = True
-    """Not only as aligned, but also with gains of channels, matched to the model (no
-    permutation), and matched as is best for validation sounds."""
+    """Not only as is fitted, but also with less, and with more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,9 +155,18 @@ def score(job: Score) -> None:
     tables = []
     for name in cohort.animals():
         listener = score_ic.find_listener(model, facts, cohort, name)
-        if listener is not None:
-            rows = score_animal(model, facts, cohort, name, listener, latents)
-            tables.append(_scores(rows, **_animal(cohort, name)))
+        if listener is None:
+            continue
+        ways = {"": listener}
+        if listener.place is None:
+            batch = first_frames(cohort, name, model.context_bins, seconds=job.fit_seconds)
+            subject = listener.subjects(facts, torch.zeros(1))
+            prior = broad(model.config.readout.classes)
+            gains = fit_gains_alone(model, batch, listener.matching, subject, prior)
+            ways = {ALONE: listener, FITTED: dataclasses.replace(listener, gains=gains)}
+        for way, one in ways.items():
+            rows = score_animal(model, facts, cohort, name, one, latents)
+            tables.append(_scores(rows, way=way, **_animal(cohort, name)))
     if facts.start is not None and isinstance(model.condition, Theta):
         learned = model.condition.listeners
         tables.append(_numbers("movement", movement(learned, facts.start)))
@@ -203,44 +213,55 @@ def _new_listener(
     true_hz = torch.tensor(cohort.truth(animal)["cf_hz"])
     tables = []
 
-    def note(way: str, fitted: FittedListener, seconds: float) -> None:
-        matching = fitted.matching
-        listener = Listener(matching, theta=fitted.theta, gains=fitted.all_gains())
+    def note(way: str, listener: Listener, fit: dict[str, float]) -> None:
+        matching = listener.matching
         matched = (matching != UNMATCHED) & slots_hz[matching.clamp(min=0)].isfinite()
         columns = _animal(cohort, animal) | {"device": job.device, "way": way}
         rows = score_animal(model, facts, cohort, animal, listener, latents)
-        fit = {
-            "cost": fitted.profile(fitted.theta[None]).item(),
-            "seconds": seconds,
-            "octaves": octave_error(slots_hz[matching[matched]], true_hz[matched]),
-        }
-        theta = dict(enumerate(fitted.theta.tolist(), 1))
+        fit |= {"octaves": octave_error(slots_hz[matching[matched]], true_hz[matched])}
         tables.append(_scores(rows, **columns))
-        tables.append(_numbers("theta", theta, **columns))
         tables.append(_numbers("fit", fit, **columns))
+        if way != MEAN and listener.theta is not None:
+            theta = dict(enumerate(listener.theta.tolist(), 1))
+            tables.append(_numbers("theta", theta, **columns))
 
-    started = time.monotonic()
-    aligned = fit_listener(model, batch, stored, prior, warm_descent, channel_gains=False)
-    aligned_seconds = before = time.monotonic() - started
-    note(ALIGNED, aligned, before)
+    def timed(way: str, fit: Callable[[], FittedListener]) -> FittedListener:
+        started = time.monotonic()
+        fitted = fit()
+        posterior, gains = fitted.posterior, fitted.all_gains()
+        drift = None if way == ALONE else posterior.drift()
+        numbers = {
+            "cost": fitted.costs(posterior.mean[None]).item(),
+            "evaluations": len(posterior.course),
+            "seconds": time.monotonic() - started,
+        }
+        note(way, Listener(fitted.matching, None, fitted.theta, None, gains, drift), numbers)
+        return fitted
+
+    usual = timed(FITTED, lambda: fit_listener(model, batch, stored, prior))
     if not job.every_way:
         return tables
-    started = time.monotonic()
-    gained = with_channel_gains(aligned)
-    note(GAINS, gained, before + time.monotonic() - started)
+    early = first_frames(cohort, animal, model.context_bins, 2.0, job.seconds)
+    timed(ALONE, lambda: fit_listener(model, early, stored, prior, channel_gains=False))
+    listeners = usual.posterior.prior
+    mean = Subjects(theta=listeners.theta(listeners.mean[None], usual.hours))
+    gains = fit_gains_alone(model, batch, stored, mean, prior)
+    shifts = listeners.mean.split(listeners.parameters)[1]
+    drift = Drift(shifts, listeners.rate, listeners.onset)
+    theta = listeners.theta(listeners.mean[None], torch.zeros(1))[0, 0]
+    note(MEAN, Listener(stored, None, theta, None, gains, drift), {})
     if job.alignment == ALIGNMENT:
-        started = time.monotonic()
-        again = matched_again(model, batch, aligned)
-        before += time.monotonic() - started
-        note(MATCHED, again, before)
-        started = time.monotonic()
-        both = with_channel_gains(again)
-        note(MATCHED_GAINS, both, before + time.monotonic() - started)
-    started, best = time.monotonic(), aligned
-    for _ in range(2):
-        matching = best_matching(model, cohort, animal, best.theta, stored, job.alignment)
-        best = with_matching(model, batch, best, matching)
-    note(BEST, best, aligned_seconds + time.monotonic() - started)
+        timed(MATCHED, lambda: matched_again(model, batch, usual))
+
+    def best() -> FittedListener:
+        fitted = usual
+        for _ in range(2):
+            theta = fitted.theta
+            matching = best_matching(model, cohort, animal, theta, stored, job.alignment)
+            fitted = with_matching(model, batch, fitted, matching)
+        return fitted
+
+    timed(BEST, best)
     return tables
 
 

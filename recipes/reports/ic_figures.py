@@ -15,7 +15,7 @@ from evaluation.tidy import where
 from icsim.models.listener_fit import REACH
 from recipes.reports import figures
 
-ALIGNED = "aligned"
+FITTED = "fitted"
 """How unseen animals are fitted by default: with channels as their alignment left them."""
 
 COLOURS = {"NH": figures.COLOURS["NH"], "HI": figures.COLOURS["HI"], "hidden": figures.CYCLE[3]}
@@ -209,7 +209,7 @@ def loss_surfaces(rows: pd.DataFrame, labels: Mapping[str, str]) -> Figure | Non
 
 def theta_space(rows: pd.DataFrame) -> Figure:
     """All animals by the network of most: too many for names, so hearing is coloured."""
-    part = where(rows, device=largest(rows), measure="theta", way=["", ALIGNED])
+    part = where(rows, device=largest(rows), measure="theta", way=["", FITTED])
     wide = part.pivot(index=["listener", "group", "role"], columns="sound", values="value")
     theta = torch.tensor(wide.to_numpy()).float()
     places, shares = figures.principal_components(theta)

@@ -1,6 +1,7 @@
 """What is learned from what: no test sound, no truth, no stranger; and which epoch is kept."""
 
 import dataclasses
+import itertools
 import json
 import math
 from collections import Counter
@@ -20,8 +21,7 @@ from compensation.training import BandLevels, tasks, training_terms
 from icsim import cohort_alignment
 from icsim.channel_gains import broad
 from icsim.cohort_alignment import likeness, octave_errors, reference_brains
-from icsim.fits import Fit
-from icsim.fitting import laplace, warm_descent
+from icsim.fits import Fit, read_fit
 from icsim.frames import Frames
 from icsim.loss import ResponseLoss
 from icsim.models import listener_cost, matching, scoring
@@ -29,6 +29,7 @@ from icsim.models.conditions import ThetaConfig
 from icsim.models.encoders import SincNetConfig
 from icsim.models.facts import ModelFacts, cohort_facts
 from icsim.models.listener_fit import FittedListener, baselines, first_frames, fit_listener
+from icsim.models.listener_posterior import Posterior
 from icsim.models.load import load_model
 from icsim.models.response import ResponseModel
 from icsim.models.start import config_for
@@ -230,14 +231,18 @@ def test_a_stranger_is_fitted_to_training_sounds_of_the_first_hours_alone(
     # What is stored is the fit with gains of channels, and its own uncertainty.
     model, facts = load_model(training.path)
     matching = Cohort.open(cohort).animal("stranger").alignment().matching
-    fitted = fit_listener(model, batch, matching, facts.channel_prior, warm_descent)
+    fitted = fit_listener(model, batch, matching, facts.channel_prior, starts=2)
     assert fit["theta"] == pytest.approx(fitted.theta.tolist())
     assert fit["matching"] == matching.tolist()
     assert fit["channel_gains"] == pytest.approx(fitted.all_gains().numpy())
-    covariance = laplace(fitted.profile, fitted.theta, fitted.cost.observations)
-    assert fit["covariance"] == pytest.approx(covariance.numpy(), rel=1e-3)
-    both = fitted.profile(torch.stack([fitted.theta, fitted.search.theta]))
-    assert both[0] < both[1]
+    assert fit["covariance"] == pytest.approx(fitted.posterior.theta_covariance().numpy())
+    assert sum(mode["weight"] for mode in fit["modes"]) == pytest.approx(1.0)
+    assert fit["modes"][0]["theta"] == fit["theta"]
+    drift = read_fit(tmp_path / "stranger.json").drift
+    assert torch.allclose(drift.shift, fitted.posterior.drift().shift)
+    # No known listener costs less, and the first evaluation is one of them.
+    assert fit["nats"]["fit"] <= fit["nats"]["best seen animal"] + 1e-4
+    assert fit["course"][-1] <= fit["course"][0]
 
 
 def test_no_more_sound_is_used_for_a_fit_than_was_asked_for(cohort):
@@ -256,19 +261,18 @@ def test_no_more_sound_is_used_for_a_fit_than_was_asked_for(cohort):
 
 
 def test_channels_that_are_set_apart_get_no_gains():
-    gains = 2 * torch.eye(5)[:2]
-    fitted = FittedListener(
-        None, torch.zeros(2), None, torch.tensor([4, UNMATCHED, 0]), broad(5), gains
-    )
+    gains, matching = 2 * torch.eye(5)[:2], torch.tensor([4, UNMATCHED, 0])
+    mode = Posterior(None, torch.zeros(4), torch.eye(4), gains, None, 0.0, ())
+    fitted = FittedListener([mode], None, None, matching, broad(5))
     assert torch.equal(fitted.all_gains(), torch.stack([gains[0], broad(5).mean, gains[1]]))
 
 
 def test_a_fit_is_shown_beside_the_mean_and_the_best_of_seen_animals():
     class Fitted:
-        theta = torch.tensor([0.2])
+        posterior = Posterior(None, torch.tensor([0.2]), torch.eye(1), None, None, 0.0, ())
 
-        def profile(self, theta):
-            return (theta[:, 0] - 0.2).abs()
+        def costs(self, states):
+            return (states[:, 0] - 0.2).abs()
 
     nats = baselines(Fitted(), torch.tensor([[0.9], [0.3]]), ["far", "near"])
     assert nats == {
@@ -675,25 +679,25 @@ def test_theta_stays_within_its_bounds(training, tmp_path):
 def test_tables_of_listeners_are_no_matrices(training, cohort, shared_drift):
     opened = Cohort.open(cohort)
     condition = ThetaConfig(shared_drift=shared_drift)
-    made = config_for(opened, cohort_facts(opened, SEEN), ENCODER, condition)
+    made = config_for(opened, cohort_facts(opened, SEEN), ENCODER, condition, channel_gains=True)
     model = ResponseModel(made)
     config = dataclasses.replace(
         training.config, muon_rate=0.02, weight_decay=0.1, deviation_rate=3.0, drift_rate=7.0
     )
     groups = train_ic.parameter_groups(model, config)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    kernels, vectors, *of_listeners = ({names[id(p)] for p in group["params"]} for group in groups)
-    assert sorted([*kernels, *vectors, *set.union(*of_listeners)]) == sorted(names.values())
-    table = "condition.listeners."
-    assert of_listeners == [
-        {f"{table}mean"},
-        {f"{table}log_deviation"},
-        {f"{table}shift", f"{table}rate", f"{table}onset"},
+    kernels, vectors, *tables = ([names[id(p)] for p in group["params"]] for group in groups)
+    assert sorted([*kernels, *vectors, *itertools.chain(*tables)]) == sorted(names.values())
+    listeners = [
+        f"condition.listeners.{name}"
+        for name in ("mean", "log_deviation", "shift", "rate", "onset")
     ]
-    assert [group["orthogonal"] for group in groups] == [True, False, False, False, False]
+    assert tables == [*([name] for name in listeners), ["channel_gains.deviation"]]
+    assert [group["orthogonal"] for group in groups] == [True, *[False] * 7]
     rates = [group["rate"] for group in groups]
-    assert rates == pytest.approx([0.02, 5e-3, 5e-2, 15e-3, 35e-3])
-    assert [group.get("weight_decay", 0) for group in groups] == [0.1, 0, 0, 0, 0]
+    drift = [35e-3, 35e-3 * 2.5, 35e-3 / 40]
+    assert rates == pytest.approx([0.02, 5e-3, 5e-2, 15e-3, *drift, 5e-3])
+    assert [group.get("weight_decay", 0) for group in groups] == [0.1, *[0] * 7]
 
 
 @pytest.mark.parametrize(("clip", "norm"), [(0.01, 0.01), (1e9, None), (None, None)])
