@@ -38,18 +38,31 @@ def broad(classes: int) -> Prior:
     return Prior(torch.tensor([1.0] + [0.0] * (classes - 1)), torch.eye(classes))
 
 
+@dataclasses.dataclass(frozen=True)
+class ChannelGainsConfig:
+    """How many channels have gains: those of the animals that a model is trained on."""
+
+    animals: int = 1
+    """A."""
+    channels: int = 1
+    """Most channels of an animal."""
+
+    def __post_init__(self):
+        if min(self.animals, self.channels) < 1:
+            raise ValueError(f"animals and channels must be positive: {self}")
+
+
 class LearnedGains(nn.Module):
     """Gains and offsets of the channels of the animals that a model is trained on.
 
     Args:
-        animals: A.
-        channels: Most channels of an animal, C.
+        config: How many.
         classes: K.
     """
 
-    def __init__(self, animals: int, channels: int, classes: int):
+    def __init__(self, config: ChannelGainsConfig, classes: int):
         super().__init__()
-        self.deviation = nn.Parameter(torch.zeros(animals, channels, classes))
+        self.deviation = nn.Parameter(torch.zeros(config.animals, config.channels, classes))
 
     def forward(self, animals: Tensor) -> Tensor:
         """Of some of the animals, `(A, C, K)`."""

@@ -21,12 +21,8 @@ LEVELS_DB_SPL = (20.0, 110.0)
 """Sounds outside are named: softer than a library, louder than a pneumatic hammer (chosen here)."""
 
 
-FIRST_HOURS = 2.0
-"""From these `recipes.fit_theta` takes what it fits a listener to [h]."""
-
-
 ENOUGH_S = 30.0
-"""So much of it [s]."""
+"""Training sounds to which `recipes.fit_theta` fits a listener [s]."""
 
 
 def summary(cohort: Cohort) -> dict:
@@ -84,13 +80,11 @@ def _presented(cohort: Cohort, animal: AnimalRecording, split: str) -> dict:
     """How much of a split an animal heard."""
     shown = [p for p in animal.presentations if cohort.sounds[p.sound].split == split]
     times = Counter(p.sound for p in shown)
-    early = [p for p in shown if p.time_h <= FIRST_HOURS]
     return {
         "sounds": len(times),
         "sounds_heard_twice": sum(count > 1 for count in times.values()),
         "presentations": len(shown),
         "seconds": round(sum(p.bins for p in shown) / RESPONSE_RATE, 3),
-        "seconds_in_first_hours": round(sum(p.bins for p in early) / RESPONSE_RATE, 3),
     }
 
 
@@ -120,13 +114,12 @@ def warnings(cohort: Cohort) -> list[str]:
             f"{_some(once)} heard no test sound twice: what of the answers can be predicted is "
             "unknown, and recipes.score_ic leaves them out"
         )
-    short = {a.name: _presented(cohort, a, "train")["seconds_in_first_hours"] for a in animals}
+    short = {a.name: _presented(cohort, a, "train")["seconds"] for a in animals}
     few = [name for name, seconds in short.items() if seconds < ENOUGH_S]
     if few and "train" in splits:
         texts.append(
-            f"{_some(few)} heard less than {ENOUGH_S:g} s of training sounds in the first "
-            f"{FIRST_HOURS:g} h, of which recipes.fit_theta fits a listener; the fit will be less "
-            "certain, or give it more --first_hours"
+            f"{_some(few)} heard less than the {ENOUGH_S:g} s of training sounds to which "
+            "recipes.fit_theta fits a listener; the fit will be less certain"
         )
     if not any(a.status == "NH" and a.role == "seen" for a in animals):
         texts.append(

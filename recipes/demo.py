@@ -180,8 +180,9 @@ def check_early_sounds(cohort: Cohort, config: fit_theta.Config) -> None:
         first_frames(cohort, animal, first_hours=config.first_hours)
     except ValueError as error:
         raise ValueError(
-            f"{animal} heard no training sound in the first {config.first_hours:g} h, on "
-            f"which θ is fitted ({error}); give more or longer sounds, and delete "
+            f"{animal} heard no training sound "
+            f"{'' if config.first_hours is None else f'in the first {config.first_hours:g} h '}"
+            f"on which θ is fitted ({error}); give more or longer sounds, and delete "
             f"{Path(cohort.path).parent.parent}"
         ) from error
 

@@ -834,7 +834,7 @@ def test_what_is_unusual_or_will_fail_is_said_at_the_import(tmp_path, recipe):
         "a factor of 1000 is 60 dB",
         "no validation sounds: recipes.train_ic",
         "no test sounds: recipes.score_ic and recipes.judge",
-        "a heard less than 30 s of training sounds in the first 2 h",
+        "a heard less than the 30 s of training sounds to which recipes.fit_theta",
     ):
         assert message in said
     from recipes.reports.recording import printed

@@ -17,10 +17,9 @@ from icsim.channel_gains import Prior
 from icsim.theta import HOURS, Drift, Listeners, time_transfer
 
 from .listener_cost import ListenerCost
-from .readouts import require_categorical
 from .subjects import Subjects
 
-DIFFERENCE = 0.05
+DIFFERENCE = 0.01
 """By which slopes are taken, in logits of θ (chosen here)."""
 
 LONGEST = 1.5
@@ -226,7 +225,9 @@ class _Quadratic:
     nats: float
     """Negative log-likelihood."""
     slope: Tensor
-    """Of the log-likelihood, by channel: of the state, then of gain and offsets, `(C, D + K)`."""
+    """Of the log-likelihood along the state, `(D,)`."""
+    gain_slope: Tensor
+    """By channel along gain and offsets, `(C, K)`."""
     information: Tensor
     """Fisher's, `(C, D + K, D + K)`."""
 
@@ -255,15 +256,15 @@ def _solve(
     gain_prior: Prior | None,
 ) -> _Solution:
     """Solve for state and gains; these are eliminated channel by channel."""
-    size, slope, information = len(away), around.slope, around.information
-    pull = slope[:, :size].sum(0) - precision @ away
+    size, information = len(away), around.information
+    pull = around.slope - precision @ away
     matrix = information[:, :size, :size].sum(0) + precision
     if gains is None or gain_prior is None:
         covariance = torch.linalg.inv(matrix)
         step = covariance @ pull
         return _Solution(step, covariance, pull[:0], None, 0.5 * (pull @ step).item())
     gain_precision = gain_prior.covariance.double().inverse()
-    gain_pull = slope[:, size:] - (gains - gain_prior.mean).double() @ gain_precision
+    gain_pull = around.gain_slope - (gains - gain_prior.mean).double() @ gain_precision
     gain_covariance = torch.linalg.inv(information[:, size:, size:] + gain_precision)
     shared = gain_covariance @ information[:, size:, :size]
     covariance = torch.linalg.inv(matrix - (information[:, :size, size:] @ shared).sum(0))
@@ -283,21 +284,38 @@ def _around(
     for part in torch.arange(len(hours)).split(FRAMES):
         subjects = Subjects(theta=prior.theta(states, hours[part]), matching=cost.matching)
         predicted = cost.model.predict(cost.latent[part], subjects, cost.context_bins)
-        logits = require_categorical(predicted).logits().float()
+        logits = predicted.log_probabilities()
         odds = logits - logits[:, :, :, :1]
         along = (odds[:, 1:] - odds[:, :1]) / DIFFERENCE
         moved = prior.moved(hours[part])[:, :, None, None, None]
         slopes = torch.cat([along, along * moved], 1)
         parts.append(_statistics(odds[:, 0], slopes, cost.counts[part], gains))
     nats, slope, information = (sum(each) for each in zip(*parts, strict=True))
+    # Differences are good enough for the information; where the summit is, the slope alone says.
+    exact = _exact_slope(cost, hours, prior, state, gains)
     scale = cost.correlated_bins
-    return _Quadratic(nats.item() / scale, slope / scale, information / scale)
+    return _Quadratic(nats.item() / scale, exact / scale, slope / scale, information / scale)
+
+
+def _exact_slope(
+    cost: ListenerCost, hours: Tensor, prior: ListenerPrior, state: Tensor, gains: Tensor | None
+) -> Tensor:
+    """Of the log-likelihood along a listener's state, `(D,)`."""
+    total = torch.zeros_like(state, dtype=torch.float64)
+    for part in torch.arange(len(hours)).split(FRAMES):
+        frames = dataclasses.replace(cost, latent=cost.latent[part], counts=cost.counts[part])
+        with torch.enable_grad():
+            at = state.detach().requires_grad_()
+            nats = frames(prior.theta(at[None], hours[part]), gains).sum()
+        (slope,) = torch.autograd.grad(nats, at)
+        total -= slope.double() * frames.counts.numel()
+    return total
 
 
 def _statistics(
     odds: Tensor, slopes: Tensor, counts: Tensor, gains: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Likelihood, its slope and its information of some frames, by channel.
+    """Likelihood, its slope along gains, and its information of some frames, by channel.
 
     Args:
         odds: Logarithms of the odds of counts against silence, `(B, C, K, N)`.
@@ -306,7 +324,7 @@ def _statistics(
         gains: Of the channels, `(C, K)`.
 
     Returns:
-        Nats, `()`; slope, `(C, D + K)`; information, `(C, D + K, D + K)`.
+        Nats, `()`; slope, `(C, K)`; information, `(C, D + K, D + K)`.
     """
     classes = odds.shape[2]
     odds, slopes = odds.permute(1, 2, 0, 3).flatten(2), slopes.permute(2, 1, 3, 0, 4).flatten(3)
@@ -329,7 +347,7 @@ def _statistics(
     every = torch.cat(directions, 1)
     every = every - (every * probability[:, None]).sum(2, keepdim=True)
     answered = answers[:, None, None].expand(-1, every.shape[1], 1, -1)
-    slope = every.gather(2, answered).sum((2, 3)).double()
+    slope = every.gather(2, answered).sum((2, 3)).double()[:, slopes.shape[1] :]
     weighted = (every * probability.sqrt()[:, None]).flatten(2)
     information = (weighted @ weighted.transpose(1, 2)).double()
     nats = -log_probability.gather(1, answers[:, None]).double().sum()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from icsim.channel_gains import LearnedGains, with_gains
+from icsim.channel_gains import ChannelGainsConfig, LearnedGains, with_gains
 from icsim.clock import Clock
 from icsim.theta import Listeners
 
@@ -26,20 +26,6 @@ from .conditions import (
 from .encoders import EncoderConfig, SincNetConfig, make_encoder
 from .readouts import CategoricalConfig, Prediction, ReadoutConfig, make_readout
 from .subjects import Subjects
-
-
-@dataclasses.dataclass(frozen=True)
-class ChannelGainsConfig:
-    """Of the animals that a model is trained on; see `icsim.channel_gains`."""
-
-    animals: int = 1
-    """A."""
-    channels: int = 1
-    """Most channels of an animal."""
-
-    def __post_init__(self):
-        if min(self.animals, self.channels) < 1:
-            raise ValueError(f"animals and channels must be positive: {self}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,8 +71,7 @@ class ResponseModel(nn.Module):
         self.readout = make_readout(config.readout, features, branches * config.channels)
         self.channel_gains = None
         if config.channel_gains and isinstance(config.readout, CategoricalConfig):
-            sizes = config.channel_gains.animals, config.channel_gains.channels
-            self.channel_gains = LearnedGains(*sizes, config.readout.classes)
+            self.channel_gains = LearnedGains(config.channel_gains, config.readout.classes)
 
     @property
     def clock(self) -> Clock:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from icsim.channel_gains import ChannelGainsConfig
 from icsim.frames import Frames
 from icsim.recording import UNMATCHED
 from icsim.store import Cohort
@@ -18,7 +19,7 @@ from .conditions import (
 from .encoders import EncoderConfig, SincNetConfig
 from .facts import ModelFacts, require_thresholds
 from .readouts import CategoricalConfig, ReadoutConfig
-from .response import ChannelGainsConfig, ResponseModel, ResponseModelConfig
+from .response import ResponseModel, ResponseModelConfig
 
 
 def config_for(

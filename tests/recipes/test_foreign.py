@@ -83,7 +83,7 @@ def test_a_smaller_brain_is_permuted_into_the_reference(imported):
 
 def test_a_stranger_is_predicted_once_its_channels_have_gains(trained, tmp_path):
     cohort, model = trained
-    scores, theta = {}, {}
+    scores = {}
     for gains in (False, True):
         out = tmp_path / str(gains)
         config = fit_theta.Config(cohort, model, str(out), channel_gains=gains, first_hours=3.0)
@@ -91,7 +91,6 @@ def test_a_stranger_is_predicted_once_its_channels_have_gains(trained, tmp_path)
         assert fit["nats"]["fit"] <= fit["nats"]["mean of the seen animals"] + 1e-4
         assert fit["nats"]["name of the best"].startswith("subject")
         assert json.loads((out / "stranger03.json").read_text()) == fit
-        theta[gains] = torch.tensor(fit["theta"])
         found = score_ic.score_ic(
             score_ic.Config(cohort, model, fits=str(out), out=str(out / "scores"))
         )
@@ -101,7 +100,6 @@ def test_a_stranger_is_predicted_once_its_channels_have_gains(trained, tmp_path)
         assert len(rows) == 1 + 4 * 3  # a header, and three test sounds of four animals
     assert scores[True] > scores[False] + 0.2
     assert scores[True] > 0
-    assert (theta[True] - theta[False]).abs().max() < 0.5
 
 
 def test_sounds_of_any_class_are_judged_where_there_are_no_usual_ones(imported):
