@@ -163,7 +163,7 @@ def fit_theta(config: Config) -> dict:
         reached = (course <= config.within * target.loss).nonzero()
         result |= {
             "target_loss": target.loss,
-            "loss_ratio": min(course).item() / target.loss,
+            "loss_ratio": course[-1].item() / target.loss,
             "target_theta": target.theta.tolist(),
             "evaluations_to_target": reached[0].item() + 1 if len(reached) else None,
         }

@@ -74,9 +74,10 @@ class ListenerCost:
         As they are the best for their candidate, slopes need not know that they move.
         """
         few = 20 if start is None else 4
-        every = (self.fit_gains(one.detach(), prior, start, few)[0] for one in theta)
-        pairs = zip(theta, every, strict=True)
-        return torch.cat([self(one[None], gains) for one, gains in pairs])
+        candidates = theta.unbind(-2)
+        every = (self.fit_gains(one.detach(), prior, start, few)[0] for one in candidates)
+        pairs = zip(candidates, every, strict=True)
+        return torch.cat([self(one.unsqueeze(-2), gains) for one, gains in pairs])
 
     def _predict(self, theta: Tensor) -> Prediction:
         by_frame = theta.to(self.latent).view(-1, *theta.shape[-2:])

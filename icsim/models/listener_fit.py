@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from icsim.channel_gains import Prior, adapted, broad, fit_gains
-from icsim.fitting import Cost, Fit
+from icsim.fitting import Cost, Fit, Progress
 from icsim.frames import Frames
 from icsim.recording import UNMATCHED
 from icsim.seeds import seeded
@@ -16,7 +16,6 @@ from icsim.store import Cohort
 from .listener_cost import CORRELATED_S, ListenerCost, listener_cost
 from .listener_posterior import (
     Posterior,
-    Progress,
     fisher_scoring,
     known_states,
     listener_prior,
@@ -68,11 +67,7 @@ class FittedListener:
         theta = self.posterior.prior.theta(states, self.hours)
         if self.gain_prior is None:
             return self.cost(theta)
-        each = []
-        for one in theta.unbind(1):
-            gains, _ = self.cost.fit_gains(one, self.gain_prior, self.posterior.gains, 4)
-            each.append(self.cost(one[:, None], gains))
-        return torch.cat(each)
+        return self.cost.profile(theta, self.gain_prior, self.posterior.gains)
 
     def landscape(self, theta: Tensor) -> Tensor:
         """What others cost that begin at θ `(n, P)`, with the fit's drift and gains, `(n,)`;
@@ -119,16 +114,16 @@ def fit_listener(
     else:
         logits = search(cost, model.listeners.at().detach()).theta.logit(eps=1e-3)
         begun = torch.cat([logits, listeners.mean[len(logits) :]])[None]
-    reached = [
-        fisher_scoring(cost, hours, listeners, prior, state, progress=progress) for state in begun
-    ]
-    best = modes(reached)[0]
+    different = modes(
+        [fisher_scoring(cost, hours, listeners, prior, state, progress=progress) for state in begun]
+    )
+    best = different[0]
     # How much this brain's channels differ is seen only now.
     if prior is not None and best.gains is not None and best.gain_covariance is not None:
         prior = adapted(prior, best.gains, best.gain_covariance)
     reached = [
         fisher_scoring(cost, hours, listeners, prior, one.mean, one.gains, progress=progress)
-        for one in modes(reached)
+        for one in different
     ]
     fitted = FittedListener(modes(reached), cost, hours, matching, prior)
     for _ in range(rounds):

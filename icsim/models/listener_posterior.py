@@ -8,12 +8,13 @@ system of θ and drift alone, whose inverse is their covariance, whatever the ga
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from icsim.channel_gains import Prior
+from icsim.fitting import Progress
 from icsim.theta import HOURS, Drift, Listeners, time_transfer
 
 from .listener_cost import ListenerCost
@@ -31,9 +32,6 @@ standard deviation costs (chosen here)."""
 
 FRAMES = 8
 """Frames that are linearised at a time: what bounds memory."""
-
-Progress = Callable[[int, float], None]
-"""Called with the number of evaluations so far and the cost, in nats a bin and channel."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +62,10 @@ class ListenerPrior:
         """θ of states `(A, 2 P)` at times `(B,)` [h], `(B, A, P)`."""
         logits, shifts = states.split(self.parameters, 1)
         return (logits + shifts * self.moved(hours)[:, None]).sigmoid()
+
+    def drift(self, state: Tensor) -> Drift:
+        """How a listener of a state `(2 P,)` moves."""
+        return Drift(state[self.parameters :], self.rate, self.onset)
 
 
 def listener_prior(listeners: Listeners) -> ListenerPrior:
@@ -108,8 +110,7 @@ class Posterior:
 
     def drift(self) -> Drift:
         """How the listener moves."""
-        prior = self.prior
-        return Drift(self.mean[prior.parameters :], prior.rate, prior.onset)
+        return self.prior.drift(self.mean)
 
     def distance(self, other: "Posterior") -> float:
         """Of another mode, in standard deviations of this one."""
@@ -289,27 +290,25 @@ def _around(
         along = (odds[:, 1:] - odds[:, :1]) / DIFFERENCE
         moved = prior.moved(hours[part])[:, :, None, None, None]
         slopes = torch.cat([along, along * moved], 1)
-        parts.append(_statistics(odds[:, 0], slopes, cost.counts[part], gains))
-    nats, slope, information = (sum(each) for each in zip(*parts, strict=True))
-    # Differences are good enough for the information; where the summit is, the slope alone says.
-    exact = _exact_slope(cost, hours, prior, state, gains)
+        statistics = _statistics(odds[:, 0], slopes, cost.counts[part], gains)
+        # Differences are good enough for the information; where the summit is, the slope alone
+        # says.
+        frames = dataclasses.replace(cost, latent=cost.latent[part], counts=cost.counts[part])
+        parts.append((*statistics, _exact_slope(frames, hours[part], prior, state, gains)))
+    nats, gain_slope, information, slope = (sum(each) for each in zip(*parts, strict=True))
     scale = cost.correlated_bins
-    return _Quadratic(nats.item() / scale, exact / scale, slope / scale, information / scale)
+    return _Quadratic(nats.item() / scale, slope / scale, gain_slope / scale, information / scale)
 
 
 def _exact_slope(
     cost: ListenerCost, hours: Tensor, prior: ListenerPrior, state: Tensor, gains: Tensor | None
 ) -> Tensor:
     """Of the log-likelihood along a listener's state, `(D,)`."""
-    total = torch.zeros_like(state, dtype=torch.float64)
-    for part in torch.arange(len(hours)).split(FRAMES):
-        frames = dataclasses.replace(cost, latent=cost.latent[part], counts=cost.counts[part])
-        with torch.enable_grad():
-            at = state.detach().requires_grad_()
-            nats = frames(prior.theta(at[None], hours[part]), gains).sum()
-        (slope,) = torch.autograd.grad(nats, at)
-        total -= slope.double() * frames.counts.numel()
-    return total
+    with torch.enable_grad():
+        at = state.detach().requires_grad_()
+        nats = cost(prior.theta(at[None], hours), gains).sum()
+    (slope,) = torch.autograd.grad(nats, at)
+    return -slope.double() * cost.counts.numel()
 
 
 def _statistics(

@@ -41,7 +41,7 @@ Shared = Literal[
 ]
 """Networks of several animals; `again` is beta-6 from another seed."""
 
-FITTED = ("beta-6", "beta-6-permuted", "beta-6-twenty")
+EVERY_WAY = ("beta-6", "beta-6-permuted", "beta-6-twenty")
 """Those to which unseen animals are fitted in every way."""
 
 SEARCHED = ("beta-3", "beta-6")
@@ -101,8 +101,11 @@ class Network:
     """ICNet whose encoder and rows a network begins from."""
     changes: dict = dataclasses.field(default_factory=dict)
     """Of the training's configuration."""
-    alone: bool = False
-    """Whether it is an ICNet of one animal, or begins others as one does."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is an ICNet of one animal."""
+        return isinstance(self.condition, BranchesConfig) and len(self.animals) == 1
 
 
 def benchmark(config: Config) -> dict[str, float]:
@@ -161,7 +164,7 @@ def networks_of(config: Config, cohort: Cohort) -> list[Network]:
         Network("beta-6-permuted", theta, config.smaller, "permutation"),
         Network("beta-6-twenty", theta, everyone),
     ]
-    singles = [Network(f"icnet-{n}", BranchesConfig(), [n], alone=True) for n in config.singles]
+    singles = [Network(f"icnet-{n}", BranchesConfig(), [n]) for n in config.singles]
     return [*singles, *(network for network in shared if network.name in config.networks)]
 
 
@@ -194,10 +197,7 @@ def ablations_of(config: Config) -> tuple[list[Network], list[Network]]:
         Network("from-icnet", theta, config.smaller, begin_from="start-multi", changes=half),
         *(Network(n, theta, config.smaller, changes=c) for n, c in changes.items()),
         *(Network(n, condition, config.smaller) for n, condition in conditions.items()),
-        *(
-            Network(f"icnet-wide-{n}", branches, [n], changes=wide, alone=True)
-            for n in config.singles
-        ),
+        *(Network(f"icnet-wide-{n}", branches, [n], changes=wide) for n in config.singles),
     ]
 
 
@@ -249,7 +249,7 @@ def _judgements(config: Config, network: Network, out: Path, cohort: Cohort) -> 
         return jobs
     folder = results / "fits" / name
     fits = ic_tasks.NewListeners(
-        *common, name, network.alignment, str(folder), config.fit_seconds, name in FITTED
+        *common, name, network.alignment, str(folder), config.fit_seconds, name in EVERY_WAY
     )
     done = folder / "finished.seconds"
     jobs.append(Job(f"unseen animals by {name}", ic_tasks.new_listeners, fits, done))

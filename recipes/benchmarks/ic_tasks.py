@@ -42,7 +42,7 @@ from icsim.recording import ALIGNMENT, UNMATCHED
 from icsim.simulation.animal import animal_from
 from icsim.simulation.hearing import FREQUENCIES_HZ
 from icsim.store import Cohort
-from icsim.theta import Drift, movement
+from icsim.theta import movement
 from recipes import score_ic
 from recipes.reports.ic_figures import FITTED
 
@@ -246,8 +246,7 @@ def _new_listener(
     listeners = usual.posterior.prior
     mean = Subjects(theta=listeners.theta(listeners.mean[None], usual.hours))
     gains = fit_gains_alone(model, batch, stored, mean, prior)
-    shifts = listeners.mean.split(listeners.parameters)[1]
-    drift = Drift(shifts, listeners.rate, listeners.onset)
+    drift = listeners.drift(listeners.mean)
     theta = listeners.theta(listeners.mean[None], torch.zeros(1))[0, 0]
     note(MEAN, Listener(stored, None, theta, None, gains, drift), {})
     if job.alignment == ALIGNMENT:

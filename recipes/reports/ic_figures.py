@@ -16,7 +16,7 @@ from icsim.models.listener_fit import REACH
 from recipes.reports import figures
 
 FITTED = "fitted"
-"""How unseen animals are fitted by default: with channels as their alignment left them."""
+"""How unseen animals are fitted by default: θ, its drift and gains of channels, as aligned."""
 
 COLOURS = {"NH": figures.COLOURS["NH"], "HI": figures.COLOURS["HI"], "hidden": figures.CYCLE[3]}
 """By hearing; as in the page."""
