@@ -68,7 +68,7 @@ def dense_search(cost: Cost, starts: Tensor, points: int = 1024, seed: int = 0) 
     """
     candidates = torch.cat([starts, sobol(points, starts.shape[-1], seed).to(starts)])
     with torch.no_grad():
-        losses = _evaluate(cost, candidates)
+        losses = evaluate(cost, candidates)
     best = descend(cost, candidates[losses.argsort()[:4]])
     return _fit(torch.cat([candidates, best.candidates]), torch.cat([losses, best.losses]))
 
@@ -91,7 +91,7 @@ def warm_descent(
     """
     candidates = torch.cat([others.mean(0, keepdim=True), others])
     with torch.no_grad():
-        losses = _evaluate(cost, candidates)
+        losses = evaluate(cost, candidates)
     best = descend(cost, candidates[losses.argmin()][None], steps, rate, progress)
     return _fit(torch.cat([candidates, best.candidates]), torch.cat([losses, best.losses]))
 
@@ -152,13 +152,13 @@ def bayesian_search(
     """
     candidates = starts.double()
     with torch.no_grad():
-        losses = _evaluate(cost, candidates.float()).double()
+        losses = evaluate(cost, candidates.float()).double()
     while len(candidates) < evaluations and (target is None or losses.min() > target):
         if losses.min() <= 0:
             raise ValueError(f"costs must be positive, got {losses.min():.3g}; add a constant")
         proposal = _propose(candidates, losses, seed + len(candidates))
         with torch.no_grad():
-            loss = _evaluate(cost, proposal.float()).double()
+            loss = evaluate(cost, proposal.float()).double()
         candidates, losses = torch.cat([candidates, proposal]), torch.cat([losses, loss])
         if progress:
             progress(len(candidates), losses.min().item())
@@ -210,7 +210,12 @@ def _propose(candidates: Tensor, losses: Tensor, seed: int) -> Tensor:
     return proposal.detach()
 
 
-def _evaluate(cost: Cost, candidates: Tensor, batch: int = 8) -> Tensor:
+def evaluate(cost: Cost, candidates: Tensor, batch: int = 8) -> Tensor:
+    """Costs of candidates `(n, P)`, some at a time, `(n,)`.
+
+    Raises:
+        ValueError: If they are no finite numbers.
+    """
     parts = [_checked(cost(part), part) for part in candidates.split(batch)]
     return torch.cat(parts).to(candidates.device)
 

@@ -149,8 +149,8 @@ def fit_theta(config: Config) -> dict:
             bar.update()
             bar.set_postfix(nats=f"{nats:.4f}")
 
-        ways = config.rounds, config.channel_gains, config.starts, show
-        fitted = fit_listener(model, batch, matching, prior, find, *ways)
+        ways = config.rounds, config.channel_gains, config.starts
+        fitted = fit_listener(model, batch, matching, prior, find, *ways, progress=show)
     result = _described(fitted) | {
         "animal": animal,
         "model": fingerprint(config.model),

@@ -39,6 +39,8 @@ class Member:
     """Of HI: threshold shift in units of a mild high-frequency loss."""
     role: Literal["seen", "unseen"] = "seen"
     """Whether networks train on it."""
+    twin_of: AnimalName | None = None
+    """The member, of the same hearing and severity, whose loss it has exactly, in another brain."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,7 @@ def make_cohort(config: Config, sounds: list[Sound] | None = None) -> str:
         for n in missing:
             member = config.members[n]
             truth = {"hearing": member.hearing, "severity": member.severity}
+            truth |= {"twin_of": member.twin_of} if member.twin_of else {}
             animals[n] = member.name, member.role, simulated_animal(config, n), truth
         simulate_recordings(cohort, animals, config.hours, config.seed)
     return str(path)
@@ -104,6 +107,9 @@ def ready(config: Config) -> list[Sound]:
     names = [member.name for member in config.members]
     if not names or len(set(names)) < len(names):
         raise ValueError(f"members must be named, each differently: {names}")
+    for twin in config.members:
+        if twin.twin_of is not None:
+            _require_twins(twin, config.members)
     draw_anatomy(config.channels, config.seed, config.scatter)
     sounds = [] if _finished(Path(config.out) / "cohort.zarr") else gather_sounds(config)
     heard_h = sum(len(s.pressure) * repetitions(s.split) for s in sounds) / SAMPLE_RATE / 3600
@@ -122,9 +128,25 @@ def gather_sounds(config: Config) -> list[Sound]:
 
 def simulated_animal(config: Config, number: int) -> Animal:
     """Animal `number` of the cohort, as its member says; each has a seed of its own."""
-    member, seed = config.members[number], 1000 * config.seed + number
-    loss = draw_loss(member.hearing, member.severity, seed)
-    return Animal(draw_anatomy(config.channels, seed, config.scatter), loss)
+    member, first = config.members[number], 1000 * config.seed
+    names = [one.name for one in config.members]
+    of = number if member.twin_of is None else names.index(member.twin_of)
+    loss = draw_loss(member.hearing, member.severity, first + of)
+    return Animal(draw_anatomy(config.channels, first + number, config.scatter), loss)
+
+
+def _require_twins(twin: Member, members: list[Member]) -> None:
+    """Ask that the other one is there, alike, and no twin itself."""
+    alike = [
+        one.name
+        for one in members
+        if one.twin_of is None and (one.hearing, one.severity) == (twin.hearing, twin.severity)
+    ]
+    if twin.twin_of not in alike:
+        raise ValueError(
+            f"{twin.name}: twin_of {twin.twin_of} must be one of hearing {twin.hearing}, severity "
+            f"{twin.severity:g} that is no twin itself: {', '.join(alike) or 'there is none'}"
+        )
 
 
 def _finished(path: Path) -> bool:

@@ -91,6 +91,7 @@ def fit_listener(
     rounds: int = 0,
     channel_gains: bool = True,
     starts: int = 1,
+    drift: bool = True,
     progress: Progress | None = None,
 ) -> FittedListener:
     """Fit θ, how it drifts, and gains of channels together, and say how sure that is.
@@ -104,9 +105,12 @@ def fit_listener(
         rounds: How often channels are matched again with what was fitted, and fitted on.
         channel_gains: Whether gains and offsets are fitted beside θ.
         starts: Listeners to begin from, each of which may lead to another mode.
+        drift: Whether θ moves with time.
         progress: Called after each evaluation.
     """
     cost, hours = _cost(model, batch, matching), batch["hours"][:, 0]
+    if not drift:
+        hours = torch.zeros_like(hours)
     listeners = listener_prior(model.listeners)
     prior = gain_prior if channel_gains else None
     if search is None:

@@ -7,6 +7,7 @@ Run the same command again to go on: every network, fit and score that was finis
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -24,7 +25,7 @@ from icsim.models.encoders import SincNetConfig
 from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
 from recipes import train_ic
-from recipes.benchmarks import cohorts, ic_tasks
+from recipes.benchmarks import cohorts, ic_tasks, listener_tasks
 from recipes.reports import ic as report
 from recipes.running.commands import claim, parse, run
 from recipes.running.jobs import Job, side_by_side
@@ -41,11 +42,26 @@ Shared = Literal[
 ]
 """Networks of several animals; `again` is beta-6 from another seed."""
 
-EVERY_WAY = ("beta-6", "beta-6-permuted", "beta-6-twenty")
-"""Those to which unseen animals are fitted in every way."""
+LESS = (ic_tasks.STEADY, ic_tasks.MEAN)
+"""How unseen animals are fitted to beta-6 too, on every seed."""
+
+MORE = (ic_tasks.ALONE, ic_tasks.MATCHED, ic_tasks.BEST)
+"""And on the seeds that have ablations."""
 
 SEARCHED = ("beta-3", "beta-6")
 """Those on which ways of searching are compared."""
+
+PLACED = ("beta-6", "beta-6-again", "beta-6-twenty")
+"""Those whose listeners are placed by what they answer."""
+
+CHANGING = ("beta-6", "beta-6-twenty")
+"""Those whose drift is held against the true one."""
+
+RECORDED = (0.25, 0.5, 1.0, 2.0, 4.0)
+"""Sounds that one listener is fitted to, in units of what others are (`fit_seconds`)."""
+
+COMPARED = 4
+"""Test sounds by which changes of responses are compared."""
 
 NO_GAINS = {"channel_gains": False}
 
@@ -72,6 +88,8 @@ class Config:
     """Animals of `smaller` that get an ICNet of their own, none of them of the template."""
     networks: list[Shared] = dataclasses.field(default_factory=lambda: list(get_args(Shared)))
     """Networks of several animals; beta-6 is what others are compared with."""
+    once: list[Shared] = dataclasses.field(default_factory=list)
+    """More of them, for the seeds alone for which the ablations are trained."""
     seeds: list[Seed] = dataclasses.field(default_factory=lambda: [1, 2, 3])
     """Numbers of seeds, not how many: each is another cohort, other sounds and other networks.
     These are reported. Seed 0 is for development: choices may be made by it."""
@@ -121,13 +139,14 @@ def benchmark(config: Config) -> dict[str, float]:
         cohort = cohorts.aligned(
             config.cohort, seed, out / f"seed-{seed}", ("template", "permutation")
         )
-        _train_and_judge(
-            config, seed, out / f"seed-{seed}", cohort, [], networks_of(config, cohort)
-        )
+        networks = [*singles_of(config), *networks_of(config, cohort, config.networks)]
+        _train_and_judge(config, seed, out / f"seed-{seed}", cohort, [], networks)
         report.write(out)
     for seed in config.ablation_seeds:
         cohort = Cohort.open(out / f"seed-{seed}" / "cohort" / "cohort.zarr")
-        _train_and_judge(config, seed, out / f"seed-{seed}", cohort, *ablations_of(config))
+        first, ablations = ablations_of(config)
+        more = [*networks_of(config, cohort, config.once), *ablations]
+        _train_and_judge(config, seed, out / f"seed-{seed}", cohort, first, more)
     return report.write(out)
 
 
@@ -150,8 +169,13 @@ def _require_comparable(config: Config) -> None:
         raise ValueError(f"networks {config.networks}: beta-6 is what others are compared with")
 
 
-def networks_of(config: Config, cohort: Cohort) -> list[Network]:
-    """What is trained on every seed; all for as many epochs."""
+def singles_of(config: Config) -> list[Network]:
+    """ICNets of one animal each."""
+    return [Network(f"icnet-{name}", BranchesConfig(), [name]) for name in config.singles]
+
+
+def networks_of(config: Config, cohort: Cohort, names: Sequence[str]) -> list[Network]:
+    """Networks of several animals; all are trained for as many epochs."""
     everyone = cohort.animals("seen")
     theta = _theta(config)
     thresholds = ThresholdsConfig(fusion_size=theta.fusion_size, modulated=theta.modulated)
@@ -164,8 +188,7 @@ def networks_of(config: Config, cohort: Cohort) -> list[Network]:
         Network("beta-6-permuted", theta, config.smaller, "permutation"),
         Network("beta-6-twenty", theta, everyone),
     ]
-    singles = [Network(f"icnet-{n}", BranchesConfig(), [n]) for n in config.singles]
-    return [*singles, *(network for network in shared if network.name in config.networks)]
+    return [network for network in shared if network.name in names]
 
 
 def ablations_of(config: Config) -> tuple[list[Network], list[Network]]:
@@ -225,18 +248,23 @@ def _train_and_judge(
     results = str(out / "results" / "truth.csv")
     truth = ic_tasks.Truth(cohort.path, cohorts.NAMES, results)
     jobs = [Job("truth", ic_tasks.truth, truth, _seconds(results))]
+    more = MORE if seed in config.ablation_seeds else ()
     for network in rest:
-        jobs += _judgements(config, network, out, cohort)
+        jobs += _judgements(config, network, out, cohort, more)
     jobs += _examples(config, out, cohort, [network.name for network in rest])
     side_by_side("scores, fits and searches", jobs, config.jobs, out)
+    jobs = [job for network in rest for job in _knowledge(config, network.name, out, cohort)]
+    side_by_side("what θ knows", jobs, config.jobs, out)
     # What says that a seed is complete.
     tables = [read(path) for path in sorted((out / "results").rglob("*.csv"))]
     rows = pd.concat([*tables, _times(out)], ignore_index=True).fillna({"listener": ""})
     write_whole(out / "results.csv", rows.to_csv(index=False))
 
 
-def _judgements(config: Config, network: Network, out: Path, cohort: Cohort) -> list[Job]:
-    """Scores of one network, fits of unseen animals to it, and searches on it."""
+def _judgements(
+    config: Config, network: Network, out: Path, cohort: Cohort, more: Sequence[str]
+) -> list[Job]:
+    """Scores of one network, fits of unseen animals to it, in more ways too, and searches on it."""
     name, results = network.name, out / "results"
     common = (cohort.path, str(out / "networks" / name / "model.safetensors"))
     device = name
@@ -248,8 +276,9 @@ def _judgements(config: Config, network: Network, out: Path, cohort: Cohort) -> 
     if not isinstance(network.condition, ThetaConfig):
         return jobs
     folder = results / "fits" / name
+    ways = (*LESS, *more) if name in ("beta-6", "beta-6-permuted") else ()
     fits = ic_tasks.NewListeners(
-        *common, name, network.alignment, str(folder), config.fit_seconds, name in EVERY_WAY
+        *common, name, network.alignment, str(folder), config.fit_seconds, ways
     )
     done = folder / "finished.seconds"
     jobs.append(Job(f"unseen animals by {name}", ic_tasks.new_listeners, fits, done))
@@ -258,6 +287,28 @@ def _judgements(config: Config, network: Network, out: Path, cohort: Cohort) -> 
         search = ic_tasks.Searches(*common, name, animal, target, config.fit_seconds, config.dense)
         title = f"searches for {animal} by {name}"
         jobs.append(Job(title, ic_tasks.searches, search, _seconds(target)))
+    return jobs
+
+
+def _knowledge(config: Config, name: str, out: Path, cohort: Cohort) -> list[Job]:
+    """What is asked of θ once all listeners have theirs."""
+    results, jobs = out / "results", []
+    common = (cohort.path, str(out / "networks" / name / "model.safetensors"), name)
+    if name in PLACED:
+        fits = sorted((results / "fits" / name).glob("*.csv"))
+        tables = (str(results / "scores" / f"{name}.csv"), *map(str, fits))
+        places = listener_tasks.Places(*common, tables, str(results / "places" / f"{name}.csv"))
+        jobs.append(Job(f"places by {name}", listener_tasks.places, places, _seconds(places.out)))
+    if name in CHANGING:
+        target = str(results / "changes" / f"{name}.csv")
+        changes = listener_tasks.Changes(*common, COMPARED, target)
+        jobs.append(Job(f"changes by {name}", listener_tasks.changes, changes, _seconds(target)))
+    for animal in config.searched if name == "beta-6" else []:
+        target = str(results / "precision" / f"{animal}.csv")
+        seconds = tuple(config.fit_seconds * share for share in RECORDED)
+        job = listener_tasks.Precision(*common, animal, target, seconds)
+        title = f"precision of {animal}"
+        jobs.append(Job(title, listener_tasks.precision, job, _seconds(target)))
     return jobs
 
 

@@ -17,7 +17,7 @@ from icsim.alignment import octave_error, permutation
 from icsim.channel_gains import broad
 from icsim.cohort_alignment import Method, octave_errors, reference_brains, slot_places
 from icsim.files import write_whole
-from icsim.fitting import Cost, bayesian_search, dense_search, descend, sobol, warm_descent
+from icsim.fitting import Cost, Fit, bayesian_search, dense_search, descend, sobol, warm_descent
 from icsim.frames import Frames, recording_pairs
 from icsim.metrics import expected_counts
 from icsim.models.conditions import Theta
@@ -36,6 +36,7 @@ from icsim.models.listener_fit import (
 from icsim.models.load import load_model, load_theta_model
 from icsim.models.matching import channel_costs
 from icsim.models.response import ResponseModel
+from icsim.models.response_space import candidates, response_space, search_responses
 from icsim.models.scoring import Latents, Listener, encode, expect, score_animal
 from icsim.models.subjects import Subjects
 from icsim.recording import ALIGNMENT, UNMATCHED
@@ -50,13 +51,18 @@ COLUMNS = (*("listener", "group", "role", "device", "way", "sound", "kind", "mea
 """Of the tables: `device` is a network, `way` how an unseen animal was fitted to it or θ searched,
 and `sound` a dimension or a name where a measure is of no sound."""
 
-ALONE, MEAN = "no gains", "mean listener"
-"""Less than is fitted (`FITTED`): θ of the first two hours or thresholds alone, as published, and
-the mean of the seen animals with gains of channels, which says what these do without θ."""
+ALONE, STEADY, MEAN = "no gains", "no drift", "mean listener"
+"""Less than is fitted (`FITTED`): θ of the first two hours or thresholds alone, as published; one θ
+for the whole recording; and the mean of the seen animals with gains of channels, which says what
+these do without θ."""
 
 MATCHED, BEST = "matched to the model", "best for validation sounds"
 """More than that: channels matched to what the model answers for the fit (not where they were
 permuted), and, as a bound, as predicts the answers to all validation sounds best."""
+
+
+RESPONSES, SLOPES = "Bayesian among responses", "among responses, with slopes"
+"""Ways of searching θ in the space of what listeners answer."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,8 +89,8 @@ class NewListeners:
     out: str
     """Folder of `<animal>.csv`."""
     seconds: float
-    every_way: bool = True
-    """Not only as is fitted, but also with less, and with more."""
+    ways: tuple[str, ...] = ()
+    """With less and with more than is fitted."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,25 +132,29 @@ def truth(job: Truth) -> None:
     cohort = Cohort.open(job.cohort)
     tables = []
     for name in cohort.animals():
-        animal = _animal(cohort, name)
-        tables.append(_numbers("truth", _losses(cohort.truth(name)), **animal))
+        animal, true = animal_columns(cohort, name), cohort.truth(name)
+        tables.append(number_rows("truth", _losses(true), **animal))
+        if "twin_of" in true:
+            tables.append(number_rows("twin", {true["twin_of"]: 1.0}, **animal))
         levels = cohort.animal(name).thresholds_db_spl
         if levels is not None:
             by_place = dict(enumerate(levels.tolist(), 1))
-            tables.append(_numbers("threshold_db_spl", by_place, **animal))
+            tables.append(number_rows("threshold_db_spl", by_place, **animal))
     for method, alignment in job.references.items():
         errors = octave_errors(cohort, reference_brains(cohort, method), alignment)
         for when, by_animal in errors.items():
             for name, octaves in by_animal.items():
                 measure = f"octaves_{when.split()[0]}"
-                tables.append(_numbers(measure, {"": octaves}, way=method, **_animal(cohort, name)))
+                tables.append(
+                    number_rows(measure, {"": octaves}, way=method, **animal_columns(cohort, name))
+                )
         for name in cohort.animals():
             aligned = cohort.animal(name).alignment(alignment)
             if aligned is not None:
                 apart = int((aligned.matching == UNMATCHED).sum())
-                animal = _animal(cohort, name)
-                tables.append(_numbers("apart", {"": apart}, way=method, **animal))
-    _write(job.out, tables)
+                animal = animal_columns(cohort, name)
+                tables.append(number_rows("apart", {"": apart}, way=method, **animal))
+    write_rows(job.out, tables)
 
 
 def score(job: Score) -> None:
@@ -166,22 +176,22 @@ def score(job: Score) -> None:
             ways = {ALONE: listener, FITTED: dataclasses.replace(listener, gains=gains)}
         for way, one in ways.items():
             rows = score_animal(model, facts, cohort, name, one, latents)
-            tables.append(_scores(rows, way=way, **_animal(cohort, name)))
+            tables.append(_scores(rows, way=way, **animal_columns(cohort, name)))
     if facts.start is not None and isinstance(model.condition, Theta):
         learned = model.condition.listeners
-        tables.append(_numbers("movement", movement(learned, facts.start)))
+        tables.append(number_rows("movement", movement(learned, facts.start)))
         now = model.condition.learned()
         for place, name in enumerate(facts.animals):
-            animal = _animal(cohort, name)
+            animal = animal_columns(cohort, name)
             theta = dict(enumerate(learned.at()[place].tolist(), 1))
-            tables.append(_numbers("theta", theta, **animal))
+            tables.append(number_rows("theta", theta, **animal))
             for when, values in (("start", facts.start), ("now", now)):
                 for part, value in values.items():
                     # The time transfer of all animals is one, or each has its own.
                     row = value[place if len(value) == len(facts.animals) else 0]
                     by_place = dict(enumerate(row.flatten().tolist(), 1))
-                    tables.append(_numbers(f"{part}_{when}", by_place, **animal))
-    _write(job.out, [table.assign(device=job.device) for table in tables])
+                    tables.append(number_rows(f"{part}_{when}", by_place, **animal))
+    write_rows(job.out, [table.assign(device=job.device) for table in tables])
 
 
 def new_listeners(job: NewListeners) -> None:
@@ -192,7 +202,7 @@ def new_listeners(job: NewListeners) -> None:
     for animal in cohort.animals("unseen"):
         path = Path(job.out) / f"{animal}.csv"
         if not path.is_file():
-            _write(path, _new_listener(job, model, facts, cohort, animal, latents))
+            write_rows(path, _new_listener(job, model, facts, cohort, animal, latents))
 
 
 def _new_listener(
@@ -216,20 +226,20 @@ def _new_listener(
     def note(way: str, listener: Listener, fit: dict[str, float]) -> None:
         matching = listener.matching
         matched = (matching != UNMATCHED) & slots_hz[matching.clamp(min=0)].isfinite()
-        columns = _animal(cohort, animal) | {"device": job.device, "way": way}
+        columns = animal_columns(cohort, animal) | {"device": job.device, "way": way}
         rows = score_animal(model, facts, cohort, animal, listener, latents)
         fit |= {"octaves": octave_error(slots_hz[matching[matched]], true_hz[matched])}
         tables.append(_scores(rows, **columns))
-        tables.append(_numbers("fit", fit, **columns))
+        tables.append(number_rows("fit", fit, **columns))
         if way != MEAN and listener.theta is not None:
             theta = dict(enumerate(listener.theta.tolist(), 1))
-            tables.append(_numbers("theta", theta, **columns))
+            tables.append(number_rows("theta", theta, **columns))
 
     def timed(way: str, fit: Callable[[], FittedListener]) -> FittedListener:
         started = time.monotonic()
         fitted = fit()
         posterior, gains = fitted.posterior, fitted.all_gains()
-        drift = None if way == ALONE else posterior.drift()
+        drift = None if way in (ALONE, STEADY) else posterior.drift()
         numbers = {
             "cost": fitted.costs(posterior.mean[None]).item(),
             "evaluations": len(posterior.course),
@@ -239,17 +249,19 @@ def _new_listener(
         return fitted
 
     usual = timed(FITTED, lambda: fit_listener(model, batch, stored, prior))
-    if not job.every_way:
-        return tables
-    early = first_frames(cohort, animal, model.context_bins, 2.0, job.seconds)
-    timed(ALONE, lambda: fit_listener(model, early, stored, prior, channel_gains=False))
-    listeners = usual.posterior.prior
-    mean = Subjects(theta=listeners.theta(listeners.mean[None], usual.hours))
-    gains = fit_gains_alone(model, batch, stored, mean, prior)
-    drift = listeners.drift(listeners.mean)
-    theta = listeners.theta(listeners.mean[None], torch.zeros(1))[0, 0]
-    note(MEAN, Listener(stored, None, theta, None, gains, drift), {})
-    if job.alignment == ALIGNMENT:
+    if ALONE in job.ways:
+        early = first_frames(cohort, animal, model.context_bins, 2.0, job.seconds)
+        timed(ALONE, lambda: fit_listener(model, early, stored, prior, channel_gains=False))
+    if STEADY in job.ways:
+        timed(STEADY, lambda: fit_listener(model, batch, stored, prior, drift=False))
+    if MEAN in job.ways:
+        listeners = usual.posterior.prior
+        mean = Subjects(theta=listeners.theta(listeners.mean[None], usual.hours))
+        gains = fit_gains_alone(model, batch, stored, mean, prior)
+        drift = listeners.drift(listeners.mean)
+        theta = listeners.theta(listeners.mean[None], torch.zeros(1))[0, 0]
+        note(MEAN, Listener(stored, None, theta, None, gains, drift), {})
+    if MATCHED in job.ways and job.alignment == ALIGNMENT:
         timed(MATCHED, lambda: matched_again(model, batch, usual))
 
     def best() -> FittedListener:
@@ -260,7 +272,8 @@ def _new_listener(
             fitted = with_matching(model, batch, fitted, matching)
         return fitted
 
-    timed(BEST, best)
+    if BEST in job.ways:
+        timed(BEST, best)
     return tables
 
 
@@ -312,33 +325,37 @@ def searches(job: Searches) -> None:
     batch = first_frames(cohort, job.animal, model.context_bins, seconds=job.seconds)
     matching = stored_matching(cohort, job.animal, ALIGNMENT, model)
     cost = listener_cost(model, batch["sound"], batch["counts"][:, 0], matching)
-    animals = model.listeners.at().detach()
-    target = dense_search(cost, animals, job.dense)
+    listeners = model.listeners
+    animals = listeners.at().detach()
+    dense = dense_search(cost, animals, job.dense)
+    middle = cost(torch.full((1, animals.shape[1]), 0.5)).item()
+    started, fits, seconds = time.monotonic(), {}, {}
+    for way, search in _ways(model, cost, batch["sound"]).items():
+        fits[way] = search()
+        seconds[way], started = time.monotonic() - started, time.monotonic()
+    # No search is held against less than another one reached.
+    target = min([dense, *fits.values()], key=lambda fit: fit.loss)
     surface, directions = plane(cost, animals, target.theta, 15)
-    with torch.no_grad():
-        middle = cost(torch.full((1, animals.shape[1]), 0.5)).item()
     usual, strict = reached_below(target.loss, middle)
     # Costs of the plane, row by row, and places in it.
     flat = dict(enumerate((surface / target.loss - 1).flatten().tolist()))
     tables = [
-        _numbers("search", {"target": target.loss, "middle": middle}),
-        _numbers("surface", flat),
+        number_rows("search", {"target": target.loss, "middle": middle}),
+        number_rows("surface", flat),
     ]
-    for way, search in _ways(animals, cost).items():
-        started = time.monotonic()
-        fit = search()
+    for way, fit in fits.items():
         course = fit.course().tolist()
         place = (directions @ (fit.theta - target.theta)).tolist()
         numbers = {
-            "seconds": time.monotonic() - started,
+            "seconds": seconds[way],
             "most": len(course),
             "evaluations": first_reached(course, usual),
             "strict_evaluations": first_reached(course, strict),
             **dict(zip(("first", "second"), place, strict=True)),
         }
-        tables.append(_numbers("search", numbers, way=way))
-    columns = _animal(cohort, job.animal) | {"device": job.device}
-    _write(job.out, [table.assign(**columns) for table in tables])
+        tables.append(number_rows("search", numbers, way=way))
+    columns = animal_columns(cohort, job.animal) | {"device": job.device}
+    write_rows(job.out, [table.assign(**columns) for table in tables])
 
 
 def reached_below(target: float, middle: float) -> tuple[float, float]:
@@ -359,20 +376,23 @@ def first_reached(course: Sequence[float], bound: float) -> float:
     return next((i + 1 for i, cost in enumerate(course) if cost <= bound), math.inf)
 
 
-def _ways(animals: Tensor, cost: Cost) -> dict:
-    """The ways of searching θ, each within 40 evaluations (descent from Sobol points: 160)."""
-    parameters = animals.shape[1]
-    warm = torch.cat([animals.mean(0, keepdim=True), animals])
+def _ways(model: ResponseModel, cost: Cost, sound: Tensor) -> dict[str, Callable[[], Fit]]:
+    """The ways of searching θ, each within 40 evaluations; of slopes too where there is descent."""
+    animals = model.listeners.at().detach()
+    parameters, warm = animals.shape[1], torch.cat([animals.mean(0, keepdim=True), animals])
 
-    def bayesian(starts: Tensor):
-        return lambda: bayesian_search(cost, starts, 40)
+    def among_responses(evaluations: int, slopes: bool) -> Fit:
+        among = candidates(model.listeners, 120)
+        space = response_space(model, sound, among)
+        return search_responses(cost, space, among, evaluations, slopes)
 
     return {
-        **{f"Bayesian, {n} Sobol points": bayesian(sobol(n, parameters, 0)) for n in (4, 8, 16)},
-        "Bayesian from the animals": bayesian(warm),
-        "descent from 4 Sobol points": lambda: descend(cost, sobol(4, parameters, 0), 40),
+        "Bayesian, 8 Sobol points": lambda: bayesian_search(cost, sobol(8, parameters, 0), 40),
+        "Bayesian from the animals": lambda: bayesian_search(cost, warm, 40),
+        RESPONSES: lambda: among_responses(20, slopes=False),
         "descent from the animals' mean": lambda: descend(cost, warm[:1], 40, 0.3),
         "descent from the best animal": lambda: warm_descent(cost, animals),
+        SLOPES: lambda: among_responses(10, slopes=True),
     }
 
 
@@ -425,7 +445,7 @@ def _losses(truth: dict) -> dict[str, float]:
     }
 
 
-def _animal(cohort: Cohort, name: str) -> dict[str, str]:
+def animal_columns(cohort: Cohort, name: str) -> dict[str, str]:
     """Columns that say whose a row is."""
     animal = cohort.animal(name)
     hidden = cohort.truth(name)["hearing"] == "hidden"
@@ -442,12 +462,12 @@ def _scores(rows: list[dict], **columns: str) -> pd.DataFrame:
     return wide.melt(["sound", "kind"], ["feve", "ccnorm", "kl"], "measure").assign(**columns)
 
 
-def _numbers(measure: str, values: dict, **columns: str) -> pd.DataFrame:
+def number_rows(measure: str, values: dict, **columns: str) -> pd.DataFrame:
     """Numbers of one measure, by what stands in the column of sounds."""
     rows = pd.DataFrame({"sound": map(str, values), "value": map(float, values.values())})
     return rows.assign(measure=measure, **columns)
 
 
-def _write(path: str | Path, tables: Sequence[pd.DataFrame]) -> None:
+def write_rows(path: str | Path, tables: Sequence[pd.DataFrame]) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_whole(Path(path), complete(tables, COLUMNS).to_csv(index=False, float_format="%.7g"))

@@ -8,20 +8,18 @@ FEVE in points [%], KL in thousandths of a nat. What stands beside the paper's f
 
 import dataclasses
 import functools
-import itertools
 import json
-import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 
 from evaluation.comparison import Comparison
 from evaluation.tidy import Spread, difference, ratio, read, spread, where
-from icsim.decoding import agreement, chance_agreement, linear_r2
 from icsim.files import write_json, write_whole
-from recipes.reports import ic_figures
+from recipes.reports import ic_figures, ic_listeners
+from recipes.reports.ic_rows import GROUPS, LABELS, MODELS, present
 from recipes.reports.page import inline, png, template
 from recipes.reports.tables import Cell, Table, grid, headline, number
 from recipes.running.commands import run
@@ -38,51 +36,6 @@ PAPER = {
 PAPER_UNSEEN = (("paper, 9 animals", "55.6", "7.8", "0.14"),
                 ("paper, 20 animals", "50.7", "26.9", "0.53"))  # fmt: skip
 """FEVE of seen and unseen animals [%] and their ratio. Source: arXiv 2506.03088."""
-
-PAPER_EVALUATIONS = {"beta-3": "10–20", "beta-6": "15–35"}
-"""Of Bayesian optimisation to within 2 % of the target. Source: arXiv 2506.03088."""
-
-LABELS = {
-    "icnet": "ICNet, one an animal",
-    "icnet-multi": "ICNet, a branch an animal",
-    "abr": "ABRNet",
-    **{f"beta-{p}": f"{p} parameter{'s' if p > 1 else ''}" for p in (1, 2, 3, 6, 12)},
-    "beta-6-permuted": "6 parameters, permutation",
-    "beta-6-again": "6 parameters, from another seed",
-    "beta-6-twenty": "6 parameters, all animals",
-    "shared-drift": "one drift for all animals",
-    "no-threshold-penalty": "θ not held to thresholds",
-    "no-noise": "no noise on θ",
-    "matched-again": "channels matched again by likelihood",
-    "every-animal": "every animal answers in each step",
-    "no-divergence": "no prior on the noise of θ",
-    "no-channel-gains": "no gains of channels",
-    "narrow": "encoder of half as many kernels",
-    "slow-listeners": "θ at the network's learning rate",
-    "not-modulated": "θ joins the first layer alone",
-    "wide-start": "θ begun wide apart at random",
-    "from-icnet": "half of the epochs as an ICNet",
-    "icnet-wide": "ICNet, one an animal, of as many kernels",
-}
-"""Networks as a reader calls them."""
-
-MODELS = (
-    *("icnet", "icnet-multi", "abr", "beta-3", "beta-6"),
-    *("beta-6-again", "beta-6-permuted", "beta-6-twenty", "icnet-wide"),
-)
-"""Networks that are compared; all others are one of them with one thing changed."""
-
-TRUTHS = {
-    "outer": "outer hair cells, 1 kHz and above [dB]",
-    "inner": "inner hair cells, 1 kHz and above [dB]",
-    "synapses": "lost synapses",
-    "central_gain": "central gain",
-    "coverage": "place of the electrodes [octaves]",
-}
-"""What is read from θ, as a reader calls it."""
-
-GROUPS = ("NH", "HI", "hidden")
-"""Normal hearing, losses that thresholds show, and losses that they do not."""
 
 AS_WELL, NEARLY, HIDDEN_GAIN, SHARE = 0.0, -1.0, 8.0, 0.9
 """Bounds that are wanted: normal and impaired animals lose no more points of FEVE than these to a
@@ -159,7 +112,10 @@ def tables(rows: pd.DataFrame) -> dict[str, Table]:
     """All tables, by name; those that nothing was measured for have no rows."""
     rows = scaled(rows)
     makers = [goals, prediction, against_own, absolute, by_class, hidden, unseen, ways, choices]
-    makers += [learned, searches, decodability, identifiability, alignment, ablations, times]
+    makers += [ic_listeners.learned, ic_listeners.drift, ic_listeners.searches]
+    makers += [ic_listeners.decodability, ic_listeners.identifiability, ic_listeners.twins]
+    makers += [ic_listeners.recorded]
+    makers += [alignment, ablations, times]
     return {make.__name__: make(rows) for make in makers}
 
 
@@ -167,14 +123,17 @@ def headlines(rows: pd.DataFrame) -> dict[str, float]:
     """A flat list of numbers; what is read from θ is that of the worst seed for the purpose."""
     rows = scaled(rows)
     numbers: dict[str, Cell] = {}
-    from_theta = decoded(rows, "theta", sorted({"beta-6", ic_figures.largest(rows)}))
-    for name in TRUTHS:
+    from_theta = ic_listeners.decoded(rows, "theta", sorted({"beta-6", ic_figures.largest(rows)}))
+    for name in ic_listeners.TRUTHS:
         values = [value for value in from_theta[name] if value is not None]
         # Where the electrodes are should not be read from θ, all else should.
         worst = max if name == "coverage" else min
         numbers[f"r2_{name}"] = worst(values) if values else None
-    agreed = [pair[0] for pair in agreements(rows)]
-    numbers["seed_agreement"] = min(agreed) if agreed else None
+    for source, name in (("theta", "seed_agreement"), ("place", "seed_agreement_places")):
+        agreed = [agreed for _, agreed, _ in ic_listeners.agreements(rows, source)]
+        numbers[name] = min(agreed) if agreed else None
+    apart = [share for *_, share in ic_listeners.twin_distances(rows, "place")]
+    numbers["twins_over_severe"] = max(apart) if apart else None
     wanted = {
         "normal": "nh_minus_own",
         "impaired": "hi_minus_own",
@@ -183,8 +142,8 @@ def headlines(rows: pd.DataFrame) -> dict[str, float]:
     }
     numbers |= {wanted[name]: cell for name, (_, _, cell) in wishes(rows).items()}
     for way, name in (
-        ("descent from the animals' mean", "gradient"),
-        ("Bayesian from the animals", "bayesian"),
+        ("among responses, with slopes", "gradient"),
+        ("Bayesian among responses", "bayesian"),
     ):
         needed = where(rows, measure="search", device="beta-6", way=way, sound="strict_evaluations")
         numbers[f"strict_evaluations_{name}"] = needed.value.median() if len(needed) else None
@@ -205,14 +164,6 @@ def seen(rows: pd.DataFrame) -> pd.DataFrame:
 def new(rows: pd.DataFrame) -> pd.DataFrame:
     """Of unseen animals, with θ fitted, channels as they were aligned, or by thresholds."""
     return where(rows, role="unseen", way=["", ic_figures.FITTED])
-
-
-def present(
-    rows: pd.DataFrame, names: tuple[str, ...] = MODELS, measure: str = "feve"
-) -> list[str]:
-    """Those of some networks of which something was measured."""
-    measured = set(where(rows, measure=measure).device)
-    return [name for name in names if name in measured]
 
 
 def n(cell: Comparison | None) -> str | None:
@@ -437,7 +388,8 @@ def ways(rows: pd.DataFrame) -> Table:
     about = (
         "FEVE [%] of unseen animals, median ± MAD, and the mean of what is gained over the "
         "default: θ, its drift and gains of channels. No gains: θ of the first two hours alone, as "
-        "published. Mean listener: gains alone, with the mean θ of the seen animals. Matched to "
+        "published. No drift: one θ for the whole recording. Mean listener: gains alone, with the "
+        "mean θ of the seen animals. Matched to "
         "the model: to what it answers for that θ, by the sounds that θ is fitted to, and fitted "
         "on; some of the loss then moves from θ into the matching. Best for validation sounds: "
         "slots that predict all of these best, fitted in turns; no alignment knows that much, so "
@@ -468,155 +420,6 @@ def choices(rows: pd.DataFrame) -> Table:
     )
     header = ["which", "animals", "difference", "n"]
     return Table("Networks against each other", about, header, lines, 1)
-
-
-def learned(rows: pd.DataFrame) -> Table:
-    """How far listeners moved in training."""
-    lines = []
-    moved = where(rows, measure="movement")
-    for network in present(rows, tuple(LABELS), "movement"):
-        values = where(moved, device=network).groupby("sound").value
-        middle, least, most = values.median(), values.min(), values.max()
-        cells = [number(middle[name], 2) for name in ("mean_correlation", "mean_moved")]
-        for name, digits in (("deviation", 3), ("shift", 2), ("rate", 1), ("onset", 2)):
-            ends = (middle[f"{name}_start"], least[f"{name}_least"], most[f"{name}_most"])
-            cells.append("{} → {} … {}".format(*(number(end, digits) for end in ends)))
-        cells.insert(3, number(middle["deviation_prior"], 2))
-        lines.append([LABELS[network], *cells])
-    about = (
-        "How far training moved what describes listeners. Correlation of the means, before their "
-        "sigmoid, with those at the start (1: nothing was learned), and how far they moved, root "
-        "mean square in units of μ, medians over seeds; standard deviation of θ, and the time "
-        "transfer's shift (0 to 20), rate (0 to 50) and onset (0.05 to 0.5), from the start to the "
-        "range over animals, dimensions and seeds. What stays at its start was not learned, and an "
-        "ablation of it says nothing."
-    )
-    header = ["network", "correlation", "moved", "deviation of θ", "its prior"]
-    return Table("How far listeners moved", about, [*header, "shift", "rate", "onset"], lines)
-
-
-def searches(rows: pd.DataFrame) -> Table:
-    """Evaluations to the target."""
-    searched, lines, middles = where(rows, measure="search"), [], []
-    for network in dict.fromkeys(searched.device):
-        part = where(searched, device=network)
-        wide = part.pivot(index=["seed", "listener", "way"], columns="sound", values="value")
-        wide = wide.reset_index("way")
-        whole = wide[wide.way == ""]
-        middle = 100 * ((whole.middle / whole.target).median() - 1)
-        middles.append(f"{number(middle, 1)} % ({LABELS[network]})")
-        for way in [way for way in dict.fromkeys(part.way) if way]:
-            each = wide[wide.way == way]
-            paper = way.startswith("Bayesian") and "Sobol" in way
-            lines.append(
-                [
-                    LABELS[network],
-                    way,
-                    _needed(each.evaluations, each.most.max()),
-                    PAPER_EVALUATIONS[network] if paper else None,
-                    _needed(each.strict_evaluations, each.most.max()),
-                    each.seconds.median(),
-                ]
-            )
-    about = (
-        "Evaluations until a search comes within 2 % of the best of a dense search, median over "
-        "animals and seeds; in brackets the share of searches that ever did. Strict: within 2 % of "
-        "the way from the target to the cost in the middle of the box. The middle alone costs only "
-        f"this much more than the target: {', '.join(middles)}; the usual rule is easy to meet "
-        "where that is little. A step of descent needs a gradient too."
-    )
-    header = ["network", "way", "evaluations", "paper", "strict", "seconds"]
-    return Table("Searching θ", about, header, lines, 1)
-
-
-def _needed(evaluations: pd.Series, most: float) -> str:
-    """Their median, or that most searches never arrived; and the share that did."""
-    middle, arrived = evaluations.median(), evaluations.map(math.isfinite).mean()
-    needed = f"{middle:g}" if math.isfinite(middle) else f"more than {most:g}"
-    return f"{needed} ({100 * arrived:.0f} %)"
-
-
-def described(rows: pd.DataFrame, source: str, device: str = "") -> pd.DataFrame:
-    """What describes each animal of one seed, a row an animal.
-
-    Args:
-        rows: Results of one seed.
-        source: theta, as learned and as fitted, threshold_db_spl, or truth.
-        device: The network whose θ it is.
-    """
-    part = where(rows, measure=source, way=["", ic_figures.FITTED])
-    part = where(part, device=device) if device else part
-    return part.pivot(index="listener", columns="sound", values="value")
-
-
-def decoded(
-    rows: pd.DataFrame, source: str, devices: Sequence[str] = ("",)
-) -> dict[str, list[float | None]]:
-    """R² of what is true of the animals, by seed and network.
-
-    Args:
-        rows: Results.
-        source: What it is read from: theta or threshold_db_spl.
-        devices: Networks whose θ it is.
-    """
-    by_truth: dict[str, list[float | None]] = {name: [] for name in TRUTHS}
-    for seed, device in itertools.product(sorted(rows.seed.unique()), devices):
-        part = where(rows, seed=seed)
-        wide = described(part, source, device)
-        truth = described(part, "truth").reindex(wide.index)
-        for name, values in by_truth.items() if len(wide) else ():
-            values.append(linear_r2(wide.to_numpy(), truth[name].to_numpy()))
-    return by_truth
-
-
-def decodability(rows: pd.DataFrame) -> Table:
-    """The truth in θ."""
-    networks = {"beta-6": "smaller group", ic_figures.largest(rows): "all animals"}
-    sources = [decoded(rows, "theta", [device]) for device in networks]
-    sources.append(decoded(rows, "threshold_db_spl"))
-    lines = []
-    for name, label in TRUTHS.items():
-        cells: list[Cell] = [label]
-        for by_truth in sources:
-            values = pd.Series(by_truth[name], dtype=float)
-            cells += [values.median(), " / ".join(number(value, 2) for value in values)]
-        lines.append(cells)
-    about = (
-        "R² of a linear (ridge) reading, each animal left out in turn: from θ of all animals, seen "
-        "and fitted, by training group; and from thresholds. 1 is perfect, 0 no better than the "
-        "mean, below 0 worse. Few animals: a rough number."
-    )
-    header = ["truth"]
-    for source in (*networks.values(), "thresholds"):
-        header += [f"from {source}" if source == "thresholds" else f"θ, {source}", "by seed"]
-    return Table("What θ means", about, header, lines)
-
-
-def agreements(rows: pd.DataFrame) -> list[tuple[float, float]]:
-    """How far θ of two networks of the same animals agrees, and would by chance, by seed."""
-    pairs = []
-    for seed in sorted(rows.seed.unique()):
-        part = where(rows, seed=seed)
-        both = [described(part, "theta", device) for device in ("beta-6", "beta-6-again")]
-        if all(len(each) > 2 for each in both):
-            first, second = both[0], both[1].reindex(both[0].index)
-            places = first.to_numpy(), second.to_numpy()
-            pairs.append((agreement(*places), chance_agreement(*places)))
-    return pairs
-
-
-def identifiability(rows: pd.DataFrame) -> Table:
-    """Whether another seed of a network places the same animals alike."""
-    lines = [
-        [seed, *pair]
-        for seed, pair in zip(sorted(rows.seed.unique()), agreements(rows), strict=False)
-    ]
-    about = (
-        "Procrustes correlation of θ of two networks that were trained on the same animals from "
-        "different seeds, over seen and fitted animals: 1 if they are the same after the best "
-        "rotation. By chance: with the animals of one shuffled."
-    )
-    return Table("Two seeds", about, ["seed", "agreement", "by chance"], lines)
 
 
 def alignment(rows: pd.DataFrame) -> Table:

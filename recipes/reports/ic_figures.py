@@ -55,6 +55,7 @@ def draw(rows: pd.DataFrame, labels: Mapping[str, str], out: Path) -> dict[str, 
         "loss_surfaces": loss_surfaces(first, labels),
         "theta_space": theta_space(first),
         "movement": movement(first),
+        "drift": drift(where(first, measure="drift")),
     }
     for status in ("NH", "HI"):
         examples = sorted(out.glob(f"seed-*/examples/{status}.safetensors"))
@@ -255,6 +256,30 @@ def movement(rows: pd.DataFrame) -> Figure:
             state[name] = torch.tensor(wide.to_numpy()).float()
     groups = wide.index.get_level_values("group").tolist()
     return figures.listener_movement(states["start"], states["now"], groups, COLOURS)
+
+
+def drift(rows: pd.DataFrame) -> Figure | None:
+    """How responses of each animal change through its recording, truly and as learned."""
+    devices = list(dict.fromkeys(rows.device))
+    if not devices:
+        return None
+    part = where(rows, device=devices[-1], group=["HI", "hidden"])
+    animals = list(dict.fromkeys(part.listener))
+    figure = Figure(figsize=(figures.WHOLE, 3.2), layout="constrained")
+    for axes, animal in zip(
+        figure.subplots(1, len(animals), sharey=True, squeeze=False)[0], animals, strict=True
+    ):
+        values = where(part, listener=animal).set_index("sound").value
+        for which, style in (("true", "--"), ("learned", "-")):
+            hours = [key for key in values.index if key.startswith(f"{which}_")]
+            colour = COLOURS[where(part, listener=animal).group.iloc[0]]
+            times = [float(key.removeprefix(f"{which}_")) for key in hours]
+            axes.plot(times, values[hours], style, color=colour)
+        axes.set_title(animal, fontsize=9)
+        axes.set_xlabel("hours")
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("share of the true change")
+    return figure
 
 
 def responses(path: Path) -> Figure:

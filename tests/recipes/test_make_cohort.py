@@ -70,3 +70,18 @@ def test_each_animal_has_an_order_of_its_own_and_the_whole_time(made):
         assert hours == sorted(hours)
         assert hours[0] == 0
         assert config.hours - 0.01 < hours[-1] < config.hours
+
+
+def test_twins_hear_alike_in_different_brains():
+    twins = [*MEMBERS, Member("twin", "HI", severity=1.7, twin_of="strong")]
+    config = Config("nowhere", twins, channels=6, seed=3)
+    first, second = (make_cohort.simulated_animal(config, number) for number in (2, 3))
+    assert first.loss == second.loss
+    assert first.anatomy.quartiles_hz != second.anatomy.quartiles_hz
+
+
+@pytest.mark.parametrize("of", ["nobody", "normal", "twin"])
+def test_twins_of_others_are_refused(of):
+    twins = [*MEMBERS, Member("twin", "HI", severity=1.7, twin_of=of)]
+    with pytest.raises(ValueError, match=f"twin_of {of} must be .*: strong"):
+        make_cohort.ready(Config("nowhere", twins))
