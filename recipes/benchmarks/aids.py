@@ -34,10 +34,8 @@ class Config:
     """Folder: one folder for each seed, `results.csv`, `headline.json`, tables, figures, a page."""
     cohort: NotEmptyStr
     """Configuration of `recipes.make_cohort`; its unseen animals are the listeners."""
-    icnet_training: NotEmptyStr
-    """Configuration of `recipes.train_ic` of the ICNet that the model begins from."""
     training: NotEmptyStr
-    """The same of the BetaICNet that aids are trained through."""
+    """Configuration of `recipes.train_ic` of the BetaICNet that aids are trained through."""
     aid_training: NotEmptyStr
     """Configuration of `recipes.train_compensation` of all aids."""
     own_steps: Count
@@ -94,8 +92,7 @@ def benchmark(config: Config) -> dict[str, Table]:
     """Do what has not been done, seed by seed and the ablations last; returns the tables."""
     out = Path(config.out)
     cohorts.require_animals(config.cohort)
-    for file in (config.icnet_training, config.training):
-        parse(train_ic.Config, ["--config", file])
+    parse(train_ic.Config, ["--config", config.training])
     parse(train_compensation.Config, ["--config", config.aid_training])
     claim(out, config)
     for seed in config.seeds:
@@ -118,17 +115,12 @@ def benchmark(config: Config) -> dict[str, Table]:
 
 
 def _model(config: Config, seed: int, out: Path, cohort: Cohort, name: str) -> None:
-    """A model of the midbrain, begun from an ICNet, and all unseen animals fitted to it."""
-    begin = out / f"{name}-icnet"
-    for file, folder, more in (
-        (config.icnet_training, begin, {}),
-        (config.training, out / name, {"begin_from": _checkpoint(begin)}),
-    ):
-        wanted = parse(train_ic.Config, ["--config", file])
-        common = {"cohort": str(cohort.path), "out": str(folder), "seed": seed}
-        wanted = dataclasses.replace(wanted, **common, **more)
-        job = Job(folder.name, train_ic.train, wanted, folder / "finished.json")
-        side_by_side(f"training {folder.name}", [job], 1, out)
+    """A model of the midbrain, and all unseen animals fitted to it."""
+    wanted = parse(train_ic.Config, ["--config", config.training])
+    common = {"cohort": str(cohort.path), "out": str(out / name), "seed": seed}
+    wanted = dataclasses.replace(wanted, **common)
+    job = Job(name, train_ic.train, wanted, out / name / "finished.json")
+    side_by_side(f"training {name}", [job], 1, out)
     fits = []
     for animal in cohort.animals("unseen"):
         folder = out / "fits" / name

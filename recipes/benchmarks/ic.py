@@ -24,8 +24,8 @@ from icsim.models.conditions import (
 from icsim.models.encoders import SincNetConfig
 from icsim.recording import ALIGNMENT
 from icsim.store import Cohort
-from recipes import train_ic
-from recipes.benchmarks import cohorts, ic_tasks, listener_tasks
+from recipes import train_compensation, train_ic
+from recipes.benchmarks import cohorts, ic_tasks, listener_tasks, restoration_tasks
 from recipes.reports import ic as report
 from recipes.running.commands import claim, parse, run
 from recipes.running.jobs import Job, side_by_side
@@ -56,6 +56,9 @@ PLACED = ("beta-6", "beta-6-again", "beta-6-twenty")
 
 CHANGING = ("beta-6", "beta-6-twenty")
 """Those whose drift is held against the true one."""
+
+AIDS: tuple[Literal["theta", "audiogram"], ...] = ("theta", "audiogram")
+"""What aids are told of listeners."""
 
 RECORDED = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Sounds that one listener is fitted to, in units of what others are (`fit_seconds`)."""
@@ -98,6 +101,9 @@ class Config:
     searched: list[NotEmptyStr] = dataclasses.field(default_factory=list)
     """Unseen animals on which the ways of searching θ are compared; the others take no part in
     that."""
+    aid_training: NotEmptyStr | None = None
+    """Configuration of `recipes.train_compensation` of an aid that takes θ of beta-6 and one that
+    takes audiograms, by which it is seen what θ is worth; none are trained if not given."""
     fit_seconds: Seconds = 20.0
     """Sound that a listener is fitted on [s]."""
     dense: Count = 128
@@ -132,6 +138,8 @@ def benchmark(config: Config) -> dict[str, float]:
     _require_comparable(config)
     for file in (config.training, config.icnet_training):
         parse(train_ic.Config, ["--config", file])
+    if config.aid_training:
+        parse(train_compensation.Config, ["--config", config.aid_training])
     if not isinstance(_theta(config), ThetaConfig):
         raise ValueError(f"{config.training}: condition theta is what others are compared with")
     claim(out, config)
@@ -255,6 +263,11 @@ def _train_and_judge(
     side_by_side("scores, fits and searches", jobs, config.jobs, out)
     jobs = [job for network in rest for job in _knowledge(config, network.name, out, cohort)]
     side_by_side("what θ knows", jobs, config.jobs, out)
+    if config.aid_training and "beta-6" in [network.name for network in rest]:
+        aids = [_aid(config, seed, out, kind) for kind in AIDS]
+        side_by_side("aids", aids, config.jobs, out)
+        jobs = [_told(out, cohort, animal) for animal in cohort.animals("unseen")]
+        side_by_side("what aids restore", jobs, config.jobs, out)
     # What says that a seed is complete.
     tables = [read(path) for path in sorted((out / "results").rglob("*.csv"))]
     rows = pd.concat([*tables, _times(out)], ignore_index=True).fillna({"listener": ""})
@@ -310,6 +323,37 @@ def _knowledge(config: Config, name: str, out: Path, cohort: Cohort) -> list[Job
         title = f"precision of {animal}"
         jobs.append(Job(title, listener_tasks.precision, job, _seconds(target)))
     return jobs
+
+
+def _aid(config: Config, seed: int, out: Path, listener: Literal["theta", "audiogram"]) -> Job:
+    """Training of an aid through beta-6."""
+    wanted = parse(train_compensation.Config, ["--config", str(config.aid_training)])
+    wanted = dataclasses.replace(
+        wanted,
+        cohort=str(out / "cohort" / "cohort.zarr"),
+        model=str(out / "networks" / "beta-6" / "model.safetensors"),
+        out=str(out / "aids" / listener),
+        listener=listener,
+        seed=seed,
+    )
+    done = Path(wanted.out) / "finished.json"
+    return Job(f"aid by {listener}", train_compensation.train, wanted, done)
+
+
+def _told(out: Path, cohort: Cohort, animal: str) -> Job:
+    """What aids restore to one unseen animal."""
+    results, name = out / "results", "beta-6"
+    by_theta, by_audiogram = (str(out / "aids" / kind / "aid.safetensors") for kind in AIDS)
+    told = restoration_tasks.Told(
+        cohort.path,
+        str(out / "networks" / name / "model.safetensors"),
+        name,
+        str(results / "fits" / name / f"{animal}.csv"),
+        animal,
+        (by_theta, by_audiogram),
+        str(results / "restoration" / f"{animal}.csv"),
+    )
+    return Job(animal, restoration_tasks.told, told, _seconds(told.out))
 
 
 def _examples(config: Config, out: Path, cohort: Cohort, trained: list[str]) -> list[Job]:

@@ -114,7 +114,7 @@ def tables(rows: pd.DataFrame) -> dict[str, Table]:
     makers = [goals, prediction, against_own, absolute, by_class, hidden, unseen, ways, choices]
     makers += [ic_listeners.learned, ic_listeners.drift, ic_listeners.searches]
     makers += [ic_listeners.decodability, ic_listeners.identifiability, ic_listeners.twins]
-    makers += [ic_listeners.recorded]
+    makers += [ic_listeners.recorded, ic_listeners.restoration]
     makers += [alignment, ablations, times]
     return {make.__name__: make(rows) for make in makers}
 
@@ -147,6 +147,10 @@ def headlines(rows: pd.DataFrame) -> dict[str, float]:
     ):
         needed = where(rows, measure="search", device="beta-6", way=way, sound="strict_evaluations")
         numbers[f"strict_evaluations_{name}"] = needed.value.median() if len(needed) else None
+    restored = ic_listeners.restorations(rows)
+    for way, name in ((ic_listeners.FIT, "fit"), (ic_listeners.BEST, "best")):
+        values = where(restored, way=way).value
+        numbers[f"restoration_told_{name}"] = values.mean() if len(values) else None
     return headline(numbers)
 
 

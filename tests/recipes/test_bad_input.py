@@ -83,8 +83,7 @@ RECIPES = {
 GOOD = {
     "align": "--cohort {cohort}",
     "benchmark_compensation": "--config {configs}/benchmarks/aids/tiny.yaml --out out "
-    "--cohort {configs}/make_cohort/tiny.yaml --training {configs}/train_ic/tiny.yaml "
-    "--icnet_training {configs}/train_ic/tiny_icnet.yaml",
+    "--cohort {configs}/make_cohort/tiny.yaml --training {configs}/train_ic/tiny.yaml",
     "benchmark_ic": "--config {configs}/benchmarks/ic/tiny.yaml --out out "
     "--cohort {configs}/make_cohort/tiny_twenty.yaml --training {configs}/train_ic/tiny.yaml",
     "benchmark_listening": "--out out",

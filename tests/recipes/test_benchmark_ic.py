@@ -140,6 +140,13 @@ def made_up(seed, networks=SHARED, ablations=(), searched=("new-mild", "new-lost
         tables.append(rows_of("feve_by_seconds", feve, **columns))
         tables.append(rows_of("away_by_seconds", dict.fromkeys(feve, 1e-5), **columns))
     columns = who["new-mild"] | {"device": "beta-6"}
+    tables.append(rows_of("unaided", {"50": 4.0, "80": 6.0}, **columns))
+    for way, aided in (
+        (ic_listeners.FIT, 4.0), (ic_listeners.BEST, 3.0), (ic_listeners.AUDIOGRAM, 5.0)
+    ):  # fmt: skip
+        columns = who["new-mild"] | {"device": "beta-6", "way": way}
+        tables.append(rows_of("aided", {"50": aided, "80": 0.0}, **columns))
+    columns = who["new-mild"] | {"device": "beta-6"}
     tables.append(rows_of("calibration", {"ratio": 0.5}, **columns))
     for network, name in itertools.product(("beta-3", "beta-6"), searched):
         tables += searches(draw, device=network, **who[name])
@@ -429,6 +436,14 @@ def test_twins_lie_apart_as_a_share_of_a_severe_loss(rows):
     rows.loc[where(rows, listener="twin-severe", **keys).index, "value"] = 4.0
     apart = ic_listeners.twin_distances(rows, "place")
     assert [share for _, d, _, share in apart if d == "beta-6"] == pytest.approx([0, 0])
+
+
+def test_restoration_is_of_all_levels_together(rows):
+    line = cells(table(rows, "restoration"), animals="all")
+    restored = [line[name] for name in ("fitted θ", "best θ", "audiogram")]
+    assert restored == pytest.approx([0.6, 0.7, 0.5])
+    assert line["best less fitted"].estimate == pytest.approx(0.1)
+    assert report.headlines(rows)["restoration_told_best"] == pytest.approx(0.7)
 
 
 def test_a_share_of_the_longest_recording_and_of_the_true_drift_is_said(rows):
