@@ -358,4 +358,4 @@ def restoration(rows: pd.DataFrame) -> Table:
     )
     header = ["animals", "fitted θ", "best θ", "audiogram", "best less fitted"]
     header += ["fitted less audiogram", "n"]
-    return Table("What θ is worth", about, header, lines, (3, 3, 3, 3, 3, 0))
+    return Table("What θ is worth", about, header, lines, (0, 3, 3, 3, 3, 3, 0))
