@@ -16,17 +16,27 @@ def linear_r2(features: np.ndarray, truth: np.ndarray) -> float | None:
     Returns:
         At most 1; below 0 if worse than the mean; None if all listeners are alike.
     """
-    from sklearn.linear_model import Ridge
     from sklearn.model_selection import LeaveOneOut, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
 
     variation = np.square(truth - truth.mean()).sum()
     if variation < 1e-9:
         return None
-    model = make_pipeline(StandardScaler(), Ridge(alpha=1.0))
-    predicted = cross_val_predict(model, features, truth, cv=LeaveOneOut())
+    predicted = cross_val_predict(_regression(), features, truth, cv=LeaveOneOut())
     return float(1 - np.square(truth - predicted).sum() / variation)
+
+
+def linear_reading(features: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """By how much the same regression's prediction grows with each feature, `(P,)`."""
+    fitted = _regression().fit(features, truth)
+    return fitted[-1].coef_ / fitted[0].scale_
+
+
+def _regression():
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), Ridge(alpha=1.0))
 
 
 def agreement(first: np.ndarray, second: np.ndarray) -> float:
