@@ -63,6 +63,8 @@ class Course:
     `(P, P)`; its size does not matter."""
     comparisons: tuple[Comparison, ...] = ()
     """All answered ones, in order."""
+    covariance: tuple[tuple[float, ...], ...] | None = None
+    """How sure the guess is, of θ, `(P, P)`; if not given, half as wide as known listeners are."""
 
     def __post_init__(self):
         if not self.others:
@@ -75,7 +77,11 @@ class Course:
         if self.start is not None:
             _check(self.start, parameters, "start")
         if self.curvature is not None:
-            _check_curvature(np.array(self.curvature, dtype=float), parameters)
+            _check_symmetric("curvature", np.array(self.curvature, dtype=float), parameters)
+        if self.covariance is not None:
+            if self.start is None:
+                raise ValueError("a covariance says how sure a start is; give the start too")
+            _check_symmetric("covariance", np.array(self.covariance, dtype=float), parameters)
         for comparison in self.comparisons:
             _check(comparison.first, parameters, "first")
             _check(comparison.second, parameters, "second")
@@ -172,18 +178,15 @@ def _check(theta: tuple[float, ...], parameters: int, name: str) -> None:
         raise ValueError(f"{name} must lie in the unit box, got {theta}; clip it to 0…1")
 
 
-def _check_curvature(curvature: np.ndarray, parameters: int) -> None:
-    if curvature.shape != (parameters, parameters) or not np.isfinite(curvature).all():
+def _check_symmetric(name: str, matrix: np.ndarray, parameters: int) -> None:
+    if matrix.shape != (parameters, parameters) or not np.isfinite(matrix).all():
         raise ValueError(
-            f"curvature must be a matrix ({parameters}, {parameters}) of finite numbers, "
-            f"got {curvature}"
+            f"{name} must be a matrix ({parameters}, {parameters}) of finite numbers, got {matrix}"
         )
-    lowest, highest = np.linalg.eigvalsh(curvature)[[0, -1]]
-    symmetric = np.allclose(curvature, curvature.T, rtol=1e-3)
+    lowest, highest = np.linalg.eigvalsh(matrix)[[0, -1]]
+    symmetric = np.allclose(matrix, matrix.T, rtol=1e-3)
     if not symmetric or highest <= 0 or lowest < -1e-3 * highest:
-        raise ValueError(
-            f"curvature must be symmetric, without negative eigenvalues, got {curvature}"
-        )
+        raise ValueError(f"{name} must be symmetric, without negative eigenvalues, got {matrix}")
 
 
 @functools.lru_cache(maxsize=4)  # a proposal and the estimate beside it ask for the same
@@ -232,7 +235,8 @@ def _spread(course: Course) -> Comparison:
 def _prior(course: Course) -> Prior:
     start = None if course.start is None else np.array(course.start)
     curvature = None if course.curvature is None else np.array(course.curvature)
-    return Prior.around(np.array(course.others), start, curvature)
+    covariance = None if course.covariance is None else np.array(course.covariance)
+    return Prior.around(np.array(course.others), start, curvature, covariance)
 
 
 def _catch(course: Course) -> Comparison | None:

@@ -82,6 +82,7 @@ class Prior:
         others: np.ndarray,
         start: np.ndarray | None = None,
         curvature: np.ndarray | None = None,
+        sure: np.ndarray | None = None,
     ) -> "Prior":
         """Near and between listeners.
 
@@ -90,6 +91,7 @@ class Prior:
             start: A guess of this one, `(P,)`: the prior is closer about it.
             curvature: Of the utility, `(P, P)`, of any size; None if no direction is known to
                 matter more than others.
+            sure: Covariance of the guess, `(P, P)`; half as wide as the listeners if None.
         """
         spread = others - others.mean(0)
         covariance = spread.T @ spread / len(others) + WIDENING**2 * np.eye(others.shape[1])
@@ -102,6 +104,10 @@ class Prior:
         steepness = np.linalg.cholesky(expected)
         if start is None:
             return cls(others.mean(0), root, steepness)
+        if sure is not None:
+            # What is best for a listener is near what describes it, not the same.
+            near = (GUESSED * WIDENING) ** 2 * np.eye(len(root))
+            return cls(start, np.linalg.cholesky(sure + near), steepness)
         return cls(start, GUESSED * root, steepness)
 
     @property

@@ -13,6 +13,7 @@ import functools
 import hashlib
 import ipaddress
 import json
+import math
 import os
 import re
 import secrets
@@ -33,6 +34,7 @@ from compensation.sensitivity import sensitivity
 from icsim.audiogram import Audiogram, audiogram
 from icsim.files import write_json
 from icsim.fits import read_fit
+from icsim.models.clinical_prior import posterior, read
 from icsim.models.load import load_theta_model
 from icsim.models.response import ResponseModel
 from icsim.sound import SAMPLE_RATE, calibrate, find_audio, read_mono
@@ -98,6 +100,11 @@ class Config:
     start: NotEmptyStr | None = None
     """JSON with θ to start from, such as a fit; by default what the audiogram says, or the mean of
     the known listeners."""
+    tests: NotEmptyStr | None = None
+    """JSON of what a clinic measured, numbers by the names of tests of `clinical_prior`: the search
+    begins where these put the listener, as sure as they are."""
+    clinical_prior: NotEmptyStr | None = None
+    """What such tests say of θ: `prior.json` of `recipes.learn_clinical_prior`."""
     consent: NotEmptyStr | None = None
     """Text file that the listener agrees to, beside the instructions."""
     level_db_spl: LevelDbSpl = 65.0
@@ -219,6 +226,10 @@ def check(config: Config) -> None:
         audiogram(config.audiogram)
     if config.start:
         read_fit(config.start)
+    if bool(config.tests) != bool(config.clinical_prior) or (config.tests and config.start):
+        raise ValueError("give --tests with --clinical_prior, and no --start beside them")
+    if config.tests and config.clinical_prior:
+        posterior(read(config.clinical_prior), clinical_tests(config.tests))
     _there(config)
 
 
@@ -243,6 +254,13 @@ def prepared(config: Config) -> tuple:
     noise_reduction = config.noise_reduction if facts.noise_reduction else 0.0
     ear = audiogram(config.audiogram) if config.audiogram else None
     start = first_guess(config, mark, ear, audiograms_of(model_facts) if ear else None, others)
+    clinic = None
+    if config.tests and config.clinical_prior:
+        clinic = posterior(read(config.clinical_prior, mark), clinical_tests(config.tests))
+        start = clinic.theta
+        for name, (mean, deviation, _) in clinic.quantities.items():
+            left = ", left open by these tests" if name in clinic.open else ""
+            print(f"{name}: {mean:.3g} ± {deviation:.2g}{left}")
     guessed = start is not None
     start = others.mean(0) if start is None else start
     names, sounds = excerpts(config)
@@ -282,6 +300,7 @@ def prepared(config: Config) -> tuple:
         confirmations=config.confirmations,
         break_after=config.break_after,
         seed=config.seed,
+        covariance=tuple(map(tuple, clinic.covariance.tolist())) if clinic else None,
     )
     stored = Path(config.study) / f"shape-{about}.json"
 
@@ -334,6 +353,24 @@ def first_guess(
     if len(start) != others.shape[1]:
         raise ValueError(f"{config.start}: {len(start)} numbers, not {others.shape[1]}")
     return start
+
+
+def clinical_tests(path: str) -> dict[str, float]:
+    """What a clinic measured, by test.
+
+    Raises:
+        ValueError: If the file holds no such numbers.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        tests = {str(name): float(value) for name, value in content.items()}
+        if not all(math.isfinite(value) for value in tests.values()):
+            raise ValueError("numbers must be finite")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"--tests {path}: must hold numbers by the names of tests ({error})"
+        ) from error
+    return tests
 
 
 def digest_of(sounds: Sequence[Tensor]) -> str:

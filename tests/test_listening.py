@@ -69,6 +69,7 @@ class Course:
     start: tuple | None = None
     shape: tuple | None = None
     comparisons: tuple = ()
+    covariance: tuple | None = None
 
 
 def propose(course, limit_s=None):

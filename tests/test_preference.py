@@ -243,6 +243,10 @@ def test_bad_input_is_refused_by_name():
         course(curvature=((1.0, float("nan")), (0.0, 1.0)))
     with pytest.raises(ValueError, match="without negative eigenvalues"):
         course(curvature=((1.0, 2.0), (2.0, 1.0)))
+    with pytest.raises(ValueError, match="a covariance says how sure a start is"):
+        course(covariance=((0.1, 0.0), (0.0, 0.1)))
+    with pytest.raises(ValueError, match=r"covariance must be a matrix \(2, 2\)"):
+        course(start=(0.5, 0.5), covariance=((0.1,),))
     with pytest.raises(ValueError, match="others is empty"):
         Course((), 0)
     with pytest.raises(ValueError, match="others has 1 numbers"):
@@ -251,3 +255,14 @@ def test_bad_input_is_refused_by_name():
         course(-1)
     with pytest.raises(ValueError, match="must be answered, got None"):
         course(comparisons=(pair,))
+
+
+def test_a_guess_is_held_to_as_far_as_it_is_sure():
+    covariance = np.diag([0.0001, 0.04])
+    sure = utility.Prior.around(np.array(KNOWN), np.array([0.3, 0.6]), sure=covariance)
+    usual = utility.Prior.around(np.array(KNOWN), np.array([0.3, 0.6]))
+    deviations = np.sqrt(np.diag(sure.root @ sure.root.T))
+    near = (utility.GUESSED * utility.WIDENING) ** 2
+    np.testing.assert_allclose(deviations, np.sqrt(np.array([0.0001, 0.04]) + near))
+    assert deviations[0] < np.sqrt((usual.root @ usual.root.T)[0, 0])
+    np.testing.assert_allclose(sure.steepness, usual.steepness)

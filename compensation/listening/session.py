@@ -84,6 +84,8 @@ class Settings:
     """Answers from one break to the next."""
     seed: int = 0
     """Of sounds, order, and the search."""
+    covariance: tuple[Theta, ...] | None = None
+    """How sure the start is, of θ, if a clinic's tests say it."""
 
     def __post_init__(self):
         if self.comparisons < 1 or self.confirmations < 0 or self.break_after < 1:
@@ -525,7 +527,9 @@ class Session:
     def _course(self, trials: Sequence[Trial]) -> Any:
         settings, algorithm = self.settings, self.algorithm
         guess = settings.start if settings.guessed else None
-        course = algorithm.Course(settings.known, settings.seed, guess, settings.shape)
+        course = algorithm.Course(
+            settings.known, settings.seed, guess, settings.shape, covariance=settings.covariance
+        )
         for trial in trials:
             if trial.part == "comparison" and trial.answer is not None:
                 comparison = algorithm.Comparison(trial.first, trial.second, catch=trial.catch)

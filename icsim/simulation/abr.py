@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from icsim.simulation.animal import Animal, draw_anatomy
-from icsim.simulation.cochlea import Subbands, drive, filter_sound, high_spontaneous
+from icsim.simulation.cochlea import Subbands, drive, filter_sound, high_spontaneous, nerve
 from icsim.simulation.hearing import FREQUENCIES_HZ, NORMAL_THRESHOLDS_DB_SPL
 from icsim.sound import REFERENCE_PA, SAMPLE_RATE
 
@@ -49,6 +49,27 @@ def abr_thresholds(
         coins = torch.randint(0, 2, (2, len(threshold)), generator=generator)
         threshold = threshold + STEP_DB * (coins.sum(0) - 1)
     return threshold
+
+
+def nerve_response(animal: Animal, level_db_spl: float) -> float:
+    """Response of the whole nerve to tones well above threshold, as wave I grows with its fibres.
+
+    Unlike a threshold it falls with fibres of low spontaneous rate. Source: Furman, Kujawa &
+    Liberman 2013.
+
+    Args:
+        animal: Its ear is measured; the midbrain takes no part.
+        level_db_spl: Of the tones, one at each of `ABR_FREQUENCIES_HZ` [dB SPL].
+    """
+    gain_db, ihc_db = animal.hair_cells(torch.tensor(ABR_FREQUENCIES_HZ))
+    rates = [
+        nerve(
+            drive(_tones(frequency, (level_db_spl,)), gain_db[:, i : i + 1], ihc),
+            animal.loss.synaptopathy,
+        )
+        for i, (frequency, ihc) in enumerate(zip(ABR_FREQUENCIES_HZ, ihc_db.split(1), strict=True))
+    ]
+    return torch.cat(rates, 1).mean().item()
 
 
 @functools.cache
