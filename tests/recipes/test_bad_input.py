@@ -33,6 +33,7 @@ from icsim.sound import Sound
 from icsim.weights import fingerprint, save_network, save_tensors
 from recipes import (
     align,
+    choose_sounds,
     cross_validate_ic,
     demo,
     describe_animals,
@@ -69,6 +70,7 @@ RECIPES = {
     "demo": (demo.demo, demo.Config),
     "demo_report": (lambda config: demo_report.write(Path(config.out)), demo_report.Config),
     "describe_animals": (describe_animals.describe, describe_animals.Config),
+    "choose_sounds": (choose_sounds.choose_sounds, choose_sounds.Config),
     "describe_theta": (describe_theta.describe_theta, describe_theta.Config),
     "describe_gains": (describe_gains.describe, describe_gains.Config),
     "evaluate": (evaluate.evaluate, evaluate.Config),
@@ -98,6 +100,7 @@ GOOD = {
     "demo_report": "--out out",
     "describe_animals": "--out out",
     "describe_gains": "--out out",
+    "choose_sounds": "--cohort {cohort} --model {model} --out out --seconds 0.2 --piece_s 0.2",
     "describe_theta": "--cohort {cohort} --model {model} --out out",
     "evaluate": "--clean {sounds} --processed {processed} --out out",
     "fit_theta": "--cohort {cohort} --model {model} --animal new --out out",
@@ -486,7 +489,6 @@ CASES = {
     ],
     "learn_clinical_prior": [
         ("--cohort {missing}", "no cohort here"),
-        ("--cohort {training}", "was not simulated"),
         ("--model {icnet}", "its condition is 'branches'"),
         ("--listeners 0", "listeners"),
         ("--seconds 0", "seconds"),
@@ -570,6 +572,15 @@ CASES = {
         ("--audiogram {ear}", "not both"),
         ("--theta null --aid {aid_of_audiograms} --audiogram {ear}", "loud"),
         ("--theta null --aid {aid_of_audiograms} --audiogram {missing}", "missing"),
+    ],
+    "choose_sounds": [
+        ("--cohort {missing}", "no cohort here"),
+        ("--model {icnet}", "its condition is 'branches'"),
+        ("--fit {missing}", "missing"),
+        ("--fit {strange}/new.json", "fitted to another model"),
+        ("--seconds 9999", "more than the training sounds"),
+        ("--levels_db_spl [999]", "levels_db_spl"),
+        ("--piece_s 0", "piece_s"),
     ],
     "describe_theta": [
         ("--cohort {missing}", "no cohort here"),
