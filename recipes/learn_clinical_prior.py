@@ -25,7 +25,7 @@ from icsim.models.load import load_theta_model
 from icsim.models.response import ResponseModel
 from icsim.seeds import seeded
 from icsim.simulation.animal import Anatomy, Animal, animal_from, draw_loss
-from icsim.simulation.clinic import ERRORS, measured
+from icsim.simulation.clinic import ABR, ERRORS, TESTS, THRESHOLDS, measured
 from icsim.simulation.cochlea import filter_sound
 from icsim.store import Cohort
 from icsim.weights import fingerprint
@@ -42,6 +42,18 @@ HEARINGS = ("NH", "HI", "hidden", "HI", "hidden", "HI")
 """In turn, of the simulated listeners (chosen here)."""
 
 
+KINDS = {
+    "thresholds": THRESHOLDS,
+    "thresholds and the nerve's response": (*THRESHOLDS, ABR),
+    "all tests": TESTS,
+    "all but thresholds": tuple(name for name in TESTS if name not in THRESHOLDS),
+}
+"""Sets of tests of which is said how much they say."""
+
+SOME = 30
+"""Listeners from which on it is (chosen here)."""
+
+
 @dataclasses.dataclass(frozen=True)
 @checked
 class Config:
@@ -52,7 +64,7 @@ class Config:
     model: NotEmptyStr
     """A trained model with condition `theta`."""
     out: NotEmptyStr
-    """Folder for `prior.json`."""
+    """Folder for `prior.json`, and for `held_out.json`, what tests say of listeners left out."""
     listeners: Count = 120
     """Simulated listeners."""
     seconds: Seconds = 6.0
@@ -104,6 +116,11 @@ def learn(config: Config) -> str:
         columns["truth"],
     )
     clinical_prior.save(out / "prior.json", prior)
+    if config.listeners >= SOME:
+        write_json(
+            out / "held_out.json",
+            {kind: clinical_prior.held_out(prior, tests) for kind, tests in KINDS.items()},
+        )
     return str(out / "prior.json")
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from icsim.models.clinical_prior import ClinicalPrior, posterior, read, save
+from icsim.models.clinical_prior import ClinicalPrior, held_out, posterior, read, save
 from icsim.simulation.animal import Animal, Loss, draw_anatomy, draw_loss
 from icsim.simulation.clinic import ABR, GAP, NORMAL, SPEECH, TESTS, THRESHOLDS, TONE, measured
 
@@ -84,6 +84,15 @@ def test_it_is_as_sure_as_it_says():
             mean, deviation, _ = said.quantities[name]
             away.append((values[n].item() - mean) / deviation)
     assert 0.7 < torch.tensor(away).square().mean().sqrt() < 1.3
+
+
+def test_listeners_who_are_left_out_say_how_much_tests_say():
+    by_one, by_both = (
+        held_out(planted(60), tests) for tests in (["threshold"], ["threshold", "gap"])
+    )
+    assert by_one["synapses"][0] < 0.3 < 0.8 < by_both["synapses"][0]
+    assert by_one["θ"][0] < 0.8 < by_both["θ"][0]
+    assert all(0.5 < scaled < 1.6 for _, scaled in by_both.values())
 
 
 def test_a_table_is_read_as_written_and_nothing_else_is(tmp_path):

@@ -8,7 +8,7 @@ Tests that were not made are left out, and what they would have said stays open.
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ ALIKE = 1.5
 """How far tests of listeners may differ that are taken for alike, in units of their errors and
 roots of their number (chosen here)."""
 
-FEWEST = 12
+FEWEST = 20
 """Listeners that are taken for alike at the least, by their weights (chosen here)."""
 
 OPEN = 0.7
@@ -82,8 +82,12 @@ def posterior(prior: ClinicalPrior, measured: Mapping[str, float]) -> ClinicalPo
     away = rows - torch.tensor(list(measured.values())).double() / units
     weights = _weights(away.square().sum(1))
     known = torch.cat([prior.logits, torch.stack(list(prior.truth.values()), 1)], 1).double()
-    adjusted = known - away @ _slopes(away, known, weights)
+    slopes, freedom = _regression(away, known, weights)
+    adjusted = known - away @ slopes
     mean = weights @ adjusted
+    # A regression lies closer to those it was fitted to than to another one.
+    count = 1 / weights.square().sum().item()
+    adjusted = mean + (adjusted - mean) / max(0.1, 1 - freedom / count) ** 0.5
     spread = adjusted - mean
     size = prior.logits.shape[1]
     every = spread.T @ (weights[:, None] * spread)
@@ -106,6 +110,41 @@ def posterior(prior: ClinicalPrior, measured: Mapping[str, float]) -> ClinicalPo
     return ClinicalPosterior(theta.float(), covariance.float(), quantities)
 
 
+def held_out(prior: ClinicalPrior, tests: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """How well tests say what is true, each listener left out in turn.
+
+    Returns:
+        By quantity, and of θ: the share of its variance that is explained, and the root mean
+        square of errors in units of what was said (of θ by the posterior's covariance).
+    """
+    count = len(prior.logits)
+    errors: dict[str, list[tuple[float, float]]] = {name: [] for name in (*prior.truth, "θ")}
+    for left_out in range(count):
+        others = torch.arange(count) != left_out
+        rest = dataclasses.replace(
+            prior,
+            tests={name: values[others] for name, values in prior.tests.items()},
+            truth={name: values[others] for name, values in prior.truth.items()},
+            logits=prior.logits[others],
+            covariance=prior.covariance[others],
+        )
+        said = posterior(rest, {name: prior.tests[name][left_out].item() for name in tests})
+        for name, (mean, deviation, _) in said.quantities.items():
+            error = prior.truth[name][left_out].item() - mean
+            errors[name].append((error, error / deviation))
+        away = prior.logits[left_out].sigmoid() - said.theta
+        inside = torch.linalg.solve(said.covariance + 1e-6 * torch.eye(len(away)), away)
+        scaled = (away @ inside / len(away)).clamp(min=0).sqrt().item()
+        errors["θ"].append((away.norm().item(), scaled))
+    variances = {name: values.var(correction=0).item() for name, values in prior.truth.items()}
+    variances["θ"] = prior.logits.sigmoid().var(0, correction=0).sum().item()
+    squares = {name: torch.tensor(pairs).square().mean(0) for name, pairs in errors.items()}
+    return {
+        name: (1 - square.item() / variances[name], scaled.sqrt().item())
+        for name, (square, scaled) in squares.items()
+    }
+
+
 def _weights(squares: Tensor) -> Tensor:
     """How much each listener counts, by the squared distance of its tests, `(n,)`."""
     width = ALIKE
@@ -116,12 +155,15 @@ def _weights(squares: Tensor) -> Tensor:
         width *= 1.2
 
 
-def _slopes(away: Tensor, known: Tensor, weights: Tensor) -> Tensor:
-    """By how much what is known grows with each test, `(T, P + Q)`: a weighted ridge regression."""
+def _regression(away: Tensor, known: Tensor, weights: Tensor) -> tuple[Tensor, float]:
+    """By how much what is known grows with each test, `(T, P + Q)`, and the degrees of freedom that
+    this takes: a weighted ridge regression."""
     x = away - weights @ away
     y = known - weights @ known
-    ridge = (2 / FEWEST) * torch.eye(away.shape[1]).to(away)
-    return torch.linalg.solve(x.T @ (weights[:, None] * x) + ridge, x.T @ (weights[:, None] * y))
+    moments = x.T @ (weights[:, None] * x)
+    ridge = moments + (2 / FEWEST) * torch.eye(len(moments)).to(away)
+    slopes = torch.linalg.solve(ridge, x.T @ (weights[:, None] * y))
+    return slopes, 1 + torch.linalg.solve(ridge, moments).trace().item()
 
 
 def save(path: str | Path, prior: ClinicalPrior) -> None:
