@@ -72,7 +72,7 @@ def choose_sounds(config: Config) -> list[dict]:
             f"{config.seconds:g} s are more than the training sounds at {config.levels_db_spl} dB "
             "SPL; lower --seconds or raise --most"
         )
-    theta, precision = _known(config, model)
+    theta, precision = _listeners(config, model)
     out = Path(config.out)
     begin()
     out.mkdir(parents=True, exist_ok=True)
@@ -80,8 +80,8 @@ def choose_sounds(config: Config) -> list[dict]:
     every, offered = [], []
     for sound, start_s, pressure in tqdm(pieces, desc="looking at sounds", unit="piece"):
         for level in config.levels_db_spl:
-            heard = torch.cat([context, calibrate(pressure[None], level)], 1)
-            every.append(sound_information(model, heard, theta, CORRELATED_S))
+            frame = torch.cat([context, calibrate(pressure[None], level)], 1)
+            every.append(sound_information(model, frame, theta, CORRELATED_S))
             offered.append({"sound": sound, "start_s": start_s, "level_db_spl": level})
     chosen = most_informative(torch.cat(every, 1), precision, count)
     rows = [{"rank": rank, **offered[place]} for rank, place in enumerate(chosen, 1)]
@@ -111,12 +111,12 @@ def _pieces(config: Config, cohort: Cohort) -> list[tuple[str, float, Tensor]]:
     return [piece for piece in pieces if bool(piece[2].abs().max() > 0)]
 
 
-def _known(config: Config, model: ResponseModel) -> tuple[Tensor, Tensor]:
+def _listeners(config: Config, model: ResponseModel) -> tuple[Tensor, Tensor]:
     """Listeners that this one may be, `(n, P)`, and the precision of its logits so far."""
     if config.fit is None:
-        known = model.listeners.at().detach()
-        some = known[torch.linspace(0, len(known) - 1, LISTENERS).long()]
-        size = known.shape[1]
+        animals = model.listeners.at().detach()
+        some = animals[torch.linspace(0, len(animals) - 1, LISTENERS).long()]
+        size = animals.shape[1]
         covariance = listener_prior(model.listeners).covariance[:size, :size]
         return some, torch.linalg.inv(covariance.double())
     theta = read_fit(config.fit, fingerprint(config.model)).theta

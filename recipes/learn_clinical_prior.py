@@ -145,9 +145,9 @@ def _listener(
             for place, sound in enumerate(batch["sound"])
         ]
     )[:, None, :, context:]
-    heard = batch | {"counts": counts, "hours": torch.zeros(len(counts), 1)}
+    answered = batch | {"counts": counts, "hours": torch.zeros(len(counts), 1)}
     prior = facts.channel_prior or broad(model.config.readout.classes)
-    fit = fit_listener(model, heard, matching, prior, drift=False).posterior
+    fit = fit_listener(model, answered, matching, prior, drift=False).posterior
     size = fit.prior.parameters
     shift = np.add(loss.ohc_db, loss.ihc_db)[2:].mean()
     return {

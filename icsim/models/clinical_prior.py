@@ -81,9 +81,9 @@ def posterior(prior: ClinicalPrior, measured: Mapping[str, float]) -> ClinicalPo
     rows = torch.stack([prior.tests[name] for name in measured], 1).double() / units
     away = rows - torch.tensor(list(measured.values())).double() / units
     weights = _weights(away.square().sum(1))
-    known = torch.cat([prior.logits, torch.stack(list(prior.truth.values()), 1)], 1).double()
-    slopes, freedom = _regression(away, known, weights)
-    adjusted = known - away @ slopes
+    described = torch.cat([prior.logits, torch.stack(list(prior.truth.values()), 1)], 1).double()
+    slopes, freedom = _regression(away, described, weights)
+    adjusted = described - away @ slopes
     mean = weights @ adjusted
     # A regression lies closer to those it was fitted to than to another one.
     count = 1 / weights.square().sum().item()
@@ -98,7 +98,7 @@ def posterior(prior: ClinicalPrior, measured: Mapping[str, float]) -> ClinicalPo
     slope = weights[:, None] * adjusted[:, :size].sigmoid() * (1 - adjusted[:, :size].sigmoid())
     slope = slope.sum(0)
     covariance = through.T @ through + slope[:, None] * fits * slope
-    before = known[:, size:].std(0)
+    before = described[:, size:].std(0)
     quantities = {
         name: (
             mean[size + place].item(),
@@ -155,11 +155,11 @@ def _weights(squares: Tensor) -> Tensor:
         width *= 1.2
 
 
-def _regression(away: Tensor, known: Tensor, weights: Tensor) -> tuple[Tensor, float]:
+def _regression(away: Tensor, described: Tensor, weights: Tensor) -> tuple[Tensor, float]:
     """By how much what is known grows with each test, `(T, P + Q)`, and the degrees of freedom that
     this takes: a weighted ridge regression."""
     x = away - weights @ away
-    y = known - weights @ known
+    y = described - weights @ described
     moments = x.T @ (weights[:, None] * x)
     ridge = moments + (2 / FEWEST) * torch.eye(len(moments)).to(away)
     slopes = torch.linalg.solve(ridge, x.T @ (weights[:, None] * y))

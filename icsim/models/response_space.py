@@ -110,11 +110,11 @@ def _coordinates(model: ResponseModel, latent: Tensor, sampled: Tensor, theta: T
 
 def candidates(listeners: Listeners, count: int, seed: int = 0) -> Tensor:
     """The mean of the known listeners, each of them, and others around and between, `(n, P)`."""
-    generator, known = seeded(seed), listeners.at().detach()
-    between = between_animals(len(known), count, generator)
+    generator, animals = seeded(seed), listeners.at().detach()
+    between = between_animals(len(animals), count, generator)
     deviation = listeners.deviation.detach()
-    drawn = sample_listeners(between, known, deviation, WIDENING, generator)
-    return torch.cat([known.mean(0, keepdim=True), known, drawn])
+    drawn = sample_listeners(between, animals, deviation, WIDENING, generator)
+    return torch.cat([animals.mean(0, keepdim=True), animals, drawn])
 
 
 def search_responses(
@@ -144,12 +144,12 @@ def search_responses(
     """
     generator, places = seeded(seed), space.places(theta)
     # A new listener may lie outside those that are known: twice their variance.
-    known = _Known(2 * space.variance[:-1].double())
+    sought = _PlaceSought(2 * space.variance[:-1].double())
     tried = [0]
     while True:
         chosen = tried[-1]
-        known.learn(*_evaluated(cost, space, theta[chosen], places[chosen], slopes))
-        losses = known.losses
+        sought.learn(*_evaluated(cost, space, theta[chosen], places[chosen], slopes))
+        losses = sought.losses
         if progress:
             progress(len(losses), min(losses))
         if len(losses) == evaluations:
@@ -158,7 +158,7 @@ def search_responses(
         if len(losses) > 3:
             near = _near(theta[best], 2.0 / (len(losses) - 2), generator)
             theta, places = torch.cat([theta, near]), torch.cat([places, space.places(near)])
-        gain = known.expected_improvement(places.double())
+        gain = sought.expected_improvement(places.double())
         gain[tried] = -1
         tried.append(int(gain.argmax()))
     return Fit(theta[best], min(losses), theta[tried], torch.tensor(losses))
@@ -187,7 +187,7 @@ def _near(theta: Tensor, spread: float, draw: torch.Generator) -> Tensor:
     return (theta.logit(eps=1e-3) + spread * noise).sigmoid()
 
 
-class _Known:
+class _PlaceSought:
     """What evaluations say of the place of the listener sought: a normal density.
 
     Args:

@@ -57,15 +57,15 @@ def measured(animal: Animal, generator: torch.Generator | None = None) -> dict[s
     healthy = nerve_response(Animal(animal.anatomy), 80.0)
     tests[ABR] = 20 * math.log10(max(nerve_response(animal, 80.0) / healthy, 1e-3))
     for name, normal in NORMAL.items():
-        told = [_told_apart(animal, *pair) for pair in _pairs(name)]
-        tests[name] = _reached(TRIED[name], told, _criterion(name, normal))
+        values = [_discriminability(animal, *pair) for pair in _pairs(name)]
+        tests[name] = _reached(TRIED[name], values, _criterion(name, normal))
     if generator is not None:
         for name in (ABR, TONE, GAP, SPEECH):
             tests[name] += ERRORS[name] * torch.randn((), generator=generator).item()
     return tests
 
 
-def _told_apart(animal: Animal, one: Subbands, other: Subbands) -> float:
+def _discriminability(animal: Animal, one: Subbands, other: Subbands) -> float:
     """How far the counts of two sounds lie apart in units of their variance, a channel."""
     count = torch.arange(5.0)[:, None]
     means, variances = [], []
@@ -79,9 +79,9 @@ def _told_apart(animal: Animal, one: Subbands, other: Subbands) -> float:
     return ((means[0] - means[1]) ** 2 / spread)[:, alive].mean(1).sum().item()
 
 
-def _reached(tried: tuple[float, ...], told: list[float], criterion: float) -> float:
+def _reached(tried: tuple[float, ...], values: list[float], criterion: float) -> float:
     """Where, on the way from hard to easy, the criterion is passed; the next step if never."""
-    logs = [math.log(max(value, 1e-9) / criterion) for value in told]
+    logs = [math.log(max(value, 1e-9) / criterion) for value in values]
     step = tried[1] - tried[0]
     for place, value in enumerate(logs):
         if value >= 0:
@@ -96,8 +96,8 @@ def _reached(tried: tuple[float, ...], told: list[float], criterion: float) -> f
 def _criterion(name: str, normal: float) -> float:
     """What the average healthy animal tells apart at its threshold."""
     anatomy = draw_anatomy(64, 0, coverage_spread=0.0)
-    told = [_told_apart(Animal(anatomy), *pair) for pair in _pairs(name)]
-    return math.exp(float(np.interp(normal, TRIED[name], np.log(np.maximum(told, 1e-9)))))
+    values = [_discriminability(Animal(anatomy), *pair) for pair in _pairs(name)]
+    return math.exp(float(np.interp(normal, TRIED[name], np.log(np.maximum(values, 1e-9)))))
 
 
 @functools.cache

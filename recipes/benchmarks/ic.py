@@ -266,7 +266,7 @@ def _train_and_judge(
     if config.aid_training and "beta-6" in [network.name for network in rest]:
         aids = [_aid(config, seed, out, kind) for kind in AIDS]
         side_by_side("aids", aids, config.jobs, out)
-        jobs = [_told(out, cohort, animal) for animal in cohort.animals("unseen")]
+        jobs = [_restoration(out, cohort, animal) for animal in cohort.animals("unseen")]
         side_by_side("what aids restore", jobs, config.jobs, out)
     # What says that a seed is complete.
     tables = [read(path) for path in sorted((out / "results").rglob("*.csv"))]
@@ -340,11 +340,11 @@ def _aid(config: Config, seed: int, out: Path, listener: Literal["theta", "audio
     return Job(f"aid by {listener}", train_compensation.train, wanted, done)
 
 
-def _told(out: Path, cohort: Cohort, animal: str) -> Job:
+def _restoration(out: Path, cohort: Cohort, animal: str) -> Job:
     """What aids restore to one unseen animal."""
     results, name = out / "results", "beta-6"
     by_theta, by_audiogram = (str(out / "aids" / kind / "aid.safetensors") for kind in AIDS)
-    told = restoration_tasks.Told(
+    wanted = restoration_tasks.Restoration(
         cohort.path,
         str(out / "networks" / name / "model.safetensors"),
         name,
@@ -353,7 +353,7 @@ def _told(out: Path, cohort: Cohort, animal: str) -> Job:
         (by_theta, by_audiogram),
         str(results / "restoration" / f"{animal}.csv"),
     )
-    return Job(animal, restoration_tasks.told, told, _seconds(told.out))
+    return Job(animal, restoration_tasks.restore, wanted, _seconds(wanted.out))
 
 
 def _examples(config: Config, out: Path, cohort: Cohort, trained: list[str]) -> list[Job]:

@@ -113,9 +113,9 @@ def changes(job: Changes) -> None:
     hours = torch.arange(LATEST_H + 1.0)
     sounds = [sound for sound in cohort.sounds if sound.split == "test"][: job.sounds]
     samples = int(EXCERPT_S * cohort.clock.sample_rate_hz)
-    heard = [cohort.pressure(sound.index)[None, :samples] for sound in sounds]
+    excerpts = [cohort.pressure(sound.index)[None, :samples] for sound in sounds]
     context = (model.context_bins * model.clock.bin_samples, 0)
-    latents = [model.latent(functional.pad(sound, context)) for sound in heard]
+    latents = [model.latent(functional.pad(sound, context)) for sound in excerpts]
     tables = []
     for place, name in enumerate(facts.animals):
         true = animal_from(cohort.truth(name))
@@ -124,7 +124,7 @@ def changes(job: Changes) -> None:
         matched = facts.matching[place] >= 0
         listener = Listener(facts.matching[place], place)
         truly, learned = [], []
-        for sound, latent in zip(heard, latents, strict=True):
+        for sound, latent in zip(excerpts, latents, strict=True):
             there = [true.expected_counts(sound, hour[None])[0, matched] for hour in hours]
             said = [expect(model, facts, listener, latent, hour[None])[matched] for hour in hours]
             truly.append(torch.stack(there).flatten(1))
@@ -219,11 +219,11 @@ def _disagreement(fits: Sequence[FittedListener]) -> float:
 
 
 def _informative(model: ResponseModel, sound: Tensor, share: float) -> list[int]:
-    """The frames that say most of a listener nobody has heard of, best first."""
-    known = model.listeners.at().detach()
-    some = known[torch.linspace(0, len(known) - 1, 4).long()]
+    """The frames that say most of a listener nobody has recorded, best first."""
+    animals = model.listeners.at().detach()
+    some = animals[torch.linspace(0, len(animals) - 1, 4).long()]
     information = sound_information(model, sound, some, CORRELATED_S)
-    size = known.shape[1]
+    size = animals.shape[1]
     covariance = listener_prior(model.listeners).covariance[:size, :size]
     count = max(1, int(share * len(sound)))
     return most_informative(information, torch.linalg.inv(covariance.double()), count)

@@ -33,7 +33,7 @@ CHOOSING, CHOOSING_S = 4, 0.6
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class Restoration:
     """Aids for one unseen animal."""
 
     cohort: str
@@ -48,7 +48,7 @@ class Told:
     out: str
 
 
-def told(job: Told) -> None:
+def restore(job: Restoration) -> None:
     """Rows of discrepancies with each aid and without, summed over sounds, by level."""
     cohort = Cohort.open(job.cohort)
     animal = animal_from(cohort.truth(job.animal))
@@ -56,12 +56,12 @@ def told(job: Told) -> None:
     (by_theta, _), (by_audiogram, facts) = map(load_aid, job.aids)
     rows = where(read(job.fit), measure="theta", way=FITTED).sort_values("sound")
     fit = torch.from_numpy(rows.value.to_numpy(dtype=np.float32))
-    known = hearing.space_of(job.model).theta
+    seen = hearing.space_of(job.model).theta
     ear = from_audiogram(audiogram_of(cohort, job.animal), facts.audiogram_hz)
     draw = np.random.default_rng(0)
     sounds, _ = excerpts(cohort, KINDS, "train", CHOOSING, CHOOSING_S, draw)
     sounds = calibrate(sounds, 65.0)
-    among = torch.cat([fit[None], known])
+    among = torch.cat([fit[None], seen])
     choose = functools.partial(_aided, by_theta, sounds, impaired, healthy(sounds))
     best = among[int(torch.tensor([choose(theta) for theta in among]).argmin())]
     listeners = {FIT: (by_theta, fit), BEST: (by_theta, best), AUDIOGRAM: (by_audiogram, ear)}

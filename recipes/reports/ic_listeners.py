@@ -211,8 +211,8 @@ def identifiability(rows: pd.DataFrame) -> Table:
 
 
 def twin_distances(rows: pd.DataFrame, source: str) -> list[tuple[int, str, str, float]]:
-    """How far animals of one hearing in two brains lie apart, as a share of how far the severe
-    losses lie from the mean of the normal animals.
+    """How far animals of one hearing in two brains lie apart, as a share of how far the worse half
+    of the visible losses lies from the mean of the normal animals.
 
     Returns:
         By seed, network and twin.
@@ -224,9 +224,11 @@ def twin_distances(rows: pd.DataFrame, source: str) -> list[tuple[int, str, str,
         groups = part.drop_duplicates("listener").set_index("listener").group
         for device in ("beta-6", "beta-6-twenty"):
             placed = described(part, source, device)
-            severe = placed[placed.index.str.contains("severe")]
-            if placed.empty or severe.empty or twins.empty:
+            if placed.empty or twins.empty:
                 continue
+            outer = described(part, "truth").outer
+            visible = outer[[name for name in placed.index if groups[name] == "HI"]]
+            severe = placed.loc[visible[visible >= visible.median()].index]
             normal = placed[groups[placed.index] == "NH"].mean()
             whole = (severe - normal).pow(2).sum(axis=1).pow(0.5).mean()
             for name, of in zip(twins.listener, twins.sound, strict=True):
@@ -251,8 +253,8 @@ def twins(rows: pd.DataFrame) -> Table:
             lines.append(cells)
     about = (
         "Two unseen animals of one hearing in different brains, each fitted by itself: their "
-        "distance as a share of the mean distance of the severe losses from the middle of the "
-        "normal animals, in θ and in the space of responses; medians over seeds, and each seed. "
+        "distance as a share of the mean distance of the worse half of the visible losses from "
+        "the middle of the normal animals, in θ and in the space of responses; medians over seeds, and each seed. "
         "Wanted: a tenth at most."
     )
     header = ["network", "twin", "θ", "by seed", "places", "by seed"]
