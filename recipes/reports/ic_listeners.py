@@ -254,7 +254,8 @@ def twins(rows: pd.DataFrame) -> Table:
     about = (
         "Two unseen animals of one hearing in different brains, each fitted by itself: their "
         "distance as a share of the mean distance of the worse half of the visible losses from "
-        "the middle of the normal animals, in θ and in the space of responses; medians over seeds, and each seed. "
+        "the middle of the normal animals, in θ and in the space of responses; medians over "
+        "seeds, and each seed. "
         "Wanted: a tenth at most."
     )
     header = ["network", "twin", "θ", "by seed", "places", "by seed"]
