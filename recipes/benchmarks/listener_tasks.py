@@ -87,7 +87,7 @@ def places(job: Places) -> None:
     rows = pd.concat([read(path) for path in job.tables], ignore_index=True)
     rows = where(rows, device=job.device, measure="theta", way=["", FITTED])
     wide = rows.pivot(index="listener", columns="sound", values="value")
-    theta = torch.from_numpy(wide[sorted(wide, key=int)].to_numpy(dtype=np.float32))
+    theta = torch.tensor(wide[sorted(wide, key=int)].to_numpy(), dtype=torch.float32)
     sounds = first_frames(cohort, cohort.animals()[0], model.context_bins, seconds=6.0)["sound"]
     space = response_space(model, sounds, candidates(model.listeners, 60), DIMENSIONS)
     shares = dict(enumerate((space.variance / space.variance.sum()).tolist(), 1))

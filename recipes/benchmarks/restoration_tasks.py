@@ -55,7 +55,7 @@ def restore(job: Restoration) -> None:
     impaired, healthy = in_parts(animal.expected_counts), in_parts(animal.healthy().expected_counts)
     (by_theta, _), (by_audiogram, facts) = map(load_aid, job.aids)
     rows = where(read(job.fit), measure="theta", way=FITTED).sort_values("sound")
-    fit = torch.from_numpy(rows.value.to_numpy(dtype=np.float32))
+    fit = torch.tensor(rows.value.to_numpy(), dtype=torch.float32)
     seen = hearing.space_of(job.model).theta
     ear = from_audiogram(audiogram_of(cohort, job.animal), facts.audiogram_hz)
     draw = np.random.default_rng(0)

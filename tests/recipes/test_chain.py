@@ -36,9 +36,10 @@ from recipes import (
     train_ic,
 )
 from recipes.benchmarks import ic_tasks as tasks
+from recipes.benchmarks import listener_tasks
 from recipes.benchmarks import speed as benchmark_speed
 from recipes.reports import demo as demo_report
-from recipes.reports.ic import TRUTHS
+from recipes.reports.ic_listeners import TRUTHS
 from recipes.running import stages
 from tests.faults import campaign
 
@@ -528,14 +529,13 @@ def test_the_benchmark_measures_truth_networks_listeners_and_searches(
         median = where(rows, measure="feve", listener=name).value.median()
         assert median == pytest.approx(score["feve"], abs=0.05)
 
-    job = tasks.NewListeners(path, ic, "beta-6", "default", str(tmp_path), seconds=2.0)
+    ways = (tasks.ALONE, tasks.STEADY, tasks.MEAN, tasks.MATCHED, tasks.BEST)
+    job = tasks.NewListeners(path, ic, "beta-6", "default", str(tmp_path), 2.0, ways)
     tasks.new_listeners(job)
     rows = read(tmp_path / "new.csv")
-    assert list(dict.fromkeys(rows.way)) == [
-        tasks.FITTED, tasks.ALONE, tasks.MEAN, tasks.MATCHED, tasks.BEST,
-    ]  # fmt: skip
+    assert list(dict.fromkeys(rows.way)) == [tasks.FITTED, *ways]
     theta = where(rows, measure="theta")
-    assert set(theta.way) == {tasks.FITTED, tasks.ALONE, tasks.MATCHED, tasks.BEST}
+    assert set(theta.way) == {tasks.FITTED, *ways} - {tasks.MEAN}
     assert (theta.groupby("way").size() == 3).all()
     assert theta.value.between(0, 1).all()
     fits = where(rows, measure="fit").pivot(index="way", columns="sound", values="value")
@@ -557,6 +557,37 @@ def test_the_benchmark_measures_truth_networks_listeners_and_searches(
     images = load_file(tmp_path / "one")
     assert set(images) == {"one recorded trial", "true expectation", "6 parameters", "cf_hz"}
     assert images["6 parameters"].shape == images["true expectation"].shape
+
+
+def test_the_benchmark_asks_what_theta_knows(finished, tmp_path):
+    ic = str(finished[0] / "ic" / "model.safetensors")
+    path = str(finished[0] / "cohort" / "cohort.zarr")
+    scores, out = str(tmp_path / "scores.csv"), str(tmp_path / "rows.csv")
+    tasks.score(tasks.Score(path, ic, "beta-6", scores, 2.0))
+    tasks.new_listeners(tasks.NewListeners(path, ic, "beta-6", "default", str(tmp_path), 2.0))
+    tables = (scores, str(tmp_path / "new.csv"))
+    listener_tasks.places(listener_tasks.Places(path, ic, "beta-6", tables, out))
+    placed = where(read(out), measure="place")
+    assert {"new", "mild", "severe", "normal-1"} <= set(placed.listener)
+    assert where(read(out), measure="variance").value.sum() == pytest.approx(1)
+
+    listener_tasks.changes(listener_tasks.Changes(path, ic, "beta-6", 1, out))
+    drift = where(read(out), measure="drift").pivot(
+        index="listener", columns="sound", values="value"
+    )
+    assert (drift.true_10 - 1).abs().max() < 1e-5
+    assert (drift[["true_0", "learned_0"]] == 0).all(axis=None)
+    # Losses of outer hair cells grow evenly after the first hour; at the end they saturate.
+    assert drift.rate_true.between(0.08, 0.16).all()
+    assert drift.onset_true.between(0, 1.3).all()
+
+    job = listener_tasks.Precision(path, ic, "beta-6", "new", out, (1.0, 4.0))
+    listener_tasks.precision(job)
+    rows = read(out)
+    assert set(where(rows, measure="feve_by_seconds").sound) == {"1.0", "4.0"}
+    last = where(rows, measure="away_by_seconds", way="evenly", sound="4.0")
+    assert last.value.item() == 0
+    assert where(rows, measure="calibration").value.item() > 0
 
 
 CROSS = {
