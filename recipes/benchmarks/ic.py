@@ -211,7 +211,7 @@ def ablations_of(config: Config) -> tuple[list[Network], list[Network]]:
         "no-divergence": {"kl_weight": 0.0},
         "no-channel-gains": NO_GAINS,
         "matched-again": {"rematch_epochs": [4, 8]},
-        "every-animal": {"animals_a_step": None},
+        "three-animals": {"animals_a_step": 3},
         "narrow": narrow,
         "slow-listeners": {"listener_rate": 1.0, "deviation_rate": 1.0, "drift_rate": 1.0},
     }

@@ -16,7 +16,7 @@ LABELS = {
     "no-threshold-penalty": "θ not held to thresholds",
     "no-noise": "no noise on θ",
     "matched-again": "channels matched again by likelihood",
-    "every-animal": "every animal answers in each step",
+    "three-animals": "three animals answer in a step",
     "no-divergence": "no prior on the noise of θ",
     "no-channel-gains": "no gains of channels",
     "narrow": "encoder of half as many kernels",
