@@ -18,9 +18,11 @@ from tqdm import tqdm
 from icsim.clock import require_clock
 from icsim.files import write_whole
 from icsim.fits import read_fit
-from icsim.models.listener_cost import CORRELATED_S
-from icsim.models.listener_design import most_informative, sound_information
-from icsim.models.listener_posterior import listener_prior
+from icsim.models.listener_design import (
+    most_informative,
+    sound_information,
+    unknown_listener,
+)
 from icsim.models.load import load_theta_model
 from icsim.models.response import ResponseModel
 from icsim.sound import calibrate
@@ -28,9 +30,6 @@ from icsim.store import Cohort
 from icsim.weights import fingerprint
 from recipes.running.commands import begin, run
 from recipes.running.ranges import Count, LevelDbSpl, NotEmptyStr, Seconds, checked
-
-LISTENERS = 4
-"""Known listeners, evenly from all, that a new one may be like (chosen here)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +80,7 @@ def choose_sounds(config: Config) -> list[dict]:
     for sound, start_s, pressure in tqdm(pieces, desc="looking at sounds", unit="piece"):
         for level in config.levels_db_spl:
             frame = torch.cat([context, calibrate(pressure[None], level)], 1)
-            every.append(sound_information(model, frame, theta, CORRELATED_S))
+            every.append(sound_information(model, frame, theta))
             offered.append({"sound": sound, "start_s": start_s, "level_db_spl": level})
     chosen = most_informative(torch.cat(every, 1), precision, count)
     rows = [{"rank": rank, **offered[place]} for rank, place in enumerate(chosen, 1)]
@@ -114,11 +113,7 @@ def _pieces(config: Config, cohort: Cohort) -> list[tuple[str, float, Tensor]]:
 def _listeners(config: Config, model: ResponseModel) -> tuple[Tensor, Tensor]:
     """Listeners that this one may be, `(n, P)`, and the precision of its logits so far."""
     if config.fit is None:
-        animals = model.listeners.at().detach()
-        some = animals[torch.linspace(0, len(animals) - 1, LISTENERS).long()]
-        size = animals.shape[1]
-        covariance = listener_prior(model.listeners).covariance[:size, :size]
-        return some, torch.linalg.inv(covariance.double())
+        return unknown_listener(model)
     theta = read_fit(config.fit, fingerprint(config.model)).theta
     content = json.loads(Path(config.fit).read_text(encoding="utf-8"))
     try:

@@ -26,7 +26,7 @@ from icsim.models.response import ResponseModel
 from icsim.seeds import seeded
 from icsim.simulation.animal import Anatomy, Animal, animal_from, draw_loss
 from icsim.simulation.clinic import ABR, ERRORS, TESTS, THRESHOLDS, measured
-from icsim.simulation.cochlea import filter_sound
+from icsim.simulation.cochlea import Subbands, filter_sound
 from icsim.store import Cohort
 from icsim.weights import fingerprint
 from recipes.running.commands import claim, run
@@ -95,12 +95,13 @@ def learn(config: Config) -> str:
     brain = animal_from(cohort.truth(there[0])).anatomy
     matching = facts.matching[facts.animals.index(there[0])]
     batch = first_frames(cohort, there[0], model.context_bins, seconds=config.seconds)
+    filtered = [filter_sound(sound[None]) for sound in batch["sound"]]
     rows = []
     for number in tqdm(range(config.listeners), desc="simulated listeners", unit="listener"):
         path = out / "listeners" / f"{number}.json"
         if not path.is_file():
             path.parent.mkdir(exist_ok=True)
-            row = _listener(config, number, brain, model, facts, batch, matching)
+            row = _listener(config, number, brain, model, facts, batch, filtered, matching)
             write_json(path, row)
         rows.append(json.loads(path.read_text()))
     columns = {
@@ -131,6 +132,7 @@ def _listener(
     model: ResponseModel,
     facts: ModelFacts,
     batch: dict[str, Tensor],
+    filtered: list[Subbands],
     matching: Tensor,
 ) -> dict:
     """Tests, θ and truth of one listener, who has the brain of a normal animal."""
@@ -141,8 +143,8 @@ def _listener(
     context = model.context_bins
     counts = torch.cat(
         [
-            animal.sample_counts(filter_sound(sound[None]), 0.0, seeded(seed, place))
-            for place, sound in enumerate(batch["sound"])
+            animal.sample_counts(sound, 0.0, seeded(seed, place))
+            for place, sound in enumerate(filtered)
         ]
     )[:, None, :, context:]
     answered = batch | {"counts": counts, "hours": torch.zeros(len(counts), 1)}

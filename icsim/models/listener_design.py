@@ -3,28 +3,30 @@
 import torch
 from torch import Tensor
 
-from .readouts import require_categorical
+from .listener_cost import CORRELATED_S
+from .listener_posterior import DIFFERENCE, listener_prior
 from .response import ResponseModel
-from .response_space import DIFFERENCE
+from .response_space import twice_roots
 from .subjects import Subjects
+
+LISTENERS = 4
+"""Of those that the model was trained on, evenly from all, that a new one may be like (chosen
+here)."""
 
 
 @torch.no_grad()
-def sound_information(
-    model: ResponseModel, sound: Tensor, theta: Tensor, correlated_s: float
-) -> Tensor:
+def sound_information(model: ResponseModel, sound: Tensor, theta: Tensor) -> Tensor:
     """Fisher information about the logits of θ that answers to each frame would hold.
 
     Args:
         model: Conditioned on θ, with categorical counts.
         sound: Frames with context [Pa], `(B, T)`.
         theta: Listeners that it is asked for, `(n, P)`.
-        correlated_s: Time that counts as one observation [s].
 
     Returns:
         `(n, B, P, P)`.
     """
-    scale = correlated_s * model.clock.bin_rate_hz
+    scale = CORRELATED_S * model.clock.bin_rate_hz
     ways = DIFFERENCE * torch.eye(theta.shape[1])
     every = []
     for latent in model.latent(sound).split(1):
@@ -32,13 +34,22 @@ def sound_information(
         for one in theta.logit(eps=1e-3):
             steps = torch.cat([one[None], one + ways]).sigmoid()
             predicted = model.predict(latent, Subjects(theta=steps[None]), model.context_bins)
-            log_probability = require_categorical(predicted).logits().log_softmax(3)[0]
             # Twice the root of a probability moves as far as its information is large.
-            roots = 2 * (log_probability / 2).exp().flatten(1)
+            roots = twice_roots(predicted)[0].flatten(1)
             slopes = ((roots[1:] - roots[:1]) / DIFFERENCE).double()
             of_frame.append(slopes @ slopes.T / scale)
         every.append(torch.stack(of_frame))
     return torch.stack(every, 1)
+
+
+def unknown_listener(model: ResponseModel) -> tuple[Tensor, Tensor]:
+    """Whom one of whom nothing was recorded may be like: some of the listeners that the model was
+    trained on, `(n, P)`, and the precision of the logits of θ, `(P, P)`."""
+    theta = model.listeners.at().detach()
+    size = theta.shape[1]
+    covariance = listener_prior(model.listeners).covariance[:size, :size]
+    some = theta[torch.linspace(0, len(theta) - 1, LISTENERS).long()]
+    return some, torch.linalg.inv(covariance.double())
 
 
 def most_informative(information: Tensor, precision: Tensor, count: int) -> list[int]:

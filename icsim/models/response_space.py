@@ -16,15 +16,13 @@ from icsim.fitting import Cost, Fit, Progress, evaluate
 from icsim.seeds import seeded
 from icsim.theta import Listeners, between_animals, sample_listeners
 
-from .readouts import require_categorical
+from .listener_posterior import DIFFERENCE
+from .readouts import Prediction, require_categorical
 from .response import ResponseModel
 from .subjects import Subjects
 
 WIDENING = 0.1
 """Standard deviation of candidates around and between the known listeners, in units of θ."""
-
-DIFFERENCE = 0.01
-"""By which slopes of places are taken, in logits of θ (chosen here)."""
 
 TRUST = 0.1
 """How far costs are from a quadratic, as a share of it (chosen here)."""
@@ -102,10 +100,14 @@ def _coordinates(model: ResponseModel, latent: Tensor, sampled: Tensor, theta: T
     parts = []
     for part in theta.split(AT_ONCE):
         predicted = model.predict(latent, Subjects(theta=part[None]), model.context_bins)
-        logits = require_categorical(predicted).logits()
-        logits = logits.log_softmax(3).movedim(3, -1).transpose(0, 1).flatten(1, 3)
-        parts.append(2 * (logits[:, sampled] / 2).exp().flatten(1))
+        roots = twice_roots(predicted).movedim(3, -1).transpose(0, 1).flatten(1, 3)
+        parts.append(roots[:, sampled].flatten(1))
     return torch.cat(parts) / math.sqrt(len(sampled))
+
+
+def twice_roots(predicted: Prediction) -> Tensor:
+    """Twice the square roots of the probabilities of counts, `(B, A, C, K, N)`."""
+    return 2 * (require_categorical(predicted).logits().log_softmax(3) / 2).exp()
 
 
 def candidates(listeners: Listeners, count: int, seed: int = 0) -> Tensor:

@@ -56,9 +56,9 @@ def measured(animal: Animal, generator: torch.Generator | None = None) -> dict[s
     tests = dict(zip(THRESHOLDS, abr_thresholds(animal, generator).tolist(), strict=True))
     healthy = nerve_response(Animal(animal.anatomy), 80.0)
     tests[ABR] = 20 * math.log10(max(nerve_response(animal, 80.0) / healthy, 1e-3))
-    for name, normal in NORMAL.items():
+    for name in NORMAL:
         values = [_discriminability(animal, *pair) for pair in _pairs(name)]
-        tests[name] = _reached(TRIED[name], values, _criterion(name, normal))
+        tests[name] = _reached(TRIED[name], values, _criterion(name))
     if generator is not None:
         for name in (ABR, TONE, GAP, SPEECH):
             tests[name] += ERRORS[name] * torch.randn((), generator=generator).item()
@@ -93,11 +93,11 @@ def _reached(tried: tuple[float, ...], values: list[float], criterion: float) ->
 
 
 @functools.cache
-def _criterion(name: str, normal: float) -> float:
+def _criterion(name: str) -> float:
     """What the average healthy animal tells apart at its threshold."""
     anatomy = draw_anatomy(64, 0, coverage_spread=0.0)
     values = [_discriminability(Animal(anatomy), *pair) for pair in _pairs(name)]
-    return math.exp(float(np.interp(normal, TRIED[name], np.log(np.maximum(values, 1e-9)))))
+    return math.exp(float(np.interp(NORMAL[name], TRIED[name], np.log(np.maximum(values, 1e-9)))))
 
 
 @functools.cache

@@ -238,14 +238,13 @@ def _new_listener(
     def timed(way: str, fit: Callable[[], FittedListener]) -> FittedListener:
         started = time.monotonic()
         fitted = fit()
-        posterior, gains = fitted.posterior, fitted.all_gains()
-        drift = None if way in (ALONE, STEADY) else posterior.drift()
+        posterior = fitted.posterior
         numbers = {
             "cost": fitted.costs(posterior.mean[None]).item(),
             "evaluations": len(posterior.course),
             "seconds": time.monotonic() - started,
         }
-        note(way, Listener(fitted.matching, None, fitted.theta, None, gains, drift), numbers)
+        note(way, as_fitted(fitted, drift=way not in (ALONE, STEADY)), numbers)
         return fitted
 
     usual = timed(FITTED, lambda: fit_listener(model, batch, stored, prior))
@@ -275,6 +274,12 @@ def _new_listener(
     if BEST in job.ways:
         timed(BEST, best)
     return tables
+
+
+def as_fitted(fitted: FittedListener, drift: bool = True) -> Listener:
+    """An animal as it was fitted, with its drift or as it was in the beginning."""
+    moving = fitted.posterior.drift() if drift else None
+    return Listener(fitted.matching, None, fitted.theta, None, fitted.all_gains(), moving)
 
 
 def best_matching(

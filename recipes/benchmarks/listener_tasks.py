@@ -13,18 +13,21 @@ from evaluation.tidy import read, where
 from icsim.channel_gains import broad
 from icsim.metrics import expected_counts
 from icsim.models.facts import ModelFacts
-from icsim.models.listener_cost import CORRELATED_S
-from icsim.models.listener_design import most_informative, sound_information
+from icsim.models.listener_design import (
+    most_informative,
+    sound_information,
+    unknown_listener,
+)
 from icsim.models.listener_fit import FittedListener, first_frames, fit_listener, stored_matching
-from icsim.models.listener_posterior import listener_prior
 from icsim.models.load import load_theta_model
 from icsim.models.response import ResponseModel
 from icsim.models.response_space import candidates, response_space
 from icsim.models.scoring import Listener, encode, expect, score_animal
 from icsim.recording import ALIGNMENT
 from icsim.simulation.animal import animal_from
+from icsim.simulation.cochlea import filter_sound
 from icsim.store import Cohort
-from recipes.benchmarks.ic_tasks import animal_columns, number_rows, write_rows
+from recipes.benchmarks.ic_tasks import animal_columns, as_fitted, number_rows, write_rows
 from recipes.reports.ic_figures import FITTED
 
 DIMENSIONS = 6
@@ -116,6 +119,7 @@ def changes(job: Changes) -> None:
     excerpts = [cohort.pressure(sound.index)[None, :samples] for sound in sounds]
     context = (model.context_bins * model.clock.bin_samples, 0)
     latents = [model.latent(functional.pad(sound, context)) for sound in excerpts]
+    filtered = [filter_sound(sound) for sound in excerpts]
     tables = []
     for place, name in enumerate(facts.animals):
         true = animal_from(cohort.truth(name))
@@ -124,7 +128,7 @@ def changes(job: Changes) -> None:
         matched = facts.matching[place] >= 0
         listener = Listener(facts.matching[place], place)
         truly, learned = [], []
-        for sound, latent in zip(excerpts, latents, strict=True):
+        for sound, latent in zip(filtered, latents, strict=True):
             there = [true.expected_counts(sound, hour[None])[0, matched] for hour in hours]
             said = [expect(model, facts, listener, latent, hour[None])[matched] for hour in hours]
             truly.append(torch.stack(there).flatten(1))
@@ -220,13 +224,9 @@ def _disagreement(fits: Sequence[FittedListener]) -> float:
 
 def _informative(model: ResponseModel, sound: Tensor, share: float) -> list[int]:
     """The frames that say most of a listener nobody has recorded, best first."""
-    animals = model.listeners.at().detach()
-    some = animals[torch.linspace(0, len(animals) - 1, 4).long()]
-    information = sound_information(model, sound, some, CORRELATED_S)
-    size = animals.shape[1]
-    covariance = listener_prior(model.listeners).covariance[:size, :size]
-    count = max(1, int(share * len(sound)))
-    return most_informative(information, torch.linalg.inv(covariance.double()), count)
+    theta, precision = unknown_listener(model)
+    information = sound_information(model, sound, theta)
+    return most_informative(information, precision, max(1, int(share * len(sound))))
 
 
 def _score(
@@ -238,8 +238,7 @@ def _score(
     latents: dict[int, Tensor],
 ) -> float:
     """Mean FEVE of the test sounds."""
-    drift = fitted.posterior.drift()
-    listener = Listener(fitted.matching, None, fitted.theta, None, fitted.all_gains(), drift)
+    listener = as_fitted(fitted)
     rows = score_animal(model, facts, cohort, animal, listener, latents)
     values = [row["feve"] for row in rows if row["feve"] is not None]
     return sum(values) / len(values)

@@ -1,7 +1,6 @@
 """What an aid restores to unseen animals, by what it is told of them."""
 
 import dataclasses
-import functools
 
 import numpy as np
 import pandas as pd
@@ -10,10 +9,11 @@ from torch import Tensor
 
 from compensation import hearing
 from compensation.aid import Aid
+from compensation.devices import ours
 from compensation.listener import from_audiogram
 from compensation.load import load_aid
 from evaluation.devices import in_parts
-from evaluation.neural import Midbrain, discrepancy
+from evaluation.neural import Midbrain, fidelity_and_clarity
 from evaluation.tidy import read, where
 from icsim.excerpts import KINDS, QUIET, excerpts
 from icsim.simulation.animal import animal_from
@@ -62,26 +62,36 @@ def restore(job: Restoration) -> None:
     sounds, _ = excerpts(cohort, KINDS, "train", CHOOSING, CHOOSING_S, draw)
     sounds = calibrate(sounds, 65.0)
     among = torch.cat([fit[None], seen])
-    choose = functools.partial(_aided, by_theta, sounds, impaired, healthy(sounds))
-    best = among[int(torch.tensor([choose(theta) for theta in among]).argmin())]
+    tried = {str(place): _processed(by_theta, theta, sounds) for place, theta in enumerate(among)}
+    left = _discrepancies(impaired, healthy, sounds, tried)
+    best = among[min(range(len(among)), key=lambda place: left[str(place)][0])]
     listeners = {FIT: (by_theta, fit), BEST: (by_theta, best), AUDIOGRAM: (by_audiogram, ear)}
     columns = animal_columns(cohort, job.animal) | {"device": job.device}
     tables: list[pd.DataFrame] = []
     for condition in conditions(MATERIAL, cohort.description["seed"]):
         if condition.name != QUIET:
             continue
-        level = f"{condition.level_db_spl:g}"
-        target = healthy(condition.noisy)
-        unaided = discrepancy(impaired(condition.noisy), target).sum().item()
-        tables.append(number_rows("unaided", {level: unaided}, **columns))
-        for way, (aid, listener) in listeners.items():
-            aided = _aided(aid, condition.noisy, impaired, target, listener)
+        level, sound = f"{condition.level_db_spl:g}", condition.noisy
+        processed = {way: _processed(*aid, sound) for way, aid in listeners.items()}
+        left = _discrepancies(impaired, healthy, sound, processed)
+        tables.append(number_rows("unaided", {level: left[FIT][1]}, **columns))
+        for way, (aided, _) in left.items():
             tables.append(number_rows("aided", {level: aided}, way=way, **columns))
     write_rows(job.out, tables)
 
 
-@torch.no_grad()
-def _aided(aid: Aid, sound: Tensor, impaired: Midbrain, target: Tensor, listener: Tensor) -> float:
-    """Discrepancy with an aid in quiet, whose noise reduction is off, summed over sounds."""
-    processed = aid.process(sound, listener.expand(len(sound), -1), 0.0)
-    return discrepancy(impaired(processed), target).sum().item()
+def _processed(aid: Aid, listener: Tensor, sound: Tensor) -> Tensor:
+    """What an aid makes of sounds for a listener, its noise reduction off."""
+    (device,) = ours(aid, listener, reduces_noise=False).values()
+    return device.process(sound)
+
+
+def _discrepancies(
+    impaired: Midbrain, healthy: Midbrain, sound: Tensor, processed: dict[str, Tensor]
+) -> dict[str, tuple[float, float]]:
+    """With each device and without, in quiet, summed over sounds."""
+    both = fidelity_and_clarity(impaired, healthy, sound, sound, processed)
+    return {
+        name: (measured["fidelity"][0].sum().item(), measured["fidelity"][1].sum().item())
+        for name, measured in both.items()
+    }

@@ -81,7 +81,7 @@ def test_a_search_among_responses_arrives_in_few_evaluations(slopes, evaluations
 def test_sounds_that_say_nothing_are_chosen_last():
     sound = torch.cat([torch.zeros(2, SOUND.shape[1]), SOUND])
     known = model().listeners.at().detach()[:2]
-    information = sound_information(model(), sound, known, 0.02)
+    information = sound_information(model(), sound, known)
     assert information.shape == (2, 6, 3, 3)
     order = most_informative(information, torch.eye(3), 6)
     assert set(order[-2:]) == {0, 1}
@@ -96,7 +96,7 @@ def test_the_second_sound_says_what_the_first_does_not():
 
 def test_information_is_the_curvature_of_the_cost():
     truth = torch.tensor([0.4, 0.6, 0.5])
-    information = sound_information(model(), SOUND, truth[None], 0.02)[0].sum(0)
+    information = sound_information(model(), SOUND, truth[None])[0].sum(0)
     cost = answered(truth)
     step = torch.eye(3)[:2] * 0.02
     logits = truth.logit()
